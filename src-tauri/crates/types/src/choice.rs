@@ -1,0 +1,131 @@
+//! The closed sets of values a run can be given, each with the spelling it has in JSON.
+
+use serde::{Deserialize, Serialize};
+
+/// Declares an enum whose variants are written in JSON, on the command line and in messages as one fixed string.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)* }
+
+        impl $name {
+            /// Every value, in the order they are offered.
+            pub const ALL: &[$name] = &[$($name::$variant,)*];
+            /// The JSON spelling of every value, in the same order.
+            pub const NAMES: &[&str] = &[$($text,)*];
+
+            /// The JSON spelling.
+            pub fn name(self) -> &'static str {
+                match self { $($name::$variant => $text,)* }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.name()) }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = UnknownChoice;
+            fn from_str(text: &str) -> Result<Self, UnknownChoice> {
+                match text { $($text => Ok($name::$variant),)* _ => Err(UnknownChoice(text.to_owned(), Self::NAMES)) }
+            }
+        }
+    };
+}
+
+/// A string that is none of the allowed values.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not one of {1:?}")]
+pub struct UnknownChoice(String, &'static [&'static str]);
+
+choice! {
+    /// What a model is fine-tuned to do.
+    Task {
+        /// Answer a prompt with free text.
+        TextGeneration = "text-generation",
+        /// Shorten a document.
+        Summarization = "summarization",
+        /// Copy the answer to a question out of a context.
+        ExtractiveQuestionAnswering = "extractive-question-answering",
+    }
+}
+
+choice! {
+    /// How the weights are tuned.
+    Strategy {
+        /// Supervised fine-tuning: LoRA on a base in full precision or bf16.
+        Sft = "sft",
+        /// LoRA on a quantised base.
+        Qlora = "qlora",
+        /// Reinforcement learning from human feedback: reward model, then policy optimisation.
+        Rlhf = "rlhf",
+        /// Direct preference optimisation.
+        Dpo = "dpo",
+    }
+}
+
+choice! {
+    /// Which implementation of the layers computes a run.
+    Provider {
+        /// The plain op-by-op reference path.
+        Huggingface = "huggingface",
+        /// The fused kernels with hand-written backward passes.
+        Unsloth = "unsloth",
+    }
+}
+
+choice! {
+    /// The class of machine that defaults and recommendations are made for.
+    Profile {
+        /// No GPU, or a small one.
+        LowEnd = "low_end",
+        /// One consumer GPU.
+        MidRange = "mid_range",
+        /// A large GPU and enough memory.
+        HighEnd = "high_end",
+    }
+}
+
+choice! {
+    /// The optimizer.
+    Optim {
+        /// AdamW with 32-bit state, torch's formula.
+        AdamwTorch = "adamw_torch",
+        /// AdamW with block-wise 8-bit state.
+        Adamw8bit = "adamw_8bit",
+        /// AdamW with 32-bit state that may leave the device's memory.
+        PagedAdamw32bit = "paged_adamw_32bit",
+        /// Plain stochastic gradient descent.
+        Sgd = "sgd",
+    }
+}
+
+choice! {
+    /// The shape of the learning rate over a run, after the warm-up.
+    LrScheduler {
+        /// Straight down to zero.
+        Linear = "linear",
+        /// Half a cosine down to zero.
+        Cosine = "cosine",
+        /// Stays as it is.
+        Constant = "constant",
+        /// Polynomial decay; power 1 down to 1e-7, as in transformers.
+        Polynomial = "polynomial",
+    }
+}
+
+choice! {
+    /// The dtype a quantised weight is multiplied in.
+    BnbDtype { /// IEEE half.
+        Float16 = "float16", /// bfloat16.
+        Bfloat16 = "bfloat16", /// IEEE single.
+        Float32 = "float32", }
+}
+
+choice! {
+    /// The code book of 4-bit weights.
+    QuantType { /// NormalFloat, for weights that are normally distributed.
+        Nf4 = "nf4", /// 4-bit floating point.
+        Fp4 = "fp4", }
+}

@@ -1,0 +1,166 @@
+//! The settings of a run. One row of the table below is one setting: its name, type, range, default and help. The
+//! check of a request, the flags of the command line, the form of the app and the reference page all come from it.
+
+mod check;
+mod support;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BnbDtype, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task};
+
+/// What values a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Kind {
+    /// One of these.
+    Choice {
+        /// The JSON spellings.
+        values: &'static [&'static str],
+    },
+    /// Text that is not blank.
+    Text,
+    /// A list of texts that are not blank.
+    TextList,
+    /// true or false.
+    Bool,
+    /// A whole number in a range, ends included.
+    Int {
+        /// Smallest.
+        min: i64,
+        /// Largest.
+        max: i64,
+    },
+    /// A number in a range.
+    Float {
+        /// Smallest.
+        min: f64,
+        /// Largest.
+        max: f64,
+        /// Which ends of the range are allowed.
+        ends: Ends,
+    },
+}
+
+/// Which ends of a range belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ends {
+    /// Both.
+    Both,
+    /// The smaller one.
+    Lower,
+    /// The larger one.
+    Upper,
+}
+
+/// What a setting is when a request leaves it out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "is", content = "value", rename_all = "snake_case")]
+pub enum Fallback {
+    /// It cannot be left out.
+    Required,
+    /// This text.
+    Text(&'static str),
+    /// This number.
+    Int(i64),
+    /// This number.
+    Float(f64),
+    /// This value.
+    Bool(bool),
+    /// Found out when the run is prepared, as the sentence says; `null` asks for the same.
+    Found(&'static str),
+    /// Depends on the strategy, as the sentence says.
+    ByStrategy(&'static str),
+}
+
+/// One setting of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Field {
+    /// Its JSON name.
+    pub name: &'static str,
+    /// What values it takes.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// What it is when left out.
+    pub default: Fallback,
+    /// What it does, for people.
+    pub help: &'static str,
+}
+
+/// One row a setting: makes the struct and the table of its fields.
+macro_rules! settings {
+    ($($name:ident: $type:ty, $kind:expr, $default:expr, $help:literal;)*) => {
+        /// Every setting of a run, checked. Made by [`TrainingConfig::from_json`].
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct TrainingConfig { $(#[doc = $help] pub $name: $type,)* }
+
+        /// The table of settings, in the order people meet them.
+        pub const FIELDS: &[Field] =
+            &[$(Field { name: stringify!($name), kind: $kind, default: $default, help: $help },)*];
+    };
+}
+
+use Ends::{Both, Lower, Upper};
+use Fallback::{Bool as B, ByStrategy, Float as F, Found, Int as I, Required, Text as T};
+
+const MANY: i64 = i32::MAX as i64;
+const fn choice(values: &'static [&'static str]) -> Kind {
+    Kind::Choice { values }
+}
+const fn int(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max }
+}
+const fn float(min: f64, max: f64, ends: Ends) -> Kind {
+    Kind::Float { min, max, ends }
+}
+
+settings! {
+    task: Task, choice(Task::NAMES), Required, "What the model is to do.";
+    model_name: String, Kind::Text, Required, "The base model: a Hub repository, a local folder, or modelforge/starter.";
+    dataset: String, Kind::Text, Required, "The dataset file, or sample:<name> for one that ships with the app.";
+    strategy: Strategy, choice(Strategy::NAMES), T("sft"), "How the weights are tuned.";
+    provider: Option<Provider>, choice(Provider::NAMES), Found("unsloth where the architecture has fused kernels, else huggingface"), "Which implementation computes: unsloth is the fused kernels, huggingface the plain reference.";
+    compute_specs: Option<Profile>, choice(Profile::NAMES), Found("the profile of this machine"), "The class of machine; caps max_seq_length where that is left to be found.";
+    name: Option<String>, Kind::Text, Found("the base model's and the dataset's names"), "The name the finished model gets.";
+    num_train_epochs: u32, int(1, MANY), I(1), "How often the whole dataset is gone through.";
+    max_steps: i64, int(-1, MANY), I(-1), "Optimizer steps of the run; overrides the epochs. -1 leaves it to them.";
+    per_device_train_batch_size: u32, int(1, MANY), I(1), "Rows computed at once in training.";
+    per_device_eval_batch_size: u32, int(1, MANY), I(1), "Rows computed at once in evaluation.";
+    gradient_accumulation_steps: u32, int(1, MANY), I(4), "Batches whose gradients are added up before an optimizer step.";
+    max_seq_length: Option<u32>, int(8, MANY), Found("the longest row, at most what the model and the profile allow"), "Longer rows are cut to this many tokens.";
+    packing: bool, Kind::Bool, B(false), "Fills every sequence up to max_seq_length with several rows that do not see each other.";
+    group_by_length: bool, Kind::Bool, B(true), "Puts rows of similar length into the same batch.";
+    learning_rate: f64, float(0.0, 1.0, Upper), ByStrategy("2e-4; 5e-6 for dpo, 1.41e-5 for rlhf"), "The highest learning rate of the schedule.";
+    lr_scheduler_type: LrScheduler, choice(LrScheduler::NAMES), T("cosine"), "The shape of the learning rate after the warm-up.";
+    warmup_ratio: f64, float(0.0, 1.0, Both), F(0.03), "The part of all steps over which the learning rate rises from zero.";
+    optim: Optim, choice(Optim::NAMES), T("paged_adamw_32bit"), "The optimizer.";
+    weight_decay: f64, float(0.0, f64::MAX, Both), F(0.001), "Decoupled weight decay.";
+    max_grad_norm: f64, float(0.0, f64::MAX, Both), F(0.3), "Gradients are scaled down to this norm; 0 leaves them.";
+    lora_r: u32, int(1, 256), I(16), "Rank of the adapter.";
+    lora_alpha: u32, int(1, MANY), I(32), "The adapter's output is scaled by lora_alpha / lora_r.";
+    lora_dropout: f64, float(0.0, 1.0, Lower), F(0.1), "Dropout on the adapter's input while training.";
+    target_modules: Option<Vec<String>>, Kind::TextList, Found("every linear layer of the decoder"), "Names of the layers that get an adapter, such as q_proj.";
+    use_4bit: bool, Kind::Bool, ByStrategy("true for qlora unless use_8bit is, else false"), "Keeps the base weights in 4 bits.";
+    use_8bit: bool, Kind::Bool, B(false), "Keeps the base weights in 8 bits.";
+    bnb_4bit_compute_dtype: BnbDtype, choice(BnbDtype::NAMES), T("float16"), "The dtype 4-bit weights are multiplied in.";
+    bnb_4bit_quant_type: QuantType, choice(QuantType::NAMES), T("nf4"), "The code book of 4-bit weights.";
+    use_nested_quant: bool, Kind::Bool, B(false), "Quantises the scales of 4-bit weights too.";
+    fp16: bool, Kind::Bool, B(false), "Computes in 16-bit IEEE floats.";
+    bf16: bool, Kind::Bool, B(false), "Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits.";
+    gradient_checkpointing: bool, Kind::Bool, B(true), "Computes each layer twice to hold the activations of one layer only.";
+    skip_bad_rows: bool, Kind::Bool, B(false), "Trains on the good rows of a dataset that has bad ones, instead of refusing it.";
+    eval_split: f64, float(0.0, 1.0, Lower), F(0.2), "The part of the rows kept aside to measure on.";
+    eval_steps: u32, int(1, MANY), I(100), "Measures after every so many steps, and at the end.";
+    save_steps: u32, int(1, MANY), I(100), "Writes a checkpoint after every so many steps.";
+    seed: u64, int(0, i64::MAX), I(42), "Seed of the split, the order of rows, the adapter's start and dropout.";
+}
+
+impl TrainingConfig {
+    /// The row of the table with this name.
+    pub fn field(name: &str) -> Option<&'static Field> {
+        FIELDS.iter().find(|field| field.name == name)
+    }
+}

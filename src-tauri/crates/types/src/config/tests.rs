@@ -1,0 +1,127 @@
+//! The table's rules, each from both sides.
+
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::FieldError;
+
+fn request(changes: Value) -> Map<String, Value> {
+    let mut all = json!({"task": "text-generation", "model_name": "modelforge/starter", "dataset": "rows.jsonl"});
+    let all = all.as_object_mut().unwrap();
+    all.extend(changes.as_object().unwrap().clone());
+    all.clone()
+}
+
+#[test]
+fn the_table_and_the_struct_are_the_same_list() {
+    let config = TrainingConfig::from_json(&request(json!({}))).unwrap();
+    let value = serde_json::to_value(&config).unwrap();
+    let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+    let names: Vec<&str> = FIELDS.iter().map(|f| f.name).collect();
+    assert_eq!(keys, names, "every setting is in the table, in the same order");
+    let again = TrainingConfig::from_json(value.as_object().unwrap()).unwrap();
+    assert_eq!(again, config, "a checked config passes the check unchanged");
+}
+
+#[test]
+fn every_rule_refuses_and_names_its_field() {
+    let cases = [
+        ("task", json!("translation"), "value_error"),
+        ("task", json!(3), "type_error"),
+        ("model_name", json!("  "), "value_error"),
+        ("dataset", json!(""), "value_error"),
+        ("provider", json!("vllm"), "value_error"),
+        ("strategy", json!("full"), "value_error"),
+        ("compute_specs", json!("huge"), "value_error"),
+        ("lora_r", json!(0), "value_error"),
+        ("lora_r", json!(257), "value_error"),
+        ("lora_r", json!(1.5), "type_error"),
+        ("lora_alpha", json!(0), "value_error"),
+        ("lora_dropout", json!(1.0), "value_error"),
+        ("lora_dropout", json!(-0.1), "value_error"),
+        ("lora_dropout", json!("0.1"), "type_error"),
+        ("num_train_epochs", json!(0), "value_error"),
+        ("per_device_train_batch_size", json!(0), "value_error"),
+        ("per_device_eval_batch_size", json!(0), "value_error"),
+        ("gradient_accumulation_steps", json!(0), "value_error"),
+        ("gradient_checkpointing", json!("yes"), "type_error"),
+        ("max_grad_norm", json!(-1), "value_error"),
+        ("learning_rate", json!(0), "value_error"),
+        ("learning_rate", json!(1.1), "value_error"),
+        ("weight_decay", json!(-0.1), "value_error"),
+        ("optim", json!("lion"), "value_error"),
+        ("lr_scheduler_type", json!("step"), "value_error"),
+        ("max_steps", json!(0), "value_error"),
+        ("max_steps", json!(-2), "value_error"),
+        ("warmup_ratio", json!(1.01), "value_error"),
+        ("max_seq_length", json!(7), "value_error"),
+        ("eval_split", json!(1), "value_error"),
+        ("eval_steps", json!(0), "value_error"),
+        ("target_modules", json!([]), "value_error"),
+        ("target_modules", json!("q_proj"), "type_error"),
+        ("seed", json!(-1), "value_error"),
+        ("batch_size", json!(4), "extra_forbidden"),
+    ];
+    for (field, value, kind) in cases {
+        let errors = TrainingConfig::from_json(&request(json!({field: value}))).unwrap_err();
+        assert_eq!(errors.len(), 1, "{field} = {value}: {errors:?}");
+        assert_eq!((errors[0].field(), errors[0].kind.as_str()), (field, kind), "{field} = {value}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let errors = TrainingConfig::from_json(json!({"lora_r": 0, "lora_rank": 4}).as_object().unwrap()).unwrap_err();
+    let fields: Vec<&str> = errors.iter().map(FieldError::field).collect();
+    assert_eq!(fields, ["lora_rank", "task", "model_name", "dataset", "lora_r"]);
+    let text = TrainingConfig::from_json(&request(json!({"learning_rat": 0.1}))).unwrap_err()[0].to_string();
+    assert!(text.contains("Did you mean `learning_rate`"), "a misspelt name gets a hint: {text}");
+}
+
+#[test]
+fn fields_that_contradict_each_other() {
+    for (changes, field) in [
+        (json!({"use_4bit": true, "use_8bit": true}), "use_8bit"),
+        (json!({"fp16": true, "bf16": true}), "fp16"),
+        (json!({"strategy": "qlora", "use_4bit": false}), "use_4bit"),
+        (json!({"provider": "unsloth"}), "max_seq_length"),
+        (json!({"bnb_4bit_compute_dtype": "bfloat16"}), "bnb_4bit_compute_dtype"),
+        (json!({"bnb_4bit_quant_type": "fp4"}), "bnb_4bit_quant_type"),
+        (json!({"use_nested_quant": true}), "use_nested_quant"),
+    ] {
+        let errors = TrainingConfig::from_json(&request(changes.clone())).unwrap_err();
+        assert_eq!(errors[0].field(), field, "{changes}");
+    }
+}
+
+#[test]
+fn defaults_follow_the_strategy() {
+    let lr = |strategy: &str| {
+        TrainingConfig::from_json(&request(json!({"strategy": strategy}))).unwrap().learning_rate
+    };
+    assert_eq!([lr("sft"), lr("qlora"), lr("dpo"), lr("rlhf")], [2e-4, 2e-4, 5e-6, 1.41e-5]);
+    let qlora = TrainingConfig::from_json(&request(json!({"strategy": "qlora"}))).unwrap();
+    assert!(qlora.use_4bit && !qlora.use_8bit, "qlora quantises to 4 bits unless told otherwise");
+    let qlora8 = TrainingConfig::from_json(&request(json!({"strategy": "qlora", "use_8bit": true}))).unwrap();
+    assert!(!qlora8.use_4bit && qlora8.use_8bit, "use_8bit replaces use_4bit in qlora");
+    let null = TrainingConfig::from_json(&request(json!({"max_seq_length": null, "name": null}))).unwrap();
+    assert_eq!((null.max_seq_length, null.name), (None, None), "null asks for the value that is found");
+}
+
+#[test]
+fn what_no_engine_carries_out_is_refused_with_a_reason() {
+    for (changes, field) in [
+        (json!({"strategy": "dpo"}), "strategy"),
+        (json!({"strategy": "rlhf"}), "strategy"),
+        (json!({"strategy": "qlora"}), "strategy"),
+        (json!({"use_4bit": true}), "use_4bit"),
+        (json!({"use_8bit": true}), "use_8bit"),
+        (json!({"fp16": true}), "fp16"),
+        (json!({"provider": "unsloth", "max_seq_length": 64}), "provider"),
+    ] {
+        let config = TrainingConfig::from_json(&request(changes.clone())).unwrap();
+        assert_eq!(config.unsupported()[0].field(), field, "{changes}");
+    }
+    let plain = TrainingConfig::from_json(&request(json!({}))).unwrap();
+    assert!(plain.unsupported().is_empty(), "the defaults are carried out");
+}

@@ -1,0 +1,149 @@
+//! What a training engine tells while it works: one JSON object a line, on its standard output and in `events.jsonl`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainingResult;
+
+/// One line of the event log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventLine {
+    /// Counts from 0 over the whole run, resumed parts included.
+    pub seq: u64,
+    /// When it happened, RFC 3339 UTC.
+    pub time: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: TrainEvent,
+}
+
+/// The part of a run that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Reading, checking and tokenizing the dataset.
+    PreparingData,
+    /// Reading the base model.
+    LoadingModel,
+    /// Optimizer steps.
+    Training,
+    /// Loss on the evaluation rows.
+    Evaluating,
+    /// Writing the model's folder.
+    Saving,
+}
+
+/// Measured values of one optimizer step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepStats {
+    /// Counts from 1.
+    pub step: u64,
+    /// How many steps the whole run has.
+    pub total_steps: u64,
+    /// Epochs done, with the fraction of the current one.
+    pub epoch: f64,
+    /// Mean negative log-likelihood per trained token of the whole accumulated batch.
+    pub loss: f64,
+    /// The learning rate this step used.
+    pub learning_rate: f64,
+    /// Norm of all gradients before clipping.
+    pub grad_norm: f64,
+    /// Tokens computed in this step.
+    pub tokens: u64,
+    /// Of those, tokens the loss counts.
+    pub trained_tokens: u64,
+    /// Time of this step.
+    pub step_ms: f64,
+    /// Training time so far, earlier parts of a resumed run included.
+    pub elapsed_ms: u64,
+}
+
+/// What happened in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum TrainEvent {
+    /// An engine took up the job.
+    Started {
+        /// The job.
+        job_id: String,
+        /// The engine's process id.
+        pid: u32,
+        /// Version of the engine.
+        version: String,
+        /// The step of the checkpoint it goes on from.
+        resumed_from: Option<u64>,
+    },
+    /// A part of the run begins.
+    Phase {
+        /// Which.
+        phase: Phase,
+    },
+    /// The dataset is tokenized and the steps are planned.
+    Prepared {
+        /// Rows to train on.
+        train_rows: u64,
+        /// Rows to evaluate on.
+        eval_rows: u64,
+        /// Rows cut to the longest length.
+        truncated_rows: u64,
+        /// Rows left out (with a reason in a warning before).
+        skipped_rows: u64,
+        /// Tokens of one epoch.
+        tokens_per_epoch: u64,
+        /// Of those, tokens the loss counts.
+        trained_tokens_per_epoch: u64,
+        /// The longest length in force.
+        max_seq_length: u64,
+        /// Optimizer steps of the whole run.
+        total_steps: u64,
+    },
+    /// The base model is in memory and the adapter is attached.
+    Loaded {
+        /// Architecture as `config.json` names it.
+        architecture: String,
+        /// Parameters of the base model.
+        parameters: u64,
+        /// Parameters of the adapter.
+        trainable_parameters: u64,
+        /// dtype of the base weights.
+        dtype: String,
+        /// Where it computes.
+        device: String,
+    },
+    /// An optimizer step was done.
+    Step(StepStats),
+    /// The evaluation rows were measured.
+    Eval {
+        /// After this step.
+        step: u64,
+        /// Values by metric name: `eval_loss`, `perplexity`, …
+        metrics: BTreeMap<String, f64>,
+    },
+    /// A checkpoint is complete on disk.
+    Checkpoint {
+        /// After this step.
+        step: u64,
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// Something the person should know that does not end the run.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// The run was asked to stop and can be resumed.
+    Stopped {
+        /// The last step done.
+        step: u64,
+        /// The checkpoint to go on from.
+        checkpoint: Option<PathBuf>,
+    },
+    /// The run is over: the model is complete, or it failed.
+    Finished {
+        /// How.
+        result: TrainingResult,
+        /// Final values by metric name.
+        metrics: BTreeMap<String, f64>,
+    },
+}

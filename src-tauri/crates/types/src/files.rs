@@ -1,0 +1,86 @@
+//! Writing files so that a killed process never leaves half of one, and hashing them.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::Path,
+};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Writes `bytes` to `path` whole or not at all: to a temporary name beside it, fsync, rename.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with(path, |file| file.write_all(bytes))
+}
+
+/// Like [`write()`], with the content produced by `fill`.
+pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new().prefix(".writing-").suffix(".tmp").tempfile_in(folder)?;
+    fill(temporary.as_file_mut())?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    sync_folder(folder)
+}
+
+/// `value` as indented JSON with a final newline, written like [`write()`].
+pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    write(path, &bytes)
+}
+
+/// Renames a finished folder into place, so that it is there whole or not at all.
+pub fn publish_folder(from: &Path, to: &Path) -> io::Result<()> {
+    sync_folder(from)?;
+    fs::rename(from, to)?;
+    sync_folder(to.parent().unwrap_or(Path::new(".")))
+}
+
+/// SHA-256 of a file in lower-case hex, read in pieces.
+pub fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Makes a rename durable. Windows has no way to fsync a folder and does not need one.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_content_and_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        write(&path, b"old").unwrap();
+        write_with(&path, |file| {
+            file.write_all(b"ne")?;
+            Err(io::Error::other("disk full"))
+        })
+        .unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"old", "a failed write must not touch the file");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file may stay");
+    }
+
+    #[test]
+    fn sha256_of_abc() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        write(&path, b"abc").unwrap();
+        let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(&path).unwrap(), want, "the test vector of FIPS 180-2");
+    }
+}

@@ -1,0 +1,26 @@
+//! Plain domain data shared by every other crate: training settings, job and model folders, events, messages.
+//!
+//! Nothing here computes on tensors, opens sockets or knows a window. What both the app process and the engine
+//! process must agree on (the JSON they exchange and the layout of the folders they share) is defined here, once.
+
+pub mod choice;
+pub mod config;
+pub mod dataset;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod files;
+pub mod folder;
+pub mod generate;
+pub mod id;
+pub mod manifest;
+pub mod run;
+
+pub use choice::{BnbDtype, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task};
+pub use config::TrainingConfig;
+pub use error::{ApiError, FieldError};
+pub use event::{EventLine, Phase, StepStats, TrainEvent};
+pub use folder::{JobFolder, ModelFolder};
+pub use generate::{GenerateParams, GenerateStats, Message, Role};
+pub use manifest::Manifest;
+pub use run::{RunSpec, TrainingResult};

@@ -1,0 +1,86 @@
+//! `modelforge.json`: where a fine-tuned model came from. Written last; a model folder without it is incomplete.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainingConfig;
+
+/// One file and its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHash {
+    /// Relative to its folder, `/` between parts.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256 in lower-case hex.
+    pub sha256: String,
+}
+
+/// The base model a run started from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseModel {
+    /// As the run named it: repository, folder or the bundled starter model.
+    pub name: String,
+    /// Where it was.
+    pub path: PathBuf,
+    /// Its files that decide the result: config, weights, tokenizer, template.
+    pub files: Vec<FileHash>,
+}
+
+/// The dataset a run was trained on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetOrigin {
+    /// As the run named it.
+    pub name: String,
+    /// Where it was.
+    pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Rows trained on.
+    pub train_rows: u64,
+    /// Rows evaluated on.
+    pub eval_rows: u64,
+}
+
+/// The content of `modelforge.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this file's layout: [`Manifest::VERSION`].
+    pub version: u32,
+    /// `model_YYYYMMDD_HHMMSS`.
+    pub model_id: String,
+    /// The name people see.
+    pub name: String,
+    /// The run that made it.
+    pub job_id: String,
+    /// RFC 3339 UTC.
+    pub created_at: String,
+    /// What it started from.
+    pub base_model: BaseModel,
+    /// What it learned from.
+    pub dataset: DatasetOrigin,
+    /// Every setting of the run.
+    pub config: TrainingConfig,
+    /// The seed in force.
+    pub seed: u64,
+    /// Versions of the programs that made it, by name.
+    pub versions: BTreeMap<String, String>,
+    /// Final values by metric name; what was not measured is absent.
+    pub metrics: BTreeMap<String, f64>,
+    /// Optimizer steps done.
+    pub steps: u64,
+    /// Tokens computed.
+    pub tokens: u64,
+    /// Training time in seconds.
+    pub seconds: f64,
+    /// The adapter's own files.
+    pub files: Vec<FileHash>,
+}
+
+impl Manifest {
+    /// The layout version this program reads and writes.
+    pub const VERSION: u32 = 1;
+    /// The file's name.
+    pub const FILE: &str = "modelforge.json";
+}

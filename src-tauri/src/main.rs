@@ -1,0 +1,2 @@
+//! ModelForge.
+fn main() {}
