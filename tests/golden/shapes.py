@@ -1,0 +1,189 @@
+"""The tiny models of the goldens: seeded random weights in shapes that between them cover what a `config.json` can say.
+
+Weights are made so that everything matters: norms differ from one, biases from zero, attention is not uniform. Tokens that are
+no whole character are given a low score, so that greedy text is valid UTF-8.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+from text import SPECIAL, tiny_tokenizer
+
+RANK, ALPHA = 4, 8
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+COMMON = {
+    "vocab_size": 320,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "pad_token_id": None,
+    "attention_dropout": 0.0,
+}
+
+
+@dataclass
+class Shape:
+    """One model: what goes into its config, how its weights are stored and how `config.json` spells the positions."""
+
+    name: str
+    seed: int
+    family: type
+    config: dict
+    dtype: torch.dtype = torch.float32
+    shard_size: str = "1GB"
+    # What published configs have in the place of `rope_parameters`, which only recent versions of transformers write.
+    published_rope: dict | None = None
+
+
+SHAPES = [
+    Shape(
+        "llama-tied-gqa",
+        11,
+        LlamaForCausalLM,
+        {
+            "hidden_size": 48,
+            "intermediate_size": 80,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+    Shape(
+        "llama3-rope-bias",
+        12,
+        LlamaForCausalLM,
+        {
+            "hidden_size": 48,
+            "intermediate_size": 72,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 20,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "tie_word_embeddings": False,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 500000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            },
+        },
+        published_rope={
+            "rope_theta": 500000.0,
+            "rope_scaling": {
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+                "rope_type": "llama3",
+            },
+        },
+    ),
+    Shape(
+        "mistral-window-f16",
+        13,
+        MistralForCausalLM,
+        {
+            "hidden_size": 64,
+            "intermediate_size": 72,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "sliding_window": 8,
+            "tie_word_embeddings": False,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+        dtype=torch.float16,
+        published_rope={"rope_theta": 10000.0},
+    ),
+    Shape(
+        "llama-linear-sharded-bf16",
+        14,
+        LlamaForCausalLM,
+        {
+            "hidden_size": 48,
+            "intermediate_size": 80,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "tie_word_embeddings": False,
+            "rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0},
+        },
+        dtype=torch.bfloat16,
+        shard_size="60KB",
+        published_rope={"rope_theta": 10000.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
+    ),
+]
+
+
+def write_model(shape, folder):
+    """Makes the model's folder as a Hub repository has it."""
+    tokenizer = tiny_tokenizer(folder)
+    config_class = {LlamaForCausalLM: LlamaConfig, MistralForCausalLM: MistralConfig}[shape.family]
+    torch.manual_seed(shape.seed)
+    model = shape.family(config_class(**COMMON, **shape.config))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.copy_(torch.empty_like(parameter).uniform_(0.6, 1.4))
+            elif name.endswith("bias"):
+                parameter.normal_(0, 0.1)
+            elif "embed_tokens" in name or "lm_head" in name:
+                parameter.normal_(0, 0.35)
+            else:
+                gain = 1.6 if "q_proj" in name or "k_proj" in name else 2.0 if "o_proj" in name or "down_proj" in name else 1.0
+                parameter.normal_(0, gain / math.sqrt(parameter.shape[1]))
+        head = model.get_output_embeddings().weight
+        for token in range(head.shape[0]):
+            text = tokenizer.decode([token], skip_special_tokens=False)
+            if text in SPECIAL or not text.isprintable() or not text.isascii():
+                head[token] *= 0.1
+    model.generation_config.eos_token_id = [2, 0]
+    model.to(shape.dtype).save_pretrained(folder, max_shard_size=shape.shard_size)
+    if shape.published_rope:
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        del config["rope_parameters"]
+        if "head_dim" not in shape.config:
+            del config["head_dim"]
+        config["torch_dtype"] = config.pop("dtype")
+        path.write_text(json.dumps(config | shape.published_rope, indent=2) + "\n")
+    return tokenizer
+
+
+def load(folder, dtype):
+    """The model as transformers reads it, computing in `dtype`, with plain attention."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+
+
+def write_adapter(shape, folder):
+    """An adapter with A and B both away from zero, as PEFT saves it."""
+    config = LoraConfig(
+        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=TARGETS, task_type="CAUSAL_LM", bias="none"
+    )
+    model = get_peft_model(load(folder, torch.float32), config)
+    torch.manual_seed(shape.seed + 100)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_A" in name:
+                parameter.normal_(0, 1 / math.sqrt(parameter.shape[1]))
+            elif "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    model.peft_config["default"].base_model_name_or_path = shape.name
+    model.save_pretrained(folder / "adapter")
+    (folder / "adapter" / "README.md").unlink(missing_ok=True)
+    # PEFT writes a set in an order of its own each time.
+    path = folder / "adapter" / "adapter_config.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(written | {"target_modules": sorted(written["target_modules"])}, indent=2) + "\n")
