@@ -1,0 +1,117 @@
+//! Output projection and cross entropy together, a few rows at a time.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::{
+    gemm::{times, times_transposed, with_matrix},
+    slices::{floats, tensor_like},
+};
+
+/// The target of a row that is not counted.
+pub const IGNORED: u32 = u32::MAX;
+
+/// Logits held at a time: 16 MB.
+const LOGITS: usize = 1 << 22;
+
+/// The sum of `−log softmax(hidden headᵀ)[target]` over the rows whose target is not [`IGNORED`]: hidden
+/// `[tokens, hidden]`, frozen head `[vocab, hidden]` → f32 scalar, 0 when no row counts.
+///
+/// Only rows that count are projected, and never more than 16 MB of logits exist at a time. The gradient of `hidden`,
+/// `(softmax − onehot) head`, is computed along with the loss where `hidden` is tracked, and kept for the backward
+/// pass; none is computed for the head.
+pub fn cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    let (tokens, width) = hidden.dims2()?;
+    let (vocab, inputs) = head.dims2()?;
+    if tokens != targets.len() || width != inputs {
+        bail!(
+            "{} targets and a head {:?} do not fit hidden states {:?}",
+            targets.len(),
+            head.dims(),
+            hidden.dims()
+        );
+    }
+    if let Some(target) = targets.iter().find(|&&t| t != IGNORED && t as usize >= vocab) {
+        bail!("target {target} is not in the vocabulary of {vocab}");
+    }
+    hidden.contiguous()?.apply_op1(CrossEntropy {
+        head: head.detach(),
+        rows: (0..tokens)
+            .filter(|&row| targets[row] != IGNORED)
+            .map(|row| (row, targets[row] as usize))
+            .collect(),
+        gradient: hidden.track_op().then(|| Mutex::new(Vec::new())),
+    })
+}
+
+struct CrossEntropy {
+    head: Tensor,
+    /// Row and target of each row that counts.
+    rows: Vec<(usize, usize)>,
+    /// The gradient of the rows that count, one after the other, where one is wanted.
+    gradient: Option<Mutex<Vec<f32>>>,
+}
+
+impl CustomOp1 for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "cross-entropy"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let hidden = floats(storage, layout)?;
+        let (vocab, width) = self.head.dims2()?;
+        let mut sum = 0f64;
+        let mut gradient = Vec::new();
+        for rows in self.rows.chunks((LOGITS / vocab).clamp(1, 1024)) {
+            let chosen: Vec<f32> =
+                rows.iter().flat_map(|(row, _)| &hidden[row * width..(row + 1) * width]).copied().collect();
+            let mut logits = with_matrix(&self.head, |w, n, k| times_transposed(&chosen, w, n, k))?;
+            let losses: Vec<f64> = logits
+                .par_chunks_exact_mut(vocab)
+                .zip(rows)
+                .map(|(logits, &(_, target))| to_gradient(logits, target))
+                .collect();
+            sum += losses.iter().sum::<f64>();
+            if self.gradient.is_some() {
+                gradient.extend(with_matrix(&self.head, |w, n, k| times(&logits, w, n, k))?);
+            }
+        }
+        if let Some(place) = &self.gradient {
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = gradient;
+        }
+        Ok((CpuStorage::F32(vec![sum as f32]), Shape::from(())))
+    }
+
+    fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let Some(place) = &self.gradient else { return Ok(None) };
+        let upstream = grad.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+        let counted = std::mem::take(&mut *place.lock().unwrap_or_else(PoisonError::into_inner));
+        let (tokens, width) = arg.dims2()?;
+        if counted.len() != self.rows.len() * width {
+            bail!("the gradient of a cross entropy can be taken once");
+        }
+        let mut dx = vec![0f32; tokens * width];
+        for ((row, _), values) in self.rows.iter().zip(counted.chunks_exact(width)) {
+            let place = &mut dx[row * width..(row + 1) * width];
+            place.iter_mut().zip(values).for_each(|(to, from)| *to = upstream * from);
+        }
+        tensor_like(dx, arg).map(Some)
+    }
+}
+
+/// Turns the logits of a row into the loss's gradient by them, and gives the loss.
+fn to_gradient(logits: &mut [f32], target: usize) -> f64 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let chosen = logits[target];
+    let mut total = 0f32;
+    for v in logits.iter_mut() {
+        *v = (*v - max).exp();
+        total += *v;
+    }
+    let inverse = 1.0 / total;
+    logits.iter_mut().for_each(|v| *v *= inverse);
+    logits[target] -= 1.0;
+    f64::from(max - chosen) + f64::from(total.ln())
+}

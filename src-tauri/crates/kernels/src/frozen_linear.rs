@@ -1,0 +1,45 @@
+//! A linear layer whose weight is frozen.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+
+use crate::{
+    gemm::{times, times_transposed, with_matrix},
+    slices::{floats, store, tensor_like, with_floats},
+};
+
+/// `x wᵀ`: `[tokens, in]` by a frozen contiguous `[out, in]` → `[tokens, out]`, in the dtype of `x`.
+///
+/// The gradient of `x` is `g w`; none is computed for `w`. The weight may be f32 or bf16 whatever `x` is; products are
+/// summed in f32.
+pub fn frozen_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (_, width) = x.dims2()?;
+    let (out, inputs) = weight.dims2()?;
+    if width != inputs {
+        bail!("a linear layer [{out}, {inputs}] was given activations of width {width}");
+    }
+    x.contiguous()?.apply_op1(FrozenLinear { weight: weight.detach() })
+}
+
+struct FrozenLinear {
+    weight: Tensor,
+}
+
+impl CustomOp1 for FrozenLinear {
+    fn name(&self) -> &'static str {
+        "frozen-linear"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = floats(storage, layout)?;
+        let (tokens, _) = layout.shape().dims2()?;
+        let (y, out) =
+            with_matrix(&self.weight, |w, out, inputs| (times_transposed(&x, w, out, inputs), out))?;
+        Ok((store(y, candle_core::backend::BackendStorage::dtype(storage)), Shape::from((tokens, out))))
+    }
+
+    fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let dx =
+            with_floats(grad, |g| with_matrix(&self.weight, |w, out, inputs| times(g, w, out, inputs)))??;
+        tensor_like(dx, arg).map(Some)
+    }
+}

@@ -1,0 +1,32 @@
+//! The start of a backward pass from a gradient that is already known.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+
+/// A scalar whose backward pass gives `y` the gradient `gradient`: `seed(&y, &g)?.backward()` is the product of `g`
+/// with the Jacobian of everything `y` was computed from. The scalar's value is 0 and means nothing.
+///
+/// This is what computing a layer again in the backward pass needs (Chen et al. 2016, arXiv:1604.06174).
+pub fn seed(y: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    if y.shape() != gradient.shape() || y.dtype() != gradient.dtype() {
+        bail!("a gradient {:?} cannot seed a tensor {:?}", gradient.shape(), y.shape());
+    }
+    y.apply_op1(Seed { gradient: gradient.detach() })
+}
+
+struct Seed {
+    gradient: Tensor,
+}
+
+impl CustomOp1 for Seed {
+    fn name(&self) -> &'static str {
+        "seed"
+    }
+
+    fn cpu_fwd(&self, _storage: &CpuStorage, _layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
+    }
+
+    fn bwd(&self, _arg: &Tensor, _res: &Tensor, _grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.gradient.clone()))
+    }
+}
