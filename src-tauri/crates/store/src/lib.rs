@@ -1,1 +1,87 @@
-//! store.
+//! What stays between two starts: the data folder, the database, finished models, runs, and where bundled and
+//! downloaded files are found.
+//!
+//! The folders on disk are the truth: a model is its manifest, a run is its `run.json` and event log. The database
+//! indexes them and holds the session; it can be lost and is made again. Nothing here starts an engine, reads the
+//! rows of a dataset or opens a connection.
+
+mod base_model;
+mod database;
+mod error;
+mod home;
+mod models;
+mod resources;
+mod runs;
+pub mod table;
+
+pub use base_model::{BaseModel, inaccessible};
+pub use error::StoreError;
+pub use home::{HOME_VARIABLE, Home};
+pub use models::Model;
+pub use resources::{RESOURCES_VARIABLE, Resources, STARTER, Sample};
+pub use runs::{Run, RunStatus};
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::Connection;
+
+/// The data folder with its database open.
+#[derive(Debug)]
+pub struct Store {
+    home: Home,
+    db: Mutex<Connection>,
+    moved_aside: Option<PathBuf>,
+}
+
+impl Store {
+    /// Opens the database of `home`, made on first use. A damaged one is moved aside and made anew from the folders.
+    ///
+    /// # Errors
+    /// When the database cannot be opened or was written by a newer version, which is left as it is.
+    pub fn open(home: Home) -> Result<Self, StoreError> {
+        let database::Opened { connection, fresh, moved_aside } = database::open(&home.database())?;
+        let store = Self { home, db: Mutex::new(connection), moved_aside };
+        if fresh {
+            store.reindex()?;
+        }
+        Ok(store)
+    }
+
+    /// The data folder.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Where the database that was found damaged on opening has been kept.
+    pub fn moved_aside(&self) -> Option<&Path> {
+        self.moved_aside.as_deref()
+    }
+
+    /// Brings the tables in line with the folders: what is missing is added, what is gone is taken out.
+    pub fn reindex(&self) -> Result<(), StoreError> {
+        self.reindex_models()?;
+        self.reindex_runs()
+    }
+
+    /// What the person chose last.
+    pub fn session(&self) -> Result<table::session::Session, StoreError> {
+        table::session::read(&self.db()).map_err(|e| self.failed(e))
+    }
+
+    /// Keeps what the person chose.
+    pub fn set_session(&self, session: &table::session::Session) -> Result<(), StoreError> {
+        table::session::write(&self.db(), session).map_err(|e| self.failed(e))
+    }
+
+    /// A panic while the lock was held leaves no half-done statement behind: SQLite rolls it back.
+    fn db(&self) -> MutexGuard<'_, Connection> {
+        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::Database { path: self.home.database(), source }
+    }
+}
