@@ -1,2 +1,103 @@
-//! xtask.
-fn main() {}
+//! The chores of this repository: `cargo xtask <chore>`. It is compiled before everything else and so stays light.
+
+mod bench;
+mod codegen;
+mod fuzz;
+mod process;
+mod python;
+mod run;
+mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use process::say;
+
+/// One chore.
+struct Chore {
+    name: &'static str,
+    arguments: &'static str,
+    help: &'static str,
+    run: fn(&[String]) -> anyhow::Result<()>,
+}
+
+const CHORES: &[Chore] = &[
+    Chore {
+        name: "run",
+        arguments: "[demo options]",
+        help: "build ModelForge and show what it does: fine-tune the starter model, compare its answers",
+        run: run::run,
+    },
+    Chore {
+        name: "test",
+        arguments: "[name filters] [--long]",
+        help: "everything CI checks; with filters only the tests they name; --long adds the ignored tests",
+        run: test::run,
+    },
+    Chore {
+        name: "tidy",
+        arguments: "",
+        help: "check crate directions and the form of files",
+        run: tidy::run,
+    },
+    Chore {
+        name: "codegen",
+        arguments: "[--check]",
+        help: "write the generated files, or fail where one is stale",
+        run: codegen::run,
+    },
+    Chore {
+        name: "bench",
+        arguments: "[name filter]",
+        help: "run the benchmarks and keep their results as CSV",
+        run: bench::run,
+    },
+    Chore {
+        name: "starter",
+        arguments: "[training options]",
+        help: "make the starter model and the sample datasets anew (hours; needs Python)",
+        run: python::starter,
+    },
+    Chore {
+        name: "golden",
+        arguments: "[--check]",
+        help: "make the parity files anew, or check adapters against PEFT both ways (needs Python)",
+        run: python::golden,
+    },
+    Chore {
+        name: "fuzz",
+        arguments: "[target] [--seconds N]",
+        help: "fuzz one parser or all of them (needs a nightly toolchain)",
+        run: fuzz::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        return usage(ExitCode::from(2));
+    };
+    if ["help", "--help", "-h"].contains(&name.as_str()) {
+        return usage(ExitCode::SUCCESS);
+    }
+    let Some(chore) = CHORES.iter().find(|chore| chore.name == name) else {
+        say(&format!("There is no chore `{name}`."));
+        return usage(ExitCode::from(2));
+    };
+    match (chore.run)(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("cargo xtask {name}: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(code: ExitCode) -> ExitCode {
+    say("cargo xtask <chore>\n");
+    for Chore { name, arguments, help, .. } in CHORES {
+        say(&format!("  {:<34} {help}", format!("{name} {arguments}")));
+    }
+    code
+}

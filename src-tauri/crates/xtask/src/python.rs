@@ -1,0 +1,78 @@
+//! `starter` and `golden`: the development scripts in Python, each in an environment of its own in the user's cache.
+//! Nothing that ships needs Python.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+use types::files;
+
+use crate::process::{cache, cargo, in_root, output, root, run, say, succeeds};
+
+/// `starter`: trains the bundled model and writes the sample datasets.
+pub fn starter(arguments: &[String]) -> Result<()> {
+    let folder = root().join("src-tauri/crates/xtask/starter");
+    let python = environment(&folder.join("requirements.txt"))?;
+    let resources = root().join("src-tauri/resources");
+    run(in_root(python)
+        .arg(folder.join("train.py"))
+        .arg("--out")
+        .arg(resources.join("starter"))
+        .arg("--samples")
+        .arg(resources.join("samples"))
+        .args(arguments))
+}
+
+/// `golden`: makes the files that parity tests compare with; with `--check`, exchanges adapters with PEFT instead.
+pub fn golden(arguments: &[String]) -> Result<()> {
+    let folder = root().join("tests/golden");
+    let script = match arguments {
+        [] => "make.py",
+        [flag] if flag == "--check" => "roundtrip.py",
+        _ => bail!("golden takes nothing but --check"),
+    };
+    let python = environment(&folder.join("requirements.txt"))?;
+    run(in_root(python).arg(folder.join(script)).env("CARGO", cargo().get_program()))
+}
+
+/// The Python of an environment that has exactly these requirements.
+fn environment(requirements: &Path) -> Result<PathBuf> {
+    let hash =
+        files::sha256(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+    let folder = cache()?.join("python").join(&hash[..16]);
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let complete = folder.join("complete");
+    if complete.is_file() && succeeds(Command::new(&python).arg("--version")) {
+        return Ok(python);
+    }
+    say(&format!("Installing {} into {}.", requirements.display(), folder.display()));
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut system = system_python()?;
+    output(system.args(["-m", "venv"]).arg(&folder))
+        .context("Python cannot make an environment; on Debian and Ubuntu install python3-venv")?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements))?;
+    files::write(&complete, hash.as_bytes())?;
+    Ok(python)
+}
+
+/// The first Python on the path that is new enough for the scripts.
+fn system_python() -> Result<Command> {
+    const WANTED: &str = "import sys; sys.exit(sys.version_info < (3, 10))";
+    let candidates: &[&[&str]] = &[&["python3"], &["python"], &["py", "-3"]];
+    let command = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        command
+    };
+    candidates
+        .iter()
+        .find(|words| succeeds(command(words).args(["-c", WANTED])))
+        .map(|words| command(words))
+        .context("this chore needs Python 3.10 or newer on the path")
+}

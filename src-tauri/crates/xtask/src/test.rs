@@ -1,0 +1,118 @@
+//! `test`: everything CI checks, in one go. All checks run even if one fails, so that one run shows all there is to
+//! fix; a check whose tool cannot be had is skipped out loud.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::{
+    codegen,
+    process::{cargo, run as execute, say},
+    tidy,
+    tools::{CARGO_DENY, has_component},
+};
+
+/// How a check ended.
+enum Outcome {
+    Passed,
+    Skipped(&'static str),
+}
+
+type Check = fn() -> Result<Outcome>;
+
+const CHECKS: &[(&str, Check)] = &[
+    ("formatting", formatting),
+    ("tidy", || tidy::run(&[]).map(|()| Outcome::Passed)),
+    ("generated files", || codegen::check().map(|()| Outcome::Passed)),
+    ("licenses and sources of dependencies", dependencies),
+    ("clippy", clippy),
+];
+
+pub fn run(arguments: &[String]) -> Result<()> {
+    let mut filters = Vec::new();
+    let mut long = false;
+    for argument in arguments {
+        match argument.as_str() {
+            "--long" => long = true,
+            flag if flag.starts_with('-') => bail!("unknown option {flag}; there is only --long"),
+            filter => filters.push(filter),
+        }
+    }
+    let checks = if filters.is_empty() { CHECKS } else { &[] };
+    let mut summary = Vec::new();
+    let mut failed = 0;
+    for (name, check) in checks {
+        say(&format!("\n── {name}"));
+        let (line, bad) = timed(name, *check);
+        summary.push(line);
+        failed += usize::from(bad);
+    }
+    say("\n── tests");
+    let (line, bad) = timed("tests", || tests(&filters, long));
+    summary.push(line);
+    failed += usize::from(bad);
+
+    say(&format!("\n{}", summary.join("\n")));
+    if failed > 0 {
+        bail!("{failed} of {} checks failed", summary.len());
+    }
+    Ok(())
+}
+
+fn timed(name: &str, check: impl FnOnce() -> Result<Outcome>) -> (String, bool) {
+    let start = Instant::now();
+    let result = check();
+    let (word, failed) = match &result {
+        Ok(Outcome::Passed) => ("ok".to_owned(), false),
+        Ok(Outcome::Skipped(why)) => (format!("SKIPPED: {why}"), false),
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ("FAILED".to_owned(), true)
+        }
+    };
+    (format!("{:>6.0} s  {name}: {word}", start.elapsed().as_secs_f64()), failed)
+}
+
+fn formatting() -> Result<Outcome> {
+    if !has_component("fmt", "rustfmt") {
+        return Ok(Outcome::Skipped("rustfmt is not installed and rustup could not add it"));
+    }
+    execute(cargo().args(["fmt", "--all", "--check"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn clippy() -> Result<Outcome> {
+    if !has_component("clippy", "clippy") {
+        return Ok(Outcome::Skipped("clippy is not installed and rustup could not add it"));
+    }
+    execute(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "--deny",
+        "warnings",
+    ]))?;
+    Ok(Outcome::Passed)
+}
+
+/// Security advisories need a database from outside the package registries, so they are CI's on the hosted runners.
+fn dependencies() -> Result<Outcome> {
+    say(
+        "Advisories are not checked here: their database needs the internet (`cargo deny check advisories`).",
+    );
+    let mut deny = CARGO_DENY.command()?;
+    execute(deny.args(["--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn tests(filters: &[&str], long: bool) -> Result<Outcome> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--locked", "--no-fail-fast", "--"]).args(filters);
+    if long {
+        command.arg("--include-ignored");
+    }
+    execute(&mut command)?;
+    Ok(Outcome::Passed)
+}
