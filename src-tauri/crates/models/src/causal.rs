@@ -2,6 +2,8 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 
+use crate::LoraLinear;
+
 /// Facts about a loaded model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelInfo {
@@ -31,6 +33,11 @@ pub struct Sequences {
 }
 
 impl Sequences {
+    /// Position of every token.
+    pub fn positions(&self) -> Vec<u32> {
+        self.lengths.iter().flat_map(|&length| self.offset..self.offset + length).map(|p| p as u32).collect()
+    }
+
     /// Sequences that all start at position 0.
     pub fn new(lengths: Vec<usize>) -> Self {
         Self { lengths, offset: 0 }
@@ -64,11 +71,59 @@ impl Pass {
     pub const BASE: Pass = Pass { adapter: false, dropout_seed: None };
 }
 
-/// Keys and values of the tokens one layer has already seen.
+/// Keys and values of the tokens one layer has already seen, with room for more, so that a token costs no copy of the
+/// ones before it.
 #[derive(Debug, Default, Clone)]
 pub struct LayerCache {
-    /// `[kv_heads, cached, head_dim]` each.
-    pub keys_values: Option<(Tensor, Tensor)>,
+    /// `[kv_heads, room, head_dim]` each.
+    room: Option<(Tensor, Tensor)>,
+    length: usize,
+}
+
+impl LayerCache {
+    /// Room is added in steps of this many tokens, or by half of what there is.
+    const STEP: usize = 256;
+
+    /// How many tokens it holds.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Forgets all but the first `length` tokens.
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
+    /// Adds the keys and values of the next tokens, `[kv_heads, tokens, head_dim]` each, and gives those of all.
+    pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (heads, tokens, dim) = keys.dims3()?;
+        let needed = self.length + tokens;
+        let (all_keys, all_values) = match self.room.take() {
+            Some((k, v)) if k.dim(1)? >= needed => (k, v),
+            old => {
+                let room = (needed + needed / 2).next_multiple_of(Self::STEP);
+                let grown = |old: Option<&Tensor>, like: &Tensor| -> Result<Tensor> {
+                    let new = Tensor::zeros((heads, room, dim), like.dtype(), like.device())?;
+                    if let Some(old) = old.filter(|_| self.length > 0) {
+                        new.slice_set(&old.narrow(1, 0, self.length)?.contiguous()?, 1, 0)?;
+                    }
+                    Ok(new)
+                };
+                (grown(old.as_ref().map(|o| &o.0), keys)?, grown(old.as_ref().map(|o| &o.1), values)?)
+            }
+        };
+        all_keys.slice_set(&keys.detach().contiguous()?, 1, self.length)?;
+        all_values.slice_set(&values.detach().contiguous()?, 1, self.length)?;
+        self.length = needed;
+        let seen = (all_keys.narrow(1, 0, needed)?, all_values.narrow(1, 0, needed)?);
+        self.room = Some((all_keys, all_values));
+        Ok(seen)
+    }
 }
 
 /// A decoder-only language model, layer by layer, so that the caller decides what to keep for the backward pass.
@@ -107,4 +162,17 @@ pub trait CausalLm: Send + Sync {
 
     /// Logits of chosen rows of a `[tokens, hidden]` tensor that has gone through all layers, f32 `[rows, vocab]`.
     fn logits(&self, hidden: &Tensor) -> Result<Tensor>;
+
+    /// Its linear layers by their path, such as `model.layers.0.self_attn.q_proj`, in a fixed order: what an adapter can
+    /// be put on.
+    fn linears(&mut self) -> Vec<(String, &mut LoraLinear)>;
+}
+
+/// Token ids through all layers and the last norm: `[tokens]` u32 → `[tokens, hidden]`.
+pub fn forward(model: &dyn CausalLm, ids: &Tensor, sequences: &Sequences, pass: Pass) -> Result<Tensor> {
+    let mut hidden = model.embed(ids)?;
+    for index in 0..model.info().layers {
+        hidden = model.layer(index, &hidden, sequences, pass, None)?;
+    }
+    model.final_norm(&hidden)
 }

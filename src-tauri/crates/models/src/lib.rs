@@ -1,5 +1,35 @@
 //! Model families: their config, the names of their tensors, their layers, the adapter on top.
+//!
+//! A model's files come from anywhere and are checked before they are used: sizes, offsets, names and shapes. Weights
+//! are frozen; what is trained is the adapter.
 
+pub mod adapter;
+pub mod arch;
 pub mod causal;
+mod error;
+mod json;
+pub mod lora;
+pub mod weights;
 
-pub use causal::{CausalLm, LayerCache, ModelInfo, Pass, Sequences};
+use std::path::Path;
+
+use candle_core::Device;
+
+pub use arch::{ARCHITECTURES, Architecture};
+pub use causal::{CausalLm, LayerCache, ModelInfo, Pass, Sequences, forward};
+pub use error::ModelError;
+pub use lora::{LoraConfig, LoraLinear};
+
+/// How a model is loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Keep weights and activations in bf16 instead of f32.
+    pub bf16: bool,
+    /// Where it computes.
+    pub device: Device,
+}
+
+/// Loads the model in `folder`: `config.json` and its safetensors files.
+pub fn load(folder: &Path, options: &LoadOptions) -> Result<Box<dyn CausalLm>, ModelError> {
+    arch::load(folder, options)
+}

@@ -1,0 +1,235 @@
+//! The Llama shape: Llama 1, 2 and 3, Mistral, SmolLM2, TinyLlama.
+//!
+//! Pre-norm decoder layers with rotary positions, grouped-query attention and a SwiGLU feed-forward layer, named as in
+//! the published weights.
+
+mod config;
+mod rope;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use kernels::Heads;
+
+use self::{config::Config, rope::Rope};
+use crate::{
+    CausalLm, LayerCache, LoraLinear, ModelError, ModelInfo, Pass, Sequences, adapter::tensor_name,
+    json::JsonFile, weights::Weights,
+};
+
+struct Layer {
+    input_norm: Tensor,
+    q: LoraLinear,
+    k: LoraLinear,
+    v: LoraLinear,
+    o: LoraLinear,
+    post_attention_norm: Tensor,
+    gate: LoraLinear,
+    up: LoraLinear,
+    down: LoraLinear,
+}
+
+/// The linear layers of a decoder layer, in the order they are used.
+const LINEARS: [&str; 7] = [
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+impl Layer {
+    /// In the order of [`LINEARS`].
+    fn linears(&self) -> [&LoraLinear; 7] {
+        [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
+    }
+
+    fn linears_mut(&mut self) -> [&mut LoraLinear; 7] {
+        [&mut self.q, &mut self.k, &mut self.v, &mut self.o, &mut self.gate, &mut self.up, &mut self.down]
+    }
+}
+
+struct Llama {
+    info: ModelInfo,
+    eps: f32,
+    heads: Heads,
+    rope: Rope,
+    embeddings: Tensor,
+    layers: Vec<Layer>,
+    norm: Tensor,
+    /// The embeddings themselves where they are tied.
+    head: Tensor,
+    device: Device,
+}
+
+/// Builds the model that `json` describes from `weights`.
+pub(super) fn build(
+    architecture: &str,
+    json: &JsonFile,
+    mut weights: Weights,
+) -> std::result::Result<Box<dyn CausalLm>, ModelError> {
+    let config = Config::parse(json)?;
+    let (hidden, dim) = (config.hidden_size, config.heads.dim);
+    let embeddings = weights.take("model.embed_tokens.weight", &[config.vocab_size, hidden])?;
+    let (queries, keys) = (config.heads.queries * dim, config.heads.keys * dim);
+    let middle = config.intermediate_size;
+    let mut layers = Vec::with_capacity(config.layers);
+    let mut parameters = embeddings.elem_count();
+    for index in 0..config.layers {
+        let prefix = format!("model.layers.{index}");
+        let mut norm = |name: &str| weights.take(&format!("{prefix}.{name}.weight"), &[hidden]);
+        let (input_norm, post_attention_norm) = (norm("input_layernorm")?, norm("post_attention_layernorm")?);
+        let mut linear = |name: usize, out: usize, inputs: usize, bias: bool| {
+            let path = format!("{prefix}.{}", LINEARS[name]);
+            let weight = weights.take(&format!("{path}.weight"), &[out, inputs])?;
+            let bias = bias.then(|| weights.take(&format!("{path}.bias"), &[out])).transpose()?;
+            parameters += weight.elem_count() + bias.as_ref().map_or(0, Tensor::elem_count);
+            Ok::<_, ModelError>(LoraLinear::new(&path, weight, bias))
+        };
+        let (attention_bias, mlp_bias) = (config.attention_bias, config.mlp_bias);
+        layers.push(Layer {
+            input_norm,
+            q: linear(0, queries, hidden, attention_bias)?,
+            k: linear(1, keys, hidden, attention_bias)?,
+            v: linear(2, keys, hidden, attention_bias)?,
+            o: linear(3, hidden, queries, attention_bias)?,
+            post_attention_norm,
+            gate: linear(4, middle, hidden, mlp_bias)?,
+            up: linear(5, middle, hidden, mlp_bias)?,
+            down: linear(6, hidden, middle, mlp_bias)?,
+        });
+        parameters += 2 * hidden;
+    }
+    let norm = weights.take("model.norm.weight", &[hidden])?;
+    parameters += hidden;
+    let head = if config.tied {
+        embeddings.clone()
+    } else {
+        let head = weights.take("lm_head.weight", &[config.vocab_size, hidden])?;
+        parameters += head.elem_count();
+        head
+    };
+    // Old conversions store the rotary frequencies, and some tied models a copy of the embeddings as the head.
+    weights
+        .finish(|name| name.ends_with(".rotary_emb.inv_freq") || (config.tied && name == "lm_head.weight"))?;
+    let info = ModelInfo {
+        architecture: architecture.to_owned(),
+        vocab_size: config.vocab_size,
+        hidden_size: hidden,
+        layers: config.layers,
+        context_length: config.context_length,
+        parameters: parameters as u64,
+        dtype: if embeddings.dtype() == DType::BF16 { "bf16" } else { "f32" }.to_owned(),
+    };
+    Ok(Box::new(Llama {
+        info,
+        eps: config.eps,
+        heads: config.heads,
+        rope: Rope::new(&config),
+        device: embeddings.device().clone(),
+        embeddings,
+        layers,
+        norm,
+        head,
+    }))
+}
+
+impl Llama {
+    fn attention(
+        &self,
+        layer: &Layer,
+        x: &Tensor,
+        sequences: &Sequences,
+        pass: Pass,
+        cache: Option<&mut LayerCache>,
+    ) -> Result<Tensor> {
+        let (table, positions) = self.rope.at(sequences)?;
+        let q = kernels::rope(&layer.q.forward(x, pass)?, &table, &positions)?;
+        let k = kernels::rope(&layer.k.forward(x, pass)?, &table, &positions)?;
+        let v = layer.v.forward(x, pass)?;
+        let mixed = match cache {
+            None => kernels::attention(&q, &k, &v, &sequences.lengths, self.heads)?,
+            Some(cache) => {
+                if sequences.lengths.len() != 1 || sequences.offset != cache.len() {
+                    candle_core::bail!(
+                        "a cache of {} tokens takes one sequence that starts there, not {sequences:?}",
+                        cache.len()
+                    );
+                }
+                let heads =
+                    |x: &Tensor| x.reshape((x.dim(0)?, self.heads.keys, self.heads.dim))?.transpose(0, 1);
+                let (k, v) = cache.append(&heads(&k)?, &heads(&v)?)?;
+                kernels::attention_cached(&q, &k, &v, self.heads)?
+            }
+        };
+        layer.o.forward(&mixed, pass)
+    }
+}
+
+impl CausalLm for Llama {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+        kernels::embedding(ids, &self.embeddings)
+    }
+
+    fn layer(
+        &self,
+        index: usize,
+        hidden: &Tensor,
+        sequences: &Sequences,
+        pass: Pass,
+        cache: Option<&mut LayerCache>,
+    ) -> Result<Tensor> {
+        let Some(layer) = self.layers.get(index) else {
+            candle_core::bail!("the model has no layer {index}")
+        };
+        let x = kernels::rms_norm(hidden, &layer.input_norm, self.eps)?;
+        let hidden = (hidden + self.attention(layer, &x, sequences, pass, cache)?)?;
+        let x = kernels::rms_norm(&hidden, &layer.post_attention_norm, self.eps)?;
+        let x = kernels::swiglu(&layer.gate.forward(&x, pass)?, &layer.up.forward(&x, pass)?)?;
+        hidden + layer.down.forward(&x, pass)?
+    }
+
+    fn final_norm(&self, hidden: &Tensor) -> Result<Tensor> {
+        kernels::rms_norm(hidden, &self.norm, self.eps)
+    }
+
+    fn head(&self) -> &Tensor {
+        &self.head
+    }
+
+    fn trainable(&self) -> Vec<(String, Var)> {
+        let mut named = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            for (name, linear) in LINEARS.iter().zip(layer.linears()) {
+                if let Some(adapter) = linear.adapter() {
+                    let path = format!("model.layers.{index}.{name}");
+                    named.push((tensor_name(&path, "lora_A"), adapter.a.clone()));
+                    named.push((tensor_name(&path, "lora_B"), adapter.b.clone()));
+                }
+            }
+        }
+        named
+    }
+
+    fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        kernels::frozen_linear(&hidden.to_dtype(DType::F32)?, &self.head)
+    }
+
+    fn linears(&mut self) -> Vec<(String, &mut LoraLinear)> {
+        let layers = self.layers.iter_mut().enumerate();
+        layers
+            .flat_map(|(index, layer)| {
+                let names = LINEARS.iter().map(move |name| format!("model.layers.{index}.{name}"));
+                names.zip(layer.linears_mut())
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,191 @@
+//! The tensors of a model's folder: one `model.safetensors` or the shards of `model.safetensors.index.json`.
+
+pub mod header;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::{Component, Path, PathBuf},
+};
+
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use serde_json::Value;
+
+use crate::{ModelError, json::JsonFile};
+use header::{Entry, Stored, read_header};
+
+/// Bytes read at a time.
+const PIECE: usize = 1 << 20;
+
+/// The tensors of a model or adapter, found but not read. Each is taken out once, so that what is left over is known.
+pub struct Weights {
+    entries: BTreeMap<String, Entry>,
+    source: PathBuf,
+    device: Device,
+    dtype: DType,
+}
+
+impl Weights {
+    /// Finds the tensors of the model in `folder`; they are given as `dtype`, f32 or bf16.
+    pub fn open(folder: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
+        let single = folder.join("model.safetensors");
+        let index = folder.join("model.safetensors.index.json");
+        if single.is_file() {
+            return Self::open_file(&single, dtype, device);
+        }
+        if index.is_file() {
+            return Ok(Weights {
+                entries: read_shards(folder, &index)?,
+                source: index,
+                device: device.clone(),
+                dtype,
+            });
+        }
+        let problem = if folder.join("pytorch_model.bin").is_file()
+            || folder.join("pytorch_model.bin.index.json").is_file()
+        {
+            "has its weights only as pytorch_model.bin, a pickle, which can run code when it is opened; convert it to \
+             model.safetensors (transformers: save_pretrained(…, safe_serialization=True))"
+        } else {
+            "has neither model.safetensors nor model.safetensors.index.json"
+        };
+        Err(ModelError::File { path: folder.to_owned(), problem: problem.into() })
+    }
+
+    /// The tensors of one safetensors file.
+    pub fn open_file(path: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
+        Ok(Weights { entries: read_header(path)?, source: path.to_owned(), device: device.clone(), dtype })
+    }
+
+    /// Whether there is a tensor of this name that has not been taken.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Takes the tensor called `name`, which must have this shape.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let Some(entry) = self.entries.remove(name) else {
+            return Err(self.wrong(name, &self.source, format!("is missing; shape {shape:?} is expected")));
+        };
+        if entry.shape != shape {
+            let problem = format!("has shape {:?}; {shape:?} is expected", entry.shape);
+            return Err(self.wrong(name, &entry.path, problem));
+        }
+        let Some(stored) = entry.stored else {
+            let problem = format!("is stored as {}; only F32, F16 and BF16 weights are read", entry.dtype);
+            return Err(self.wrong(name, &entry.path, problem));
+        };
+        let io = |source| ModelError::Io { path: entry.path.clone(), source };
+        let tensor = match self.dtype {
+            DType::BF16 => Tensor::from_vec(read::<bf16>(&entry, stored).map_err(io)?, shape, &self.device)?,
+            _ => Tensor::from_vec(read::<f32>(&entry, stored).map_err(io)?, shape, &self.device)?,
+        };
+        Ok(tensor)
+    }
+
+    /// Drops every tensor whose name `ignored` accepts, and fails when one is left.
+    pub fn finish(self, ignored: impl Fn(&str) -> bool) -> Result<(), ModelError> {
+        match self.entries.iter().find(|(name, _)| !ignored(name)) {
+            None => Ok(()),
+            Some((name, entry)) => {
+                let problem = "does not belong to a model of this architecture and config.json".to_owned();
+                Err(self.wrong(name, &entry.path, problem))
+            }
+        }
+    }
+
+    fn wrong(&self, name: &str, path: &Path, problem: String) -> ModelError {
+        ModelError::Tensor { path: path.to_owned(), tensor: name.into(), problem }
+    }
+}
+
+/// The tensors that the index names, each in the shard it names.
+fn read_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Entry>, ModelError> {
+    let json = JsonFile::read(index)?;
+    let Some(Value::Object(map)) = json.get("weight_map") else {
+        return Err(json.wrong("weight_map", "must be an object from tensor to file name"));
+    };
+    let mut shards: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (tensor, file) in map {
+        let Some(file) = file.as_str().filter(|f| is_plain_name(f)) else {
+            return Err(json.wrong(
+                "weight_map",
+                format!("tensor \"{tensor}\" must name a .safetensors file of this folder, not {file}"),
+            ));
+        };
+        shards.entry(file).or_default().insert(tensor);
+    }
+    let mut entries = BTreeMap::new();
+    for (file, tensors) in shards {
+        let mut found = read_header(&folder.join(file))?;
+        for tensor in tensors {
+            let Some(entry) = found.remove(tensor) else {
+                return Err(json.wrong("weight_map", format!("tensor \"{tensor}\" is not in {file}")));
+            };
+            entries.insert(tensor.to_owned(), entry);
+        }
+    }
+    Ok(entries)
+}
+
+/// Whether a file name stays in its folder.
+fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+        && name.ends_with(".safetensors")
+        && !name.contains(['/', '\\', ':'])
+}
+
+/// A value of a loaded weight.
+trait Value32: Copy {
+    fn narrow(value: f32) -> Self;
+    fn from_bf16(value: bf16) -> Self;
+}
+
+impl Value32 for f32 {
+    fn narrow(value: f32) -> Self {
+        value
+    }
+
+    fn from_bf16(value: bf16) -> Self {
+        value.to_f32()
+    }
+}
+
+impl Value32 for bf16 {
+    fn narrow(value: f32) -> Self {
+        bf16::from_f32(value)
+    }
+
+    fn from_bf16(value: bf16) -> Self {
+        value
+    }
+}
+
+/// Reads a tensor piece by piece, converting on the way.
+fn read<T: Value32>(entry: &Entry, stored: Stored) -> std::io::Result<Vec<T>> {
+    let mut file = File::open(&entry.path)?;
+    file.seek(SeekFrom::Start(entry.start))?;
+    let count = usize::try_from(entry.bytes).map_err(std::io::Error::other)? / stored.bytes();
+    let mut values = Vec::with_capacity(count);
+    let mut buffer = vec![0u8; PIECE.min(count * stored.bytes())];
+    while values.len() < count {
+        let piece = buffer.len().min((count - values.len()) * stored.bytes());
+        let piece = &mut buffer[..piece];
+        file.read_exact(piece)?;
+        match stored {
+            Stored::F32 => {
+                values.extend(piece.as_chunks().0.iter().map(|&b| T::narrow(f32::from_le_bytes(b))))
+            }
+            Stored::Bf16 => {
+                values.extend(piece.as_chunks().0.iter().map(|&b| T::from_bf16(bf16::from_le_bytes(b))))
+            }
+            Stored::F16 => {
+                values.extend(piece.as_chunks().0.iter().map(|&b| T::narrow(f16::from_le_bytes(b).to_f32())))
+            }
+        }
+    }
+    Ok(values)
+}
