@@ -11,11 +11,9 @@ mod json;
 pub mod lora;
 pub mod weights;
 
-use std::path::Path;
-
 use candle_core::Device;
 
-pub use arch::{ARCHITECTURES, Architecture};
+pub use arch::{ARCHITECTURES, Architecture, load, read_info};
 pub use causal::{CausalLm, LayerCache, ModelInfo, Pass, Sequences, forward};
 pub use error::ModelError;
 pub use lora::{LoraConfig, LoraLinear};
@@ -27,9 +25,4 @@ pub struct LoadOptions {
     pub bf16: bool,
     /// Where it computes.
     pub device: Device,
-}
-
-/// Loads the model in `folder`: `config.json` and its safetensors files.
-pub fn load(folder: &Path, options: &LoadOptions) -> Result<Box<dyn CausalLm>, ModelError> {
-    arch::load(folder, options)
 }

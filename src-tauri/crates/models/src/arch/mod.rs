@@ -7,37 +7,52 @@ use std::path::Path;
 use candle_core::DType;
 use serde_json::Value;
 
-use crate::{CausalLm, LoadOptions, ModelError, json::JsonFile, weights::Weights};
+use crate::{CausalLm, LoadOptions, ModelError, ModelInfo, json::JsonFile, weights::Weights};
 
 /// A family of models.
 pub struct Architecture {
     /// Its name in `architectures`.
     pub name: &'static str,
+    /// Facts that the config alone tells.
+    info: fn(&str, &JsonFile) -> Result<ModelInfo, ModelError>,
     /// Reads the config, takes its tensors and builds the model.
     build: fn(&str, &JsonFile, Weights) -> Result<Box<dyn CausalLm>, ModelError>,
 }
 
 /// Every family there is.
 pub const ARCHITECTURES: &[Architecture] = &[
-    Architecture { name: "LlamaForCausalLM", build: llama::build },
-    Architecture { name: "MistralForCausalLM", build: llama::build },
+    Architecture { name: "LlamaForCausalLM", info: llama::info, build: llama::build },
+    Architecture { name: "MistralForCausalLM", info: llama::info, build: llama::build },
 ];
 
-pub(crate) fn load(folder: &Path, options: &LoadOptions) -> Result<Box<dyn CausalLm>, ModelError> {
+/// `config.json` of the model in `folder` and the family it names.
+fn find(folder: &Path) -> Result<(&'static Architecture, JsonFile), ModelError> {
     let json = JsonFile::read(&folder.join("config.json"))?;
     let named = match json.get("architectures") {
         Some(Value::Array(names)) if names.len() == 1 => names.first().and_then(Value::as_str),
         _ => None,
     };
     let named = named.ok_or_else(|| json.wrong("architectures", "must be a list of one name"))?;
-    let Some(architecture) = ARCHITECTURES.iter().find(|a| a.name == named) else {
-        let supported: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
-        return Err(ModelError::UnknownArchitecture {
+    match ARCHITECTURES.iter().find(|a| a.name == named) {
+        Some(architecture) => Ok((architecture, json)),
+        None => Err(ModelError::UnknownArchitecture {
             path: json.path().to_owned(),
             found: named.chars().take(100).collect(),
-            supported: supported.join(", "),
-        });
-    };
+            supported: ARCHITECTURES.iter().map(|a| a.name).collect::<Vec<_>>().join(", "),
+        }),
+    }
+}
+
+/// Loads the model in `folder`: `config.json` and its safetensors files.
+pub fn load(folder: &Path, options: &LoadOptions) -> Result<Box<dyn CausalLm>, ModelError> {
+    let (architecture, json) = find(folder)?;
     let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
-    (architecture.build)(named, &json, Weights::open(folder, dtype, &options.device)?)
+    (architecture.build)(architecture.name, &json, Weights::open(folder, dtype, &options.device)?)
+}
+
+/// What `config.json` alone tells of the model in `folder`, without reading its weights; `dtype` is that of loading
+/// without bf16.
+pub fn read_info(folder: &Path) -> Result<ModelInfo, ModelError> {
+    let (architecture, json) = find(folder)?;
+    (architecture.info)(architecture.name, &json)
 }

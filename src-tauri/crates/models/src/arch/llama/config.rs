@@ -82,6 +82,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Parameters of the model.
+    pub(super) fn parameters(&self) -> u64 {
+        let wide = |n: usize| n as u64;
+        let (hidden, middle) = (wide(self.hidden_size), wide(self.intermediate_size));
+        let (queries, keys) =
+            (wide(self.heads.queries * self.heads.dim), wide(self.heads.keys * self.heads.dim));
+        let biases = if self.attention_bias { queries + 2 * keys + hidden } else { 0 }
+            + if self.mlp_bias { 2 * middle + hidden } else { 0 };
+        let layer = 2 * hidden * (queries + keys) + 3 * hidden * middle + 2 * hidden + biases;
+        let embeddings = wide(self.vocab_size) * hidden * if self.tied { 1 } else { 2 };
+        wide(self.layers) * layer + embeddings + hidden
+    }
+}
+
 fn heads(json: &JsonFile, hidden: usize, context: usize) -> Result<Heads, ModelError> {
     let queries = json.required("num_attention_heads", json.size("num_attention_heads", 1..=MAX_SIDE)?)?;
     let keys = json.size("num_key_value_heads", 1..=MAX_SIDE)?.unwrap_or(queries);

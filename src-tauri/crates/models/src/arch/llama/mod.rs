@@ -62,6 +62,20 @@ struct Llama {
     device: Device,
 }
 
+/// What the config alone tells.
+pub(super) fn info(architecture: &str, json: &JsonFile) -> std::result::Result<ModelInfo, ModelError> {
+    let config = Config::parse(json)?;
+    Ok(ModelInfo {
+        architecture: architecture.to_owned(),
+        vocab_size: config.vocab_size,
+        hidden_size: config.hidden_size,
+        layers: config.layers,
+        context_length: config.context_length,
+        parameters: config.parameters(),
+        dtype: "f32".to_owned(),
+    })
+}
+
 /// Builds the model that `json` describes from `weights`.
 pub(super) fn build(
     architecture: &str,
@@ -74,7 +88,6 @@ pub(super) fn build(
     let (queries, keys) = (config.heads.queries * dim, config.heads.keys * dim);
     let middle = config.intermediate_size;
     let mut layers = Vec::with_capacity(config.layers);
-    let mut parameters = embeddings.elem_count();
     for index in 0..config.layers {
         let prefix = format!("model.layers.{index}");
         let mut norm = |name: &str| weights.take(&format!("{prefix}.{name}.weight"), &[hidden]);
@@ -83,7 +96,6 @@ pub(super) fn build(
             let path = format!("{prefix}.{}", LINEARS[name]);
             let weight = weights.take(&format!("{path}.weight"), &[out, inputs])?;
             let bias = bias.then(|| weights.take(&format!("{path}.bias"), &[out])).transpose()?;
-            parameters += weight.elem_count() + bias.as_ref().map_or(0, Tensor::elem_count);
             Ok::<_, ModelError>(LoraLinear::new(&path, weight, bias))
         };
         let (attention_bias, mlp_bias) = (config.attention_bias, config.mlp_bias);
@@ -98,29 +110,20 @@ pub(super) fn build(
             up: linear(5, middle, hidden, mlp_bias)?,
             down: linear(6, hidden, middle, mlp_bias)?,
         });
-        parameters += 2 * hidden;
     }
     let norm = weights.take("model.norm.weight", &[hidden])?;
-    parameters += hidden;
     let head = if config.tied {
         embeddings.clone()
     } else {
-        let head = weights.take("lm_head.weight", &[config.vocab_size, hidden])?;
-        parameters += head.elem_count();
-        head
+        weights.take("lm_head.weight", &[config.vocab_size, hidden])?
     };
     // Old conversions store the rotary frequencies, and some tied models a copy of the embeddings as the head.
     weights
         .finish(|name| name.ends_with(".rotary_emb.inv_freq") || (config.tied && name == "lm_head.weight"))?;
-    let info = ModelInfo {
-        architecture: architecture.to_owned(),
-        vocab_size: config.vocab_size,
-        hidden_size: hidden,
-        layers: config.layers,
-        context_length: config.context_length,
-        parameters: parameters as u64,
-        dtype: if embeddings.dtype() == DType::BF16 { "bf16" } else { "f32" }.to_owned(),
-    };
+    let mut info = info(architecture, json)?;
+    if embeddings.dtype() == DType::BF16 {
+        info.dtype = "bf16".to_owned();
+    }
     Ok(Box::new(Llama {
         info,
         eps: config.eps,
