@@ -1,0 +1,108 @@
+"""The sample datasets that come with the app: one for each task, each with a part that is held out.
+
+What fine-tuning on them shows is a change of behaviour that anyone can see: the starter model reads these inputs well, but it answers
+in friendly sentences, never in the form that the samples ask for. The people in the held-out part never appear in the part for training.
+"""
+
+import json
+import pathlib
+import random
+
+from reading import Text, notice_message, notice_values, order_message, order_values, text_questions
+from words import NUMBERS, PEOPLE
+
+TRAIN_ROWS, HELD_OUT_ROWS = 240, 60
+
+
+def order_slip(rng, people):
+    values = order_values(rng, people)
+    count = NUMBERS.index(values["k"])
+    return {"input": order_message(rng, values), "output": "order | name: {n} | street: {r} | item: {t} | color: {c} | count: {count} | day: {d}".format(**values, count=count)}
+
+
+def short_answer(rng, people):
+    text = Text(rng, rng.choice((2, 3, 3, 4)), people)
+    context = text.text(fillers=rng.choice((0, 0, 1)))
+    for question, _, span in text_questions(text, 20):
+        if span in context:
+            return {"context": context, "question": question, "answer": span}
+    return short_answer(rng, people)
+
+
+def lost_headline(rng, people):
+    values = notice_values(rng, people)
+    return {"input": notice_message(rng, values), "output": "LOST: {c} {t} ({p}, {d}). Call {n}, {r}.".format(**values)}
+
+
+SAMPLES = {
+    "order-slips": (order_slip, "text-generation", """Short messages to a shop, turned into one line of an order book:
+
+    order | name: Mia | street: Mill Lane | item: lamp | color: blue | count: 2 | day: Friday
+
+The number is written in digits and the item in the singular, however the message puts them.
+""", "a friendly sentence that thanks for the order"),
+    "short-answers": (short_answer, "extractive-question-answering", """Questions about a short text, answered with the bare words that stand in the text:
+
+    the kitchen
+
+Every answer occurs in its context, letter for letter.
+""", "a full sentence"),
+    "lost-headlines": (lost_headline, "summarization", """Notes from a village board about lost things, each told as one headline in a house style:
+
+    LOST: red scarf (station, Friday). Call Mia, Mill Lane.
+""", "one plain sentence, such as `Mia lost a red scarf in the station on Friday.`"),
+}
+
+# Measured with `check_samples.py`: see there for the settings.
+README = """# {title}
+
+Task: {task}. {train} rows for training (`train.jsonl`), {held} held-out rows (`heldout.jsonl`). License: CC0 1.0.
+
+{about}
+The people of the held-out part do not appear in the part for training, and no row stands in both.
+
+The starter model answers these inputs with {before}, so its exact match on the held-out rows is 0 or close to it before fine-tuning.
+{measured}
+The rows are made by `src-tauri/crates/xtask/starter/samples.py` from a fixed seed. All names, streets and messages are invented.
+"""
+
+
+def fields(task):
+    return ("context", "question", "answer") if task == "extractive-question-answering" else ("input", "output")
+
+
+def rows(name):
+    """The two parts of one sample dataset."""
+    maker = SAMPLES[name][0]
+    rng = random.Random(f"sample {name}")
+    people = list(PEOPLE)
+    rng.shuffle(people)
+    sides = people[: len(people) * 3 // 4], people[len(people) * 3 // 4:]
+    seen, parts = set(), []
+    for names, count in zip(sides, (TRAIN_ROWS, HELD_OUT_ROWS)):
+        part = []
+        while len(part) < count:
+            row = maker(rng, names)
+            key = row.get("input") or row["context"]
+            if key not in seen and row.get("output", key) not in seen:
+                seen.update((key, row.get("output", key)))
+                part.append(row)
+        parts.append(part)
+    return parts
+
+
+def write(folder, measured=None):
+    """Write all sample datasets. `measured` holds a sentence for each one's README; without it the README keeps the one it has."""
+    for name, (_, task, about, before) in SAMPLES.items():
+        target = pathlib.Path(folder) / name
+        target.mkdir(parents=True, exist_ok=True)
+        parts = rows(name)
+        for file, part in zip(("train.jsonl", "heldout.jsonl"), parts):
+            (target / file).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part), encoding="utf-8")
+        note = MEASURED.get(name, "") if measured is None else measured.get(name, "")
+        title = name.replace("-", " ").capitalize()
+        (target / "README.md").write_text(README.format(title=title, task=task, about=about, before=before, train=len(parts[0]), held=len(parts[1]),
+                                                        measured=f"\n{note}\n" if note else ""), encoding="utf-8")
+
+
+MEASURED = {}
