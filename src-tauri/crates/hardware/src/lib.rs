@@ -1,1 +1,112 @@
-//! hardware.
+//! What this machine has, the class it belongs to, and the settings a run starts from on it.
+//!
+//! Nothing here is needed to train: an engine finds its device itself. A missing driver is the normal case of a
+//! machine without a GPU and never an error.
+
+mod gpu;
+mod profile;
+mod settings;
+
+use std::{
+    fs,
+    path::{Path, absolute},
+};
+
+use serde::Serialize;
+use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
+use types::Profile;
+
+pub use gpu::NO_GPU;
+pub use settings::Settings;
+
+/// What this machine has. Sizes are in units of 2^30 bytes, one decimal.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Hardware {
+    /// The first GPU's name, or [`NO_GPU`].
+    pub gpu_name: String,
+    /// Its whole memory; 0 without one.
+    pub gpu_memory_gb: f64,
+    /// All memory that this process could use: what the machine or its container has.
+    pub ram_gb: f64,
+    /// Free space where the app's data lies.
+    pub disk_space_gb: f64,
+    /// Processor cores that this process may use.
+    pub cpu_cores: usize,
+    /// The newest CUDA version that the GPU's driver supports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cuda_version: Option<String>,
+    /// The class of machine.
+    #[serde(skip)]
+    pub profile: Profile,
+    /// Whether the GPU computes in bfloat16 at full speed.
+    #[serde(skip)]
+    pub fast_bf16: bool,
+}
+
+impl Hardware {
+    /// Looks at the machine. `home` is the folder whose disk counts.
+    pub fn detect(home: &Path) -> Self {
+        let gpu = gpu::detect();
+        let ram = memory_bytes();
+        let vram = gpu.as_ref().map_or(0, |gpu| gpu.memory_bytes);
+        Self {
+            profile: profile::of(gib(vram), gib(ram)),
+            fast_bf16: gpu.as_ref().is_some_and(|gpu| gpu.fast_bf16),
+            gpu_memory_gb: one_decimal(gib(vram)),
+            ram_gb: one_decimal(gib(ram)),
+            disk_space_gb: one_decimal(gib(free_bytes(home))),
+            cpu_cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cuda_version: gpu.as_ref().and_then(|gpu| gpu.cuda_version.clone()),
+            gpu_name: gpu.map_or_else(|| NO_GPU.to_owned(), |gpu| gpu.name),
+        }
+    }
+
+    /// The settings that a run on this machine starts from.
+    pub fn settings(&self) -> Settings {
+        Settings::for_profile(self.profile, self.fast_bf16)
+    }
+}
+
+/// All memory, or less where a container is given less. 0 where the system does not tell.
+fn memory_bytes() -> u64 {
+    let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let Ok(system) = System::new_with_specifics(wanted) else { return 0 };
+    let all = system.total_memory();
+    let container = system.cgroup_limits().map(|limits| limits.total_memory).filter(|&bytes| bytes > 0);
+    container.map_or(all, |bytes| bytes.min(all))
+}
+
+/// Free space on the disk whose mount point is the deepest above `path`. 0 where the system does not tell.
+fn free_bytes(path: &Path) -> u64 {
+    let kind = DiskRefreshKind::nothing().with_storage();
+    let Ok(disks) = Disks::new_with_refreshed_list_specifics(kind) else { return 0 };
+    let path = fs::canonicalize(path).or_else(|_| absolute(path)).unwrap_or_else(|_| path.to_owned());
+    disks
+        .iter()
+        .filter(|disk| path.starts_with(disk.mount_point()))
+        .max_by_key(|disk| disk.mount_point().components().count())
+        .map_or(0, |disk| disk.available_space())
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+fn one_decimal(x: f64) -> f64 {
+    (x * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_memory_cores_and_a_disk() {
+        let temp = std::env::temp_dir();
+        let found = Hardware::detect(&temp);
+        assert!(found.cpu_cores >= 1 && found.ram_gb > 0.0 && found.disk_space_gb > 0.0, "{found:?}");
+        let no_gpu = found.gpu_name == NO_GPU;
+        assert_eq!(no_gpu, found.gpu_memory_gb == 0.0, "a GPU has memory, none has none: {found:?}");
+        assert!(!no_gpu || found.profile == Profile::LowEnd, "no GPU is low_end: {found:?}");
+    }
+}
