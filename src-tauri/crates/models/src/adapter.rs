@@ -180,6 +180,29 @@ fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
 }
 
+/// Features of PEFT that change what an adapter computes and are not computed here.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("use_dora", "DoRA is not supported: it must be false"),
+    ("use_qalora", "QA-LoRA is not supported: it must be false"),
+    ("use_bdlora", "block-diagonal LoRA is not supported: it must be false"),
+    ("fan_in_fan_out", "transposed weights are not supported: it must be false"),
+    ("lora_bias", "a bias in the adapter is not supported: it must be false"),
+    ("rank_pattern", "the rank must be the same in every layer"),
+    ("alpha_pattern", "alpha must be the same in every layer"),
+    ("layers_to_transform", "the adapter must be on every layer"),
+    ("layers_pattern", "the adapter must be on every layer"),
+    ("layer_replication", "repeated layers are not supported"),
+    ("exclude_modules", "name the modules in target_modules instead"),
+    ("modules_to_save", "whole modules beside the adapter are not supported"),
+    ("target_parameters", "only linear layers can be adapted"),
+    ("trainable_token_indices", "trained embeddings are not supported"),
+    ("alora_invocation_tokens", "activated LoRA is not supported"),
+    ("arrow_config", "Arrow routing is not supported"),
+    ("kasa_config", "KaSA is not supported"),
+    ("velora_config", "VeLoRA is not supported"),
+    ("monteclora_config", "MonteCLoRA is not supported"),
+];
+
 /// The settings in an `adapter_config.json`, and the factor of the update.
 fn read_config(path: &Path) -> Result<(LoraConfig, f64), ModelError> {
     let json = JsonFile::read(path)?;
@@ -192,32 +215,21 @@ fn read_config(path: &Path) -> Result<(LoraConfig, f64), ModelError> {
             json.wrong("bias", format!("trained biases are not supported: {bias:?} must be \"none\""))
         );
     }
-    for field in ["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"] {
-        if json.flag(field)? {
-            return Err(json.wrong(field, "is not supported: it must be false"));
+    if let Some(method) = json.get("init_lora_weights").and_then(Value::as_str) {
+        if !["gaussian", "eva", "orthogonal"].contains(&method) {
+            let problem = format!("{method:?} changes the base model's weights, which is not supported");
+            return Err(json.wrong("init_lora_weights", problem));
         }
     }
-    let refused = [
-        "rank_pattern",
-        "alpha_pattern",
-        "modules_to_save",
-        "layers_to_transform",
-        "layers_pattern",
-        "layer_replication",
-        "exclude_modules",
-        "trainable_token_indices",
-        "target_parameters",
-        "corda_config",
-    ];
-    for field in refused {
-        let empty = match json.get(field) {
-            None => true,
+    for &(field, problem) in UNSUPPORTED {
+        let absent = match json.get(field) {
+            None | Some(Value::Bool(false)) => true,
             Some(Value::Array(a)) => a.is_empty(),
             Some(Value::Object(o)) => o.is_empty(),
             Some(_) => false,
         };
-        if !empty {
-            return Err(json.wrong(field, "is not supported: the adapter must be the same on every layer"));
+        if !absent {
+            return Err(json.wrong(field, problem));
         }
     }
     let rank = json.required("r", json.size("r", 1..=4096)?)?;
