@@ -46,7 +46,11 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(&[1, 2, 3], &[false, false, true]);
         batch.push(&[4, 5], &[true, true]);
-        assert_eq!(batch.targets, [IGNORED, 3, IGNORED, 5, IGNORED], "a target never crosses into the next sequence");
+        assert_eq!(
+            batch.targets,
+            [IGNORED, 3, IGNORED, 5, IGNORED],
+            "a target never crosses into the next sequence"
+        );
         assert_eq!((batch.lengths.as_slice(), batch.trained_tokens()), ([3, 2].as_slice(), 2));
     }
 }

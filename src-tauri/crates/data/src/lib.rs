@@ -1,5 +1,36 @@
 //! From dataset files to batches of tokens: readers, row forms, chat templates, loss masks, packing.
+//!
+//! A file is read as [`Rows`], each row means an [`Example`], a task makes a conversation of it, the [`Tokenizer`] with
+//! the model's chat template makes ids of that and marks those the loss counts ([`Encoded`]); [`prepare`] does so for a
+//! whole file and [`plan_epoch`] says which rows are computed together. Nothing here computes on tensors.
 
 pub mod batch;
+mod encode;
+mod error;
+mod example;
+mod form;
+mod model_files;
+mod plan;
+mod prepare;
+mod preview;
+mod scan;
+mod source;
+mod template;
+mod text_stream;
+mod token_rows;
+mod tokenizer;
 
 pub use batch::{Batch, IGNORED};
+pub use encode::Encoded;
+pub use error::{BadRows, DataError, FileProblem};
+pub use example::{Example, PromptParts, prompt_for};
+pub use form::{fitting_forms, required_fields};
+pub use plan::{PlanOptions, plan_epoch};
+pub use prepare::{PrepareOptions, PrepareStats, Prepared, Progress, prepare};
+pub use preview::preview;
+pub use scan::{Examples, Numbered, check, examples};
+pub use source::{MAX_COLUMNS, MAX_ROW_BYTES, Row, Rows, open};
+pub use template::{ChatTemplate, PLAIN};
+pub use text_stream::TextStream;
+pub use token_rows::TokenRows;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,283 @@
+//! A conversation as ids, with a flag for each id that the loss counts, cut to the longest length.
+//!
+//! Trained is what the model itself is to write: each assistant turn from the end of the generation prompt to its
+//! end-of-turn token. The prompt's ids are those that generation starts from.
+
+use std::ops::Range;
+
+use types::{Message, Role, Task};
+
+use crate::{
+    error::DataError,
+    example::Example,
+    tokenizer::{Tokenizer, Tokens},
+};
+
+/// One sequence to train on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Encoded {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Whether the loss counts the prediction of each id.
+    pub trained: Vec<bool>,
+    /// Tokens cut off to fit the longest length.
+    pub cut_tokens: usize,
+}
+
+impl Encoded {
+    /// How many ids the loss counts; the first id of a sequence is never predicted.
+    pub fn trained_tokens(&self) -> usize {
+        self.trained.iter().skip(1).filter(|&&t| t).count()
+    }
+}
+
+impl Tokenizer {
+    /// The example's conversation for a task in at most `max_len` ids. Of a row that is too long, the oldest turns go
+    /// first, then the start of the last prompt's text, then the end of the answer, of which at least a token stays.
+    ///
+    /// # Errors
+    /// A conversation the template refuses or leaves the answer out of, a text that cannot be encoded, and a template
+    /// that leaves no room for an answer.
+    pub fn encode_example(
+        &self,
+        example: &Example,
+        task: Task,
+        max_len: usize,
+    ) -> Result<Encoded, DataError> {
+        self.encode_messages(&example.to_messages(task), example.fixed_ends(task), max_len)
+    }
+
+    /// `fixed_ends`: bytes at the start and end of the last user message that are not cut.
+    pub(crate) fn encode_messages(
+        &self,
+        messages: &[Message],
+        fixed_ends: (usize, usize),
+        max_len: usize,
+    ) -> Result<Encoded, DataError> {
+        let whole = self.layout(messages, fixed_ends)?;
+        let length = whole.tokens.ids.len();
+        if length <= max_len {
+            return whole.finish(0);
+        }
+        let shorter = self.drop_turns(messages, fixed_ends, max_len)?.unwrap_or(whole);
+        shorter.cut(max_len)?.finish(length)
+    }
+
+    /// Leaves out as few of the oldest exchanges as will do, or all but the last; `None` where there is only one.
+    fn drop_turns(
+        &self,
+        messages: &[Message],
+        fixed_ends: (usize, usize),
+        max_len: usize,
+    ) -> Result<Option<Layout>, DataError> {
+        let system = usize::from(messages.first().is_some_and(|m| m.role == Role::System));
+        let later_exchanges: Vec<usize> = (system + 1..messages.len())
+            .filter(|&i| messages[i].role == Role::User && messages[i - 1].role == Role::Assistant)
+            .collect();
+        let (mut low, mut high) = (0, later_exchanges.len());
+        let mut best = None;
+        while low < high {
+            let middle = (low + high) / 2;
+            let kept = [&messages[..system], &messages[later_exchanges[middle]..]].concat();
+            let layout = self.layout(&kept, fixed_ends)?;
+            let fits = layout.tokens.ids.len() <= max_len;
+            if fits {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+            if fits || low == later_exchanges.len() {
+                best = Some(layout);
+            }
+        }
+        Ok(best)
+    }
+
+    fn layout(&self, messages: &[Message], fixed_ends: (usize, usize)) -> Result<Layout, DataError> {
+        let text = self.render(messages, false)?;
+        let turns = self.turns(messages, &text)?;
+        let (tokens, starts) = self.tokens(&text, &turns)?;
+        let mut layout = Layout { trained: vec![false; tokens.ids.len()], cuttable: 0..0, tokens };
+        for (i, (turn, &start)) in turns.iter().zip(&starts).enumerate() {
+            layout.mark(self, turn, start, i + 1 == turns.len());
+        }
+        let answer_start = turns.last().map_or(text.len(), |turn| turn.start);
+        layout.cuttable =
+            layout.find_cuttable(messages, text.get(..answer_start).unwrap_or(&text), fixed_ends);
+        Ok(layout)
+    }
+
+    /// Where the assistant's turns stand in the text. A template that renders a conversation's beginning differently
+    /// from its whole (hiding the reasoning of older turns, for instance) leaves only the last turn to be found.
+    fn turns(&self, messages: &[Message], text: &str) -> Result<Vec<Turn>, DataError> {
+        let content_end = |start: usize, content: &str| {
+            let content = content.trim();
+            text.get(start..).and_then(|rest| Some(start + rest.find(content)? + content.len()))
+        };
+        let mut turns = Vec::new();
+        let answers = messages.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant);
+        for (i, message) in answers {
+            let last = i + 1 == messages.len();
+            let start =
+                self.render(&messages[..i], true).ok().filter(|prefix| text.starts_with(prefix.as_str()));
+            let end = match last {
+                true => Some(text.len()),
+                false => self
+                    .render(&messages[..=i], false)
+                    .ok()
+                    .filter(|prefix| text.starts_with(prefix.as_str()))
+                    .map(|prefix| prefix.len()),
+            };
+            let turn = start.zip(end).and_then(|(prefix, end)| {
+                let start = prefix.len();
+                Some(Turn { start, content_end: content_end(start, &message.content)?, end })
+            });
+            turns.push(turn.filter(|turn| turn.content_end <= turn.end));
+        }
+        if let Some(turns) = turns.into_iter().collect::<Option<Vec<_>>>().filter(|turns| !turns.is_empty()) {
+            return Ok(turns);
+        }
+        let content = messages.last().map_or("", |m| m.content.trim());
+        let start =
+            text.rfind(content).filter(|_| !content.is_empty()).ok_or(DataError::AnswerNotRendered)?;
+        Ok(vec![Turn { start, content_end: start + content.len(), end: text.len() }])
+    }
+
+    /// The ids of the text, and the index of each turn's first id. The text is encoded as one where the ids before
+    /// the last answer are then those of the prompt alone; else in pieces, if those still spell the same text.
+    fn tokens(&self, text: &str, turns: &[Turn]) -> Result<(Tokens, Vec<usize>), DataError> {
+        let whole = self.encode_with_offsets(text)?;
+        let first_after = |start: usize| whole.offsets.partition_point(|&(_, end)| end <= start);
+        let mut starts: Vec<usize> = turns.iter().map(|turn| first_after(turn.start)).collect();
+        let prompt = match turns.last().and_then(|turn| text.get(..turn.start)) {
+            Some(prompt) => self.encode_with_offsets(prompt)?.ids,
+            None => return Ok((whole, starts)),
+        };
+        if whole.ids.starts_with(&prompt) {
+            if let Some(last) = starts.last_mut() {
+                *last = prompt.len();
+            }
+            return Ok((whole, starts));
+        }
+
+        let mut pieces = Tokens { ids: Vec::new(), offsets: Vec::new() };
+        let mut piece_starts = Vec::new();
+        let mut from = 0;
+        for to in turns.iter().map(|turn| turn.start).chain([text.len()]) {
+            let piece = text.get(from..to).unwrap_or_default();
+            let tokens = if from == 0 { self.encode_with_offsets(piece)? } else { self.encode_piece(piece)? };
+            pieces.ids.extend(tokens.ids);
+            pieces.offsets.extend(tokens.offsets.iter().map(|&(start, end)| (start + from, end + from)));
+            piece_starts.push(pieces.ids.len());
+            from = to;
+        }
+        piece_starts.pop();
+        if self.decode_all(&pieces.ids) == self.decode_all(&whole.ids) {
+            starts = piece_starts;
+            return Ok((pieces, starts));
+        }
+        Ok((whole, starts))
+    }
+}
+
+/// An assistant's turn in the rendered text, in bytes.
+struct Turn {
+    /// After the generation prompt.
+    start: usize,
+    /// After the answer itself.
+    content_end: usize,
+    /// After what the template writes to close the turn.
+    end: usize,
+}
+
+/// A conversation before it is cut.
+struct Layout {
+    tokens: Tokens,
+    trained: Vec<bool>,
+    /// Tokens of the last prompt's text.
+    cuttable: Range<usize>,
+}
+
+impl Layout {
+    /// Marks one turn, up to and including its end-of-turn token; the last turn gets one if the template has none.
+    fn mark(&mut self, tokenizer: &Tokenizer, turn: &Turn, start: usize, is_last: bool) {
+        let offsets = &self.tokens.offsets;
+        let end = match is_last {
+            true => offsets.len(),
+            false => offsets.partition_point(|&(from, _)| from < turn.end),
+        };
+        let content_end =
+            offsets.partition_point(|&(from, _)| from < turn.content_end).clamp(start, end.max(start));
+        let closing = self.tokens.ids.get(content_end..end).unwrap_or_default();
+        let closed = closing.iter().position(|&id| tokenizer.is_special(id));
+        if closed.is_none() && is_last {
+            self.tokens.ids.truncate(content_end);
+            self.tokens.offsets.truncate(content_end);
+            self.tokens.ids.extend(tokenizer.eos_ids().first());
+            self.tokens.offsets.push((turn.content_end, turn.content_end));
+            self.trained.resize(self.tokens.ids.len(), false);
+        }
+        let trained_end = match closed {
+            Some(at) => content_end + at + 1,
+            None => content_end + usize::from(is_last),
+        };
+        if let Some(flags) = self.trained.get_mut(start..trained_end) {
+            flags.fill(true);
+        }
+    }
+
+    fn find_cuttable(&self, messages: &[Message], before: &str, fixed_ends: (usize, usize)) -> Range<usize> {
+        let Some(prompt) = messages.iter().rev().find(|m| m.role == Role::User) else { return 0..0 };
+        let content = prompt.content.trim();
+        let Some(at) = before.rfind(content) else { return 0..0 };
+        let trimmed = prompt.content.len() - prompt.content.trim_start().len();
+        let start = at + fixed_ends.0.saturating_sub(trimmed);
+        let end = (at + content.len()).saturating_sub(fixed_ends.1);
+        let offsets = &self.tokens.offsets;
+        let first = offsets.partition_point(|&(from, _)| from < start);
+        let last = offsets.partition_point(|&(_, to)| to <= end);
+        first..last.max(first)
+    }
+
+    /// Shares `max_len` between the prompt's text (at least a quarter of what the template leaves) and the answer.
+    fn cut(mut self, max_len: usize) -> Result<Self, DataError> {
+        let length = self.tokens.ids.len();
+        if length <= max_len {
+            return Ok(self);
+        }
+        let prompt = self.trained.iter().position(|&t| t).unwrap_or(length);
+        let cuttable = self.cuttable.start..self.cuttable.end.min(prompt).max(self.cuttable.start);
+        let fixed = prompt - cuttable.len();
+        let room = max_len.saturating_sub(fixed);
+        if room == 0 {
+            return Err(DataError::NoRoom { max_len, overhead: fixed });
+        }
+        let least_prompt = cuttable.len().min(room / 4);
+        let answer = (length - prompt).min(room - least_prompt).max(1);
+        let mut first_kept = cuttable.end - cuttable.len().min(room - answer);
+        while first_kept < cuttable.end && first_kept > 0 && self.splits_character(first_kept) {
+            first_kept += 1;
+        }
+        let end = prompt + answer;
+        self.tokens.ids.truncate(end);
+        self.trained.truncate(end);
+        self.tokens.ids.drain(cuttable.start..first_kept);
+        self.trained.drain(cuttable.start..first_kept);
+        Ok(self)
+    }
+
+    /// Whether the token shares a character with the one before.
+    fn splits_character(&self, token: usize) -> bool {
+        match (self.tokens.offsets.get(token - 1), self.tokens.offsets.get(token)) {
+            (Some(&(_, end)), Some(&(start, _))) => start < end,
+            _ => false,
+        }
+    }
+
+    /// `length`: tokens before anything was cut, 0 where nothing was.
+    fn finish(self, length: usize) -> Result<Encoded, DataError> {
+        let cut_tokens = length.saturating_sub(self.tokens.ids.len());
+        let encoded = Encoded { ids: self.tokens.ids, trained: self.trained, cut_tokens };
+        if encoded.trained_tokens() == 0 { Err(DataError::AnswerNotRendered) } else { Ok(encoded) }
+    }
+}

@@ -1,0 +1,71 @@
+//! The first rows of a dataset exactly as the model would see them.
+
+use std::path::Path;
+
+use types::{
+    Strategy, Task,
+    dataset::{PreviewRow, PreviewToken},
+};
+
+use crate::{error::DataError, example::Example, scan, text_stream::TextStream, tokenizer::Tokenizer};
+
+/// The first `rows` usable rows, each in at most `max_len` tokens. A row with two answers to compare gives two, the
+/// better one first.
+///
+/// # Errors
+/// As [`scan::examples`], and what is wrong with the first row that the tokenizer or the template refuses.
+pub fn preview(
+    path: &Path,
+    task: Task,
+    tokenizer: &Tokenizer,
+    max_len: usize,
+    rows: usize,
+) -> Result<Vec<PreviewRow>, DataError> {
+    let mut examples = match scan::examples(path, task, Strategy::Sft) {
+        Err(DataError::WrongForm { form: types::dataset::RowForm::Preference, .. }) => {
+            scan::examples(path, task, Strategy::Dpo)?
+        }
+        other => other?,
+    };
+    let mut shown = Vec::new();
+    let mut usable = 0;
+    while usable < rows
+        && let Some(row) = examples.next_row()?
+    {
+        let Ok(row) = row else { continue };
+        usable += 1;
+        shown.push(preview_row(row.row, &row.example, task, tokenizer, max_len)?);
+        if let Some(messages) = row.example.rejected_messages() {
+            let rejected = Example::Chat { messages };
+            shown.push(preview_row(row.row, &rejected, task, tokenizer, max_len)?);
+        }
+    }
+    Ok(shown)
+}
+
+fn preview_row(
+    row: u64,
+    example: &Example,
+    task: Task,
+    tokenizer: &Tokenizer,
+    max_len: usize,
+) -> Result<PreviewRow, DataError> {
+    let encoded = tokenizer.encode_example(example, task, max_len)?;
+    let mut stream = TextStream::new(tokenizer, false);
+    let mut tokens: Vec<PreviewToken> = encoded
+        .ids
+        .iter()
+        .zip(&encoded.trained)
+        .map(|(&id, &trained)| PreviewToken {
+            id,
+            text: stream.push(id).unwrap_or_default(),
+            trained,
+            special: tokenizer.is_special(id),
+        })
+        .collect();
+    if let (Some(last), Some(rest)) = (tokens.last_mut(), stream.finish()) {
+        last.text.push_str(&rest);
+    }
+    let text = tokens.iter().map(|token| token.text.as_str()).collect();
+    Ok(PreviewRow { row, text, tokens, cut_tokens: encoded.cut_tokens as u64 })
+}

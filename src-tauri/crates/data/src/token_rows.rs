@@ -1,0 +1,173 @@
+//! Token rows on disk, read by position: a dataset's tokens are never in memory whole.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::encode::Encoded;
+
+/// Rows of tokens in a file; several can share one. The file is removed with the last of them.
+#[derive(Debug, Clone)]
+pub struct TokenRows {
+    spill: Arc<Spill>,
+    /// Positions in the spill, in this set's order.
+    rows: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Spill {
+    path: PathBuf,
+    file: Option<Mutex<File>>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    offset: u64,
+    length: u32,
+    cut_tokens: u32,
+}
+
+impl TokenRows {
+    /// Writes rows to `path` and keeps them in the order given.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn create(path: &Path, rows: impl IntoIterator<Item = Encoded>) -> io::Result<Self> {
+        let mut writer = TokenWriter::create(path)?;
+        for row in rows {
+            writer.push(&row)?;
+        }
+        writer.finish()
+    }
+
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Tokens of row `i`; 0 where there is no such row.
+    pub fn length(&self, i: usize) -> usize {
+        self.entry(i).map_or(0, |entry| entry.length as usize)
+    }
+
+    /// Row `i`.
+    ///
+    /// # Errors
+    /// What the disk refuses, and `InvalidInput` where there is no such row.
+    pub fn read(&self, i: usize) -> io::Result<Encoded> {
+        let entry = self.entry(i).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let length = entry.length as usize;
+        let mut bytes = vec![0; length * BYTES_A_TOKEN];
+        let file = self.spill.file.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.seek(SeekFrom::Start(entry.offset))?;
+            file.read_exact(&mut bytes)?;
+        }
+        let (ids, trained) = bytes.split_at(length * size_of::<u32>());
+        Ok(Encoded {
+            ids: ids.as_chunks().0.iter().map(|&id| u32::from_le_bytes(id)).collect(),
+            trained: trained.iter().map(|&t| t != 0).collect(),
+            cut_tokens: entry.cut_tokens as usize,
+        })
+    }
+
+    fn entry(&self, i: usize) -> Option<Entry> {
+        self.spill.entries.get(*self.rows.get(i)?).copied()
+    }
+
+    /// The same file, with the rows at these positions in this order.
+    pub(crate) fn select(&self, positions: &[usize]) -> Self {
+        let rows = positions.iter().filter_map(|&i| self.rows.get(i).copied()).collect();
+        Self { spill: self.spill.clone(), rows }
+    }
+}
+
+/// An id and its flag.
+const BYTES_A_TOKEN: usize = size_of::<u32>() + 1;
+
+/// Writes rows one after the other.
+pub(crate) struct TokenWriter {
+    out: BufWriter<File>,
+    position: u64,
+    spill: Spill,
+}
+
+impl TokenWriter {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        let spill = Spill { path: path.into(), file: None, entries: Vec::new() };
+        Ok(Self { out: BufWriter::with_capacity(1 << 20, file), position: 0, spill })
+    }
+
+    pub(crate) fn push(&mut self, row: &Encoded) -> io::Result<()> {
+        let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let length = u32::try_from(row.ids.len()).map_err(too_long)?;
+        let cut_tokens = u32::try_from(row.cut_tokens).unwrap_or(u32::MAX);
+        for id in &row.ids {
+            self.out.write_all(&id.to_le_bytes())?;
+        }
+        let flags: Vec<u8> =
+            (0..row.ids.len()).map(|i| u8::from(row.trained.get(i) == Some(&true))).collect();
+        self.out.write_all(&flags)?;
+        self.spill.entries.push(Entry { offset: self.position, length, cut_tokens });
+        self.position += u64::from(length) * BYTES_A_TOKEN as u64;
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> io::Result<TokenRows> {
+        let Self { out, mut spill, .. } = self;
+        spill.file = Some(Mutex::new(out.into_inner().map_err(io::IntoInnerError::into_error)?));
+        let rows = (0..spill.entries.len()).collect();
+        Ok(TokenRows { spill: Arc::new(spill), rows })
+    }
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        // Closed first: Windows removes no open file. What cannot be removed is overwritten by the next preparation.
+        self.file = None;
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_by_position_and_the_file_goes_with_the_last_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.bin");
+        let row = |n: u32| Encoded {
+            ids: (0..n).map(|i| u32::MAX - i).collect(),
+            trained: (0..n).map(|i| i % 3 == 1).collect(),
+            cut_tokens: n as usize,
+        };
+        let rows = TokenRows::create(&path, [row(3), row(0), row(70_000)]).unwrap();
+        let reversed = rows.select(&[2, 1, 0]);
+        assert_eq!(
+            (rows.len(), rows.length(2), reversed.length(0)),
+            (3, 70_000, 70_000),
+            "lengths need no reading"
+        );
+        for (i, n) in [(0, 3), (1, 0), (2, 70_000)] {
+            assert_eq!(rows.read(i).unwrap(), row(n), "a row comes back as it was written");
+        }
+        assert_eq!(reversed.read(2).unwrap(), row(3), "a selection reads its own order");
+        assert_eq!(rows.read(3).unwrap_err().kind(), io::ErrorKind::InvalidInput, "no row, no panic");
+        drop(rows);
+        assert!(path.exists(), "a selection keeps the file");
+        drop(reversed);
+        assert!(!path.exists(), "the last owner removes the file");
+    }
+}
