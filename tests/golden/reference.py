@@ -258,7 +258,7 @@ def make_optimizers(path):
     for name, maker, settings in [
         ("adamw", torch.optim.AdamW, {"weight_decay": 0.01}),
         ("adamw", torch.optim.AdamW, {"weight_decay": 0.0}),
-        ("adamw", torch.optim.AdamW, {"weight_decay": 0.3, "betas": (0.8, 0.95), "eps": 1e-6}),
+        ("adamw", torch.optim.AdamW, {"weight_decay": 0.3}),
         ("sgd", torch.optim.SGD, {"weight_decay": 0.01}),
     ]:
         row = {"optimizer": name, "start": start, "gradients": gradients, "learning_rates": rates} | settings
@@ -279,7 +279,8 @@ def make_optimizers(path):
 def make_schedules(path):
     """The learning rate of every step under every schedule, several lengths and warm-ups."""
     made = []
-    for name in ["linear", "cosine", "constant", "constant_with_warmup", "polynomial"]:
+    for name in ["linear", "cosine", "constant_with_warmup", "polynomial"]:
+        # `constant` of transformers knows no warm-up; `constant_with_warmup` is the same without one.
         for total, ratio in [(20, 0.2), (20, 0.0), (20, 0.03), (7, 0.5), (100, 0.03), (3, 1.0), (1, 0.0), (1, 0.03)]:
             parameter = torch.nn.Parameter(torch.zeros(1))
             optimizer = torch.optim.SGD([parameter], lr=2e-4)
@@ -293,6 +294,6 @@ def make_schedules(path):
                 if len(rates) < total:
                     schedule.step()
             made.append(
-                {"schedule": name, "learning_rate": 2e-4, "steps": total, "warmup_ratio": ratio, "rates": rates}
+                {"schedule": name.removesuffix("_with_warmup"), "learning_rate": 2e-4, "steps": total, "warmup_ratio": ratio, "rates": rates}
             )
     write_json(path, made)

@@ -1,13 +1,20 @@
-//! Logits, losses and gradients against transformers and PEFT, as `tests/golden` holds them.
+//! Logits, loss, every gradient of the adapter and greedy decoding against transformers and PEFT, as `tests/golden` holds
+//! them. `--nocapture` shows the measured differences.
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
 
 use std::collections::HashMap;
 
-use candle_core::{Device, Tensor};
-use golden::{Golden, SHAPES, golden, largest_difference, path, relative_distance};
-use models::{CausalLm, LoadOptions, Pass, Sequences, forward};
+use candle_core::{D, Device, IndexOp, Result, Tensor};
+use golden::{Answer, Golden, SHAPES, golden, largest_difference, path, relative_distance};
+use models::{CausalLm, LayerCache, LoadOptions, Pass, Sequences, forward};
+
+/// Largest difference of a logit, relative difference of a loss, distance of a gradient relative to its norm.
+const TOLERANCE: f64 = 1e-4;
+/// bf16 keeps 8 bits of each number while the reference is f32: relative difference of a loss, distance of all logits
+/// relative to their norm.
+const TOLERANCE_BF16: f64 = 3e-2;
 
 /// A tiny model with its reference adapter, its numbers, and all sequences of them end to end.
 struct Case {
@@ -19,23 +26,35 @@ struct Case {
     targets: Vec<u32>,
 }
 
-fn case(shape: &str) -> Case {
-    let device = Device::Cpu;
-    let mut model = models::load(&path(shape), &LoadOptions { bf16: false, device: device.clone() }).unwrap();
-    model.load_adapter(&path(shape).join("adapter")).unwrap();
-    let golden = golden(shape);
-    let ids: Vec<u32> = golden.sequences.iter().flat_map(|s| s.ids.clone()).collect();
-    let targets = golden.sequences.iter().flat_map(|s| {
-        let next = s.ids.iter().zip(&s.trained).skip(1);
-        next.map(|(&id, &counts)| if counts { id } else { kernels::IGNORED }).chain([kernels::IGNORED])
-    });
-    Case {
-        targets: targets.collect(),
-        sequences: Sequences::new(golden.sequences.iter().map(|s| s.ids.len()).collect()),
-        ids: Tensor::new(ids, &device).unwrap(),
-        tensors: candle_core::safetensors::load(path(shape).join("golden.safetensors"), &device).unwrap(),
-        model,
-        golden,
+impl Case {
+    fn new(shape: &str, bf16: bool) -> Self {
+        let device = Device::Cpu;
+        let mut model = models::load(&path(shape), &LoadOptions { bf16, device: device.clone() }).unwrap();
+        model.load_adapter(&path(shape).join("adapter")).unwrap();
+        let golden = golden(shape);
+        let ids: Vec<u32> = golden.sequences.iter().flat_map(|s| s.ids.clone()).collect();
+        let targets = golden.sequences.iter().flat_map(|s| {
+            let next = s.ids.iter().zip(&s.trained).skip(1);
+            next.map(|(&id, &counts)| if counts { id } else { kernels::IGNORED }).chain([kernels::IGNORED])
+        });
+        Case {
+            targets: targets.collect(),
+            sequences: Sequences::new(golden.sequences.iter().map(|s| s.ids.len()).collect()),
+            ids: Tensor::new(ids, &device).unwrap(),
+            tensors: candle_core::safetensors::load(path(shape).join("golden.safetensors"), &device).unwrap(),
+            model,
+            golden,
+        }
+    }
+
+    fn hidden(&self, pass: Pass) -> Tensor {
+        forward(self.model.as_ref(), &self.ids, &self.sequences, pass).unwrap()
+    }
+
+    /// Mean over the trained tokens.
+    fn loss(&self, hidden: &Tensor) -> Tensor {
+        let sum = kernels::cross_entropy(hidden, self.model.head(), &self.targets).unwrap();
+        (sum / self.golden.trained_tokens as f64).unwrap()
     }
 }
 
@@ -43,44 +62,87 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-#[test]
-fn logits_and_losses_are_those_of_transformers_and_peft() {
+/// Logits and losses without and with the adapter; `distance` says how far apart logits are.
+fn check_forward(bf16: bool, tolerance: f64, distance: fn(&[f32], &[f32]) -> f64) {
     for shape in SHAPES {
-        let case = case(shape);
+        let case = Case::new(shape, bf16);
+        let dtype = &case.model.info().dtype;
+        assert_eq!(dtype == "bf16", bf16, "{shape}: the base is kept in the dtype that was asked for");
         for (pass, logits, loss) in
             [(Pass::BASE, "logits", case.golden.loss), (Pass::EVAL, "lora_logits", case.golden.lora_loss)]
         {
-            let hidden = forward(case.model.as_ref(), &case.ids, &case.sequences, pass).unwrap();
+            let hidden = case.hidden(pass);
             let got = values(&case.model.logits(&hidden).unwrap());
-            let apart = largest_difference(&got, &values(&case.tensors[logits]));
-            assert!(
-                apart < 1e-4,
-                "{shape}: {logits} must be within 1e-4 of the reference, are {apart} apart"
-            );
-            let sum = kernels::cross_entropy(&hidden, case.model.head(), &case.targets).unwrap();
-            let got = f64::from(sum.to_scalar::<f32>().unwrap()) / case.golden.trained_tokens as f64;
-            assert!((got - loss).abs() < 1e-4 * loss, "{shape}: the loss must be {loss}, is {got}");
+            let apart = distance(&got, &values(&case.tensors[logits]));
+            assert!(apart <= tolerance, "{shape}, {dtype}: {logits} must be within {tolerance:e}, are {apart:e} apart");
+            let got = f64::from(case.loss(&hidden).to_scalar::<f32>().unwrap());
+            let loss_apart = (got / loss - 1.0).abs();
+            assert!(loss_apart <= tolerance, "{shape}, {dtype}: the loss must be {loss}, is {got}");
+            println!("{shape}, {dtype}: {logits} {apart:.1e}, loss {loss_apart:.1e}");
         }
     }
 }
 
 #[test]
+fn logits_and_losses_are_those_of_transformers_and_peft() {
+    check_forward(false, TOLERANCE, largest_difference);
+}
+
+#[test]
+fn bf16_stays_near_the_f32_of_transformers() {
+    check_forward(true, TOLERANCE_BF16, relative_distance);
+}
+
+#[test]
 fn every_adapter_tensor_gets_the_gradient_of_peft() {
     for shape in SHAPES {
-        let case = case(shape);
-        let hidden = forward(case.model.as_ref(), &case.ids, &case.sequences, Pass::EVAL).unwrap();
-        let sum = kernels::cross_entropy(&hidden, case.model.head(), &case.targets).unwrap();
-        let gradients = (sum / case.golden.trained_tokens as f64).unwrap().backward().unwrap();
+        let case = Case::new(shape, false);
+        let gradients = case.loss(&case.hidden(Pass::EVAL)).backward().unwrap();
         let trainable = case.model.trainable();
         let expected = case.tensors.keys().filter(|name| name.starts_with("grad.")).count();
         assert_eq!(trainable.len(), expected, "{shape}: the same tensors must be trainable as in PEFT");
+        let mut worst = 0f64;
         for (name, var) in trainable {
             let got = gradients.get(&var).unwrap_or_else(|| panic!("{shape}: {name} must get a gradient"));
             let apart = relative_distance(&values(got), &values(&case.tensors[&format!("grad.{name}")]));
             assert!(
-                apart < 1e-4,
-                "{shape}: {name}: the gradient is {apart} of its norm away from the reference"
+                apart <= TOLERANCE,
+                "{shape}: {name}: the gradient is {apart:e} of its norm away from the reference"
             );
+            worst = worst.max(apart);
+        }
+        println!("{shape}: gradients {worst:.1e}");
+    }
+}
+
+/// The likeliest tokens, the prompt at once and then one by one on the cache.
+fn greedy(model: &dyn CausalLm, prompt: &[u32], count: usize, pass: Pass) -> Result<Vec<u32>> {
+    let mut caches = vec![LayerCache::default(); model.info().layers];
+    let (mut input, mut seen, mut new) = (prompt.to_vec(), 0, Vec::new());
+    while new.len() < count {
+        let mut hidden = model.embed(&Tensor::new(input.as_slice(), model.device())?)?;
+        let sequences = Sequences::continued(input.len(), seen);
+        for (index, cache) in caches.iter_mut().enumerate() {
+            hidden = model.layer(index, &hidden, &sequences, pass, Some(cache))?;
+        }
+        let last = model.final_norm(&hidden.i(input.len() - 1..)?)?;
+        let token = model.logits(&last)?.i(0)?.argmax(D::Minus1)?.to_scalar::<u32>()?;
+        seen += input.len();
+        input = vec![token];
+        new.push(token);
+    }
+    Ok(new)
+}
+
+#[test]
+fn greedy_tokens_on_the_cache_are_those_of_transformers() {
+    for shape in SHAPES {
+        let Case { model, golden, .. } = Case::new(shape, false);
+        for (pass, answers) in [(Pass::BASE, golden.greedy.base), (Pass::EVAL, golden.greedy.lora)] {
+            for Answer { prompt, ids, new, .. } in answers {
+                let got = greedy(model.as_ref(), &ids, new.len(), pass).unwrap();
+                assert_eq!(got, new, "{shape}, {pass:?}: greedy tokens after {prompt:?}");
+            }
         }
     }
 }

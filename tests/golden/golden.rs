@@ -1,0 +1,117 @@
+//! Reads the goldens of this folder. The parity tests of several crates include it by path; there is no other copy.
+#![allow(dead_code, reason = "each crate's tests read a part of it")]
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// Every tiny model.
+pub const SHAPES: [&str; 4] =
+    ["llama-tied-gqa", "llama3-rope-bias", "mistral-window-f16", "llama-linear-sharded-bf16"];
+
+/// `golden.json` of a shape.
+#[derive(Debug, Deserialize)]
+pub struct Golden {
+    /// Random ids in lengths from 1 on, for logits, loss and gradients.
+    pub sequences: Vec<Sequence>,
+    /// Trained tokens of all sequences.
+    pub trained_tokens: usize,
+    /// Mean negative log-likelihood of the trained tokens, base model.
+    pub loss: f64,
+    /// The same with the adapter.
+    pub lora_loss: f64,
+    /// The rows of `dataset.jsonl` as this model's tokenizer and template give them.
+    pub rows: Vec<Sequence>,
+    /// Loss curves by name.
+    pub curves: std::collections::BTreeMap<String, Curve>,
+    /// Greedy texts.
+    pub greedy: Greedy,
+}
+
+/// One sequence.
+#[derive(Debug, Deserialize)]
+pub struct Sequence {
+    /// Its token ids.
+    pub ids: Vec<u32>,
+    /// Whether the loss counts the prediction of each.
+    pub trained: Vec<bool>,
+}
+
+/// Settings and values of 20 optimizer steps.
+#[derive(Debug, Deserialize)]
+pub struct Curve {
+    /// `adamw` or `sgd`.
+    pub optimizer: String,
+    /// Name of the schedule in transformers.
+    pub schedule: String,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// The part of the steps that warms up.
+    pub warmup_ratio: f64,
+    /// Clipping.
+    pub max_grad_norm: f64,
+    /// Decoupled for AdamW, torch's for SGD.
+    pub weight_decay: f64,
+    /// Rows of each micro-batch of each step.
+    pub plan: Vec<Vec<Vec<usize>>>,
+    /// Mean loss of each step.
+    pub losses: Vec<f64>,
+    /// Norm of the gradients before clipping.
+    pub grad_norms: Vec<f64>,
+    /// The learning rate each step used.
+    pub learning_rates: Vec<f64>,
+}
+
+/// Greedy texts without and with the adapter.
+#[derive(Debug, Deserialize)]
+pub struct Greedy {
+    /// Without.
+    pub base: Vec<Answer>,
+    /// With.
+    pub lora: Vec<Answer>,
+}
+
+/// What follows a prompt.
+#[derive(Debug, Deserialize)]
+pub struct Answer {
+    /// The text before.
+    pub prompt: String,
+    /// Its token ids.
+    pub ids: Vec<u32>,
+    /// The 64 likeliest tokens after it.
+    pub new: Vec<u32>,
+    /// Their text.
+    pub text: String,
+}
+
+/// A path in this folder.
+pub fn path(relative: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden").join(relative)
+}
+
+/// A JSON file of this folder.
+pub fn json<T: DeserializeOwned>(relative: &str) -> T {
+    let path = path(relative);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The numbers of a shape.
+pub fn golden(shape: &str) -> Golden {
+    json(&format!("{shape}/golden.json"))
+}
+
+/// How far two tensors are apart: the norm of the difference over the norm of what is expected.
+pub fn relative_distance(got: &[f32], want: &[f32]) -> f64 {
+    assert_eq!(got.len(), want.len(), "as many numbers as in the golden");
+    let square = |x: f64| x * x;
+    let apart: f64 = got.iter().zip(want).map(|(a, b)| square(f64::from(a - b))).sum();
+    let norm: f64 = want.iter().map(|b| square(f64::from(*b))).sum();
+    (apart / norm.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+/// The largest difference of two numbers in the same place.
+pub fn largest_difference(got: &[f32], want: &[f32]) -> f64 {
+    assert_eq!(got.len(), want.len(), "as many numbers as in the golden");
+    got.iter().zip(want).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
+}

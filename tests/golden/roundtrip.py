@@ -1,0 +1,145 @@
+"""Exchanges adapters with PEFT both ways. Development only: `cargo xtask golden --check` runs it.
+
+1. The command trains a few steps; PEFT loads the adapter that came out.
+2. The command loads an adapter that PEFT saved.
+
+Each time both sides compute logits of the same token ids and greedy text after the same prompts, without and with the
+adapter. Logits must agree within 1e-4 and the text for 64 tokens. A table shows by how much they differ.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+sys.dont_write_bytecode = True
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from shapes import ALPHA, RANK, SHAPES, TARGETS, load
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+STARTER = ROOT / "src-tauri" / "resources" / "starter"
+CARGO = os.environ.get("CARGO", "cargo")
+TOKENS = 64
+TOLERANCE = 1e-4
+QUESTIONS = ["Where is the book?", "What does the keeper write?", "Thanks"]
+
+
+def built(*what):
+    """Builds with cargo and gives the path of the program."""
+    command = [CARGO, "build", "--quiet", "--message-format=json-render-diagnostics", *what]
+    out = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout
+    programs = [json.loads(line).get("executable") for line in out.splitlines() if line.startswith("{")]
+    return [program for program in programs if program][-1]
+
+
+def lines(program, arguments, home):
+    """The JSON lines a program writes to its standard output."""
+    environment = os.environ | {"MODELFORGE_HOME": str(home)}
+    done = subprocess.run([program, *map(str, arguments)], env=environment, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{program} {' '.join(map(str, arguments))}\nended with {done.returncode}:\n{done.stderr}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("{", "["))]
+
+
+def train(modelforge, base, home):
+    """Five steps of our own training on the dialogues; the folder of the model that came out."""
+    events = lines(
+        modelforge,
+        ["train", "--json", "--task", "text-generation", "--model-name", base, "--dataset", HERE / "dataset.jsonl",
+         "--max-steps", 5, "--eval-split", 0, "--lora-r", 8, "--lora-alpha", 16, "--learning-rate", 5e-3,
+         "--warmup-ratio", 0, "--provider", "huggingface"],
+        home,
+    )  # fmt: skip
+    return Path(events[-1]["result"]["model_path"])
+
+
+def peft_adapter(base, folder):
+    """An adapter made and saved by PEFT, both matrices away from zero."""
+    torch.manual_seed(1)
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=TARGETS, task_type="CAUSAL_LM")
+    model = get_peft_model(load(base, torch.float32), config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.05)
+    model.save_pretrained(folder)
+
+
+def their_text(model, tokenizer, question):
+    """Greedy answer of transformers under the model's chat template."""
+    messages = [{"role": "user", "content": question}]
+    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    inputs = {key: inputs[key] for key in ["input_ids", "attention_mask"]}
+    out = model.generate(**inputs, do_sample=False, max_new_tokens=TOKENS, pad_token_id=0)
+    new = out[0, inputs["input_ids"].shape[1] :]
+    return tokenizer.decode(new, skip_special_tokens=True), len(new)
+
+
+def our_text(modelforge, model, base, question, home):
+    """Greedy answer of the command."""
+    arguments = ["generate", "--json", "--model", model, "--base", base, "--prompt", question, "--temperature", 0]
+    return lines(modelforge, [*arguments, "--max-new-tokens", TOKENS], home)[-1]["text"]
+
+
+def compare(label, base, adapter, tools, home):
+    """One row of the table, and whether it is within the tolerance."""
+    modelforge, logits = tools
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = PeftModel.from_pretrained(load(base, torch.float32), adapter).eval()
+    worst, moved = 0.0, 0.0
+    for question in [*QUESTIONS, "x"]:
+        ids = tokenizer.encode(question * 3, add_special_tokens=False)
+        ours = torch.tensor(lines(logits, [base, adapter, *ids], home)[-1])
+        with torch.no_grad():
+            theirs = model(input_ids=torch.tensor([ids])).logits[0]
+            with model.disable_adapter():
+                moved = max(moved, (model(input_ids=torch.tensor([ids])).logits[0] - theirs).abs().max().item())
+        worst = max(worst, (ours - theirs).abs().max().item())
+    equal, tokens = 0, 0
+    for question in QUESTIONS:
+        theirs, count = their_text(model, tokenizer, question)
+        equal += our_text(modelforge, adapter, base, question, home) == theirs
+        tokens += count
+    good = worst <= TOLERANCE and equal == len(QUESTIONS) and moved > 100 * TOLERANCE
+    print(f"{label:<48} {worst:>10.1e} {moved:>16.2f} {equal:>8}/{len(QUESTIONS)} {tokens:>8}   {'' if good else 'DIFFERS'}")
+    return good
+
+
+def main():
+    """Both directions for the model that ships with the app and for every tiny one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="one base model: starter or the name of a shape")
+    options = parser.parse_args()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(2)
+    tools = built("--bin", "modelforge"), built("-p", "models", "--example", "logits")
+    bases = {"starter": STARTER} | {shape.name: HERE / shape.name for shape in SHAPES}
+    if options.only:
+        bases = {options.only: bases[options.only]}
+    print(f"{'adapter':<48} {'logits':>10} {'adapter moves by':>16} {'texts equal':>10} {'tokens':>8}")
+    good = True
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, base in bases.items():
+            home = Path(scratch) / name
+            good &= compare(f"{name}: ours in PEFT", base, train(tools[0], base, home), tools, home)
+            theirs = home / "peft-adapter"
+            peft_adapter(base, theirs)
+            good &= compare(f"{name}: PEFT's in ours", base, theirs, tools, home)
+    sys.exit(0 if good else "The adapters above marked DIFFERS do not mean the same on both sides.")
+
+
+if __name__ == "__main__":
+    main()
