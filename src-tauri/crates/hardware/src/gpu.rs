@@ -30,7 +30,8 @@ fn ask() -> Result<Gpu, NvmlError> {
     Ok(Gpu {
         name: device.name()?,
         memory_bytes: device.memory_info()?.total,
-        cuda_version: version.map(|v| format!("{}.{}", cuda_driver_version_major(v), cuda_driver_version_minor(v))),
+        cuda_version: version
+            .map(|v| format!("{}.{}", cuda_driver_version_major(v), cuda_driver_version_minor(v))),
         fast_bf16: device.cuda_compute_capability().is_ok_and(|capability| capability.major >= 8),
     })
 }

@@ -43,7 +43,8 @@ impl BaseModel {
             let path = self.dir.join(&file.path);
             let same_size = fs::metadata(&path).is_ok_and(|m| m.len() == file.bytes);
             // Weights of the same size are taken to be the same: reading gigabytes at every start is too slow.
-            let same = same_size && (file.bytes > MAX_HASHED || files::sha256(&path).is_ok_and(|h| h == file.sha256));
+            let same = same_size
+                && (file.bytes > MAX_HASHED || files::sha256(&path).is_ok_and(|h| h == file.sha256));
             !same
         })
     }
@@ -134,7 +135,10 @@ mod tests {
         for file in ["tokenizer.json", "model.safetensors", "config.json"] {
             fs::remove_file(dir.join(file)).unwrap();
             let error = BaseModel::find(dir.to_str().unwrap(), &resources).unwrap_err();
-            assert!(matches!(error, StoreError::IncompleteModel { missing, .. } if missing == file), "{error}");
+            assert!(
+                matches!(error, StoreError::IncompleteModel { missing, .. } if missing == file),
+                "{error}"
+            );
         }
     }
 
@@ -166,7 +170,9 @@ mod tests {
         for good in ["gpt2", "HuggingFaceTB/SmolLM2-135M", "a/b.c_d-1"] {
             assert!(is_repository(good), "{good}");
         }
-        for bad in ["", "/", "a/", "/a", "../x", "a/..", "a/b/c", "a b", "a\\b", "-x/y", ".x", "a/b..c", "ä/b"] {
+        for bad in
+            ["", "/", "a/", "/a", "../x", "a/..", "a/b/c", "a b", "a\\b", "-x/y", ".x", "a/b..c", "ä/b"]
+        {
             assert!(!is_repository(bad), "{bad:?}");
         }
     }

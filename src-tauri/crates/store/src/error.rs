@@ -72,7 +72,10 @@ pub enum StoreError {
         known: u32,
     },
     /// The files that ship with the app are not there.
-    #[error("The files that ship with ModelForge were not found. Set {} to their folder.", crate::RESOURCES_VARIABLE)]
+    #[error(
+        "The files that ship with ModelForge were not found. Set {} to their folder.",
+        crate::RESOURCES_VARIABLE
+    )]
     NoResources,
     /// No sample has this name.
     #[error("There is no sample `{name}`. The samples are: {}", known.join(", "))]

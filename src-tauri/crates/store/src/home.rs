@@ -166,7 +166,11 @@ mod tests {
         jobs.dedup();
         assert_eq!(jobs.len(), 8, "no two runs share a folder");
         for (job, model) in &ids {
-            assert_eq!(job.strip_prefix("train"), model.strip_prefix("model"), "a run and its model go together");
+            assert_eq!(
+                job.strip_prefix("train"),
+                model.strip_prefix("model"),
+                "a run and its model go together"
+            );
         }
     }
 }

@@ -111,7 +111,8 @@ impl Store {
         }
         for new in on_disk.iter().filter(|id| !indexed.contains(id)) {
             match self.add_model(new) {
-                Ok(_) | Err(StoreError::BadFile { .. } | StoreError::NewerFile { .. } | StoreError::Io { .. }) => {}
+                Ok(_)
+                | Err(StoreError::BadFile { .. } | StoreError::NewerFile { .. } | StoreError::Io { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

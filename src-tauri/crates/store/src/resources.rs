@@ -45,7 +45,8 @@ impl Resources {
             let path = PathBuf::from(path);
             return if path.is_dir() { Ok(Self(path)) } else { Err(StoreError::NoResources) };
         }
-        let program = std::env::current_exe().and_then(fs::canonicalize).map_err(|_| StoreError::NoResources)?;
+        let program =
+            std::env::current_exe().and_then(fs::canonicalize).map_err(|_| StoreError::NoResources)?;
         Self::beside(&program).ok_or(StoreError::NoResources)
     }
 
@@ -96,7 +97,13 @@ fn read_sample(folder: &Path) -> Option<Sample> {
     let title = readme.lines().find_map(|line| line.strip_prefix("# "))?.trim().to_owned();
     let task = readme.lines().find_map(|line| line.strip_prefix("Task: "))?.split('.').next()?;
     let task = Task::from_str(task.trim()).ok()?;
-    Some(Sample { name, title, task, train: folder.join("train.jsonl"), heldout: folder.join("heldout.jsonl") })
+    Some(Sample {
+        name,
+        title,
+        task,
+        train: folder.join("train.jsonl"),
+        heldout: folder.join("heldout.jsonl"),
+    })
 }
 
 #[cfg(test)]
@@ -144,7 +151,12 @@ mod tests {
             let place = temp.path().join(place);
             fs::create_dir_all(&place).unwrap();
             let found = Resources::beside(&program).unwrap().0;
-            assert_eq!(fs::canonicalize(found).unwrap(), fs::canonicalize(&place).unwrap(), "{}", place.display());
+            assert_eq!(
+                fs::canonicalize(found).unwrap(),
+                fs::canonicalize(&place).unwrap(),
+                "{}",
+                place.display()
+            );
         }
     }
 }

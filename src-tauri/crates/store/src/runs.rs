@@ -175,7 +175,8 @@ impl Store {
             match line.event {
                 TrainEvent::Prepared { total_steps, .. } => run.total_steps = Some(total_steps),
                 TrainEvent::Step(stats) => {
-                    (run.step, run.total_steps, run.loss) = (stats.step, Some(stats.total_steps), Some(stats.loss));
+                    (run.step, run.total_steps, run.loss) =
+                        (stats.step, Some(stats.total_steps), Some(stats.loss));
                 }
                 TrainEvent::Eval { metrics, .. } => run.metrics.extend(metrics),
                 // Steps after the checkpoint are done again.
@@ -214,7 +215,9 @@ fn is_locked(path: &Path) -> Result<bool, StoreError> {
     match file.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "lock", path: path.to_owned(), source }),
+        Err(TryLockError::Error(source)) => {
+            Err(StoreError::Io { doing: "lock", path: path.to_owned(), source })
+        }
     }
 }
 

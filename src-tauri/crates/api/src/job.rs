@@ -1,0 +1,160 @@
+//! From a request to a job folder that an engine can take up.
+
+use std::{
+    fs,
+    path::{Path, PathBuf, absolute},
+};
+
+use data::{BadRows, DataError};
+use hardware::Hardware;
+use serde_json::{Map, Value};
+use store::{BaseModel, RunStatus};
+use types::{ApiError, Provider, RunSpec, TrainingConfig, files, id};
+
+use crate::{Api, run::ActiveRun};
+
+/// Bad rows that a refusal names at most.
+const NAMED_ROWS: usize = 20;
+
+impl Api {
+    /// Checks a request in every respect and starts the run.
+    ///
+    /// # Errors
+    /// 400 with the bad fields, for a dataset that cannot be trained on, and while another run is active; 403 for a
+    /// model that cannot be reached; 500 when the job folder cannot be written or the engine does not start.
+    pub async fn start_training(&self, request: &Map<String, Value>) -> Result<ActiveRun, ApiError> {
+        let mut config = TrainingConfig::from_json(request).map_err(ApiError::invalid)?;
+        let refused = config.unsupported();
+        if !refused.is_empty() {
+            return Err(ApiError::invalid(refused));
+        }
+        self.refuse_second_run()?;
+        let base = BaseModel::find(&config.model_name, &self.resources)?;
+        let dataset_path = self.dataset_path(&config.dataset)?;
+        check_dataset(dataset_path.clone(), config.clone()).await?;
+        let home = self.store.home().clone();
+        let profile = crate::blocking(move || Hardware::detect(home.path()).profile).await?;
+        config.provider.get_or_insert(Provider::Huggingface);
+        config.compute_specs.get_or_insert(profile);
+        config.name.get_or_insert_with(|| default_name(&base, &dataset_path, &config.dataset));
+
+        let gate = self.gate().await?;
+        self.refuse_second_run()?;
+        let (job_id, model_id) = self.store.home().reserve_run()?;
+        let job = self.store.home().run(&job_id)?;
+        let started = async {
+            let spec = RunSpec {
+                version: RunSpec::VERSION,
+                model_dir: self.store.home().model(&model_id)?.path().to_owned(),
+                job_id,
+                model_id,
+                config,
+                base_dir: base.dir,
+                dataset_path,
+                eval_dataset_path: None,
+                created_at: id::now_rfc3339(),
+            };
+            files::write_json(&job.run_json(), &spec)
+                .map_err(|e| ApiError::internal(format!("{}: {e}", job.run_json().display())))?;
+            self.store.add_run(&spec)?;
+            ActiveRun::launch(self.store.clone(), self.launcher.as_ref(), spec)
+        };
+        match started.await {
+            Ok(run) => run.started(gate).await,
+            Err(error) => {
+                // The folder holds nothing yet that anyone could use.
+                fs::remove_dir_all(job.path()).ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes up a run that was stopped, was interrupted or failed, at its last checkpoint.
+    ///
+    /// # Errors
+    /// 404 for an unknown run, 400 for a finished one and while a run is active, 500 when the engine does not start.
+    pub async fn resume(&self, job_id: &str) -> Result<ActiveRun, ApiError> {
+        let gate = self.gate().await?;
+        let run = self.store.run(job_id)?;
+        self.refuse_second_run()?;
+        if run.status == RunStatus::Completed {
+            let text =
+                format!("{job_id} is finished: its model is {}. Start a new run instead.", run.row.model_id);
+            return Err(ApiError::bad_request(text));
+        }
+        let spec = self.store.run_spec(job_id)?;
+        ActiveRun::launch(self.store.clone(), self.launcher.as_ref(), spec)?.started(gate).await
+    }
+
+    /// The file that a dataset's name stands for: a sample's rows for training, or the path itself, absolute.
+    pub fn dataset_path(&self, dataset: &str) -> Result<PathBuf, ApiError> {
+        match self.resources.sample(dataset)? {
+            Some(sample) => Ok(sample.train),
+            None => absolute(dataset).map_err(|e| ApiError::bad_request(format!("{dataset}: {e}"))),
+        }
+    }
+
+    fn refuse_second_run(&self) -> Result<(), ApiError> {
+        match self.store.active_run()? {
+            Some(job_id) => Err(ApiError::bad_request(format!("Training already in progress: {job_id}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Held from the look for an active run until the new engine holds its job's lock, by one process at a time.
+    async fn gate(&self) -> Result<fs::File, ApiError> {
+        let path = self.store.home().start_lock();
+        let failed = format!("Could not lock {}", path.display());
+        let lock = move || {
+            let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;
+            file.lock().map(|()| file)
+        };
+        crate::blocking(lock).await?.map_err(|e: std::io::Error| ApiError::internal(format!("{failed}: {e}")))
+    }
+}
+
+/// Refuses a dataset that the engine could not train on, before anything is started.
+async fn check_dataset(path: PathBuf, config: TrainingConfig) -> Result<(), ApiError> {
+    let skip = config.skip_bad_rows;
+    let shown = path.clone();
+    let check = move || data::check(&path, config.task, config.strategy, NAMED_ROWS);
+    let refuse = |error: DataError| ApiError::bad_request(error.to_string());
+    let report = crate::blocking(check).await?.map_err(refuse)?;
+    let errors = BadRows { errors: report.errors, total: report.error_count };
+    match (report.usable_rows, errors.total) {
+        (0, _) => Err(refuse(DataError::NoUsableRows { path: shown, errors })),
+        (_, 1..) if !skip => Err(refuse(DataError::Rows(errors))),
+        _ => Ok(()),
+    }
+}
+
+/// `<model>-<dataset>`, both without folder and extension.
+fn default_name(base: &BaseModel, dataset: &Path, as_named: &str) -> String {
+    let last =
+        |text: &str| text.rsplit(['/', '\\', ':']).find(|part| !part.is_empty()).unwrap_or(text).to_owned();
+    let stem = dataset.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let dataset = if as_named.starts_with("sample:") { last(as_named) } else { stem.unwrap_or_default() };
+    format!("{}-{dataset}", last(&base.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_named_after_its_base_and_its_dataset() {
+        for (base, path, as_named, want) in [
+            (
+                "modelforge/starter",
+                "/r/samples/order-slips/train.jsonl",
+                "sample:order-slips",
+                "starter-order-slips",
+            ),
+            ("/models/my model/", "/data/rows.v2.csv", "rows.v2.csv", "my model-rows.v2"),
+            ("HuggingFaceTB/SmolLM2-135M", "/d/x.jsonl", "/d/x.jsonl", "SmolLM2-135M-x"),
+        ] {
+            let base = BaseModel { name: base.into(), dir: "/anywhere".into() };
+            assert_eq!(default_name(&base, Path::new(path), as_named), want);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! How an engine is started. A cluster's job queue would be a second implementation: its client is a child process with
+//! the same standard streams.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    process::Stdio,
+};
+
+use tokio::process::{Child, Command};
+use types::ApiError;
+
+/// The environment variable that names another program to start as engine.
+pub const ENGINE_VARIABLE: &str = "MODELFORGE_ENGINE";
+
+/// Starts engines.
+pub trait Launcher: Send + Sync {
+    /// Starts `engine <args>` with standard input and output piped. It outlives the caller unless it is killed.
+    ///
+    /// # Errors
+    /// What the system says when it cannot be started.
+    fn launch(&self, args: &[&OsStr], stderr: Stdio) -> io::Result<Child>;
+}
+
+/// Starts engines on this machine.
+#[derive(Debug, Clone)]
+pub struct Local {
+    program: OsString,
+}
+
+impl Local {
+    /// The program that [`ENGINE_VARIABLE`] names, or else this program itself.
+    pub fn from_env() -> Result<Self, ApiError> {
+        match std::env::var_os(ENGINE_VARIABLE).filter(|value| !value.is_empty()) {
+            Some(program) => Ok(Self { program }),
+            None => std::env::current_exe()
+                .map(|program| Self { program: program.into() })
+                .map_err(|e| ApiError::internal(format!("this program does not know its own path: {e}"))),
+        }
+    }
+}
+
+impl Launcher for Local {
+    fn launch(&self, args: &[&OsStr], stderr: Stdio) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.arg("engine").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        // A Ctrl-C in the terminal reaches the whole process group. Whether it ends the engine is for us to decide.
+        #[cfg(unix)]
+        command.process_group(0);
+        #[cfg(windows)]
+        command.creation_flags(0x0000_0200); // CREATE_NEW_PROCESS_GROUP
+        command.spawn()
+    }
+}

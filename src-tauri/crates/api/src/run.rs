@@ -1,0 +1,169 @@
+//! A run whose engine was started from here: its events as they come, stopping it, and why it ended.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+};
+
+use store::Store;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout},
+};
+use types::{ApiError, EventLine, RunSpec, TrainEvent, engine::TrainCommand};
+
+use crate::Launcher;
+
+/// What an engine says on its way out, at most.
+const TAIL: u64 = 4 << 10;
+
+/// The exit code of an engine whose job another engine holds.
+const BUSY: i32 = 3;
+
+/// A run and the engine that works on it. Dropping it leaves the engine at work.
+pub struct ActiveRun {
+    spec: RunSpec,
+    store: Arc<Store>,
+    child: Child,
+    input: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// Read while waiting for the start, given out first.
+    first: Option<EventLine>,
+    log: PathBuf,
+    /// Where this engine's part of the log begins.
+    log_start: u64,
+    over: bool,
+}
+
+impl ActiveRun {
+    /// Starts an engine on a job folder that is ready.
+    pub(crate) fn launch(
+        store: Arc<Store>,
+        launcher: &dyn Launcher,
+        spec: RunSpec,
+    ) -> Result<Self, ApiError> {
+        let job = store.home().run(&spec.job_id)?;
+        let log = job.path().join("engine.log");
+        let failed = |e: io::Error| ApiError::internal(format!("{}: {e}", log.display()));
+        // A file instead of a pipe: what the engine says is kept even when this process has ended before it.
+        let stderr = File::options().create(true).append(true).open(&log).map_err(failed)?;
+        let log_start = stderr.metadata().map_err(failed)?.len();
+        let not_started =
+            |e: io::Error| ApiError::internal(format!("the training engine did not start: {e}"));
+        let mut child = launcher
+            .launch(&["train".as_ref(), job.path().as_os_str()], Stdio::from(stderr))
+            .map_err(not_started)?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(ApiError::internal("the training engine has no standard streams"));
+        };
+        let lines = BufReader::new(output).lines();
+        Ok(Self { spec, store, child, input, lines, first: None, log, log_start, over: false })
+    }
+
+    /// Waits until the engine has spoken and so holds its job's lock; then another start may look for an active run.
+    pub(crate) async fn started(mut self, gate: File) -> Result<Self, ApiError> {
+        self.first = self.next().await?;
+        drop(gate);
+        Ok(self)
+    }
+
+    /// The run's id.
+    pub fn job_id(&self) -> &str {
+        &self.spec.job_id
+    }
+
+    /// What the run was asked to do, defaults filled in.
+    pub fn spec(&self) -> &RunSpec {
+        &self.spec
+    }
+
+    /// The next event; `None` once the run is over and the engine has ended. Safe to cancel.
+    ///
+    /// # Errors
+    /// 500 with the reason when the engine ends without saying how the run ended.
+    pub async fn next(&mut self) -> Result<Option<EventLine>, ApiError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        while let Some(line) = self.lines.next_line().await.map_err(ApiError::internal)? {
+            // An engine of another version may say more than this one understands.
+            let Ok(line) = serde_json::from_str::<EventLine>(&line) else { continue };
+            self.note(&line.event);
+            return Ok(Some(line));
+        }
+        let status = self.child.wait().await.map_err(ApiError::internal)?;
+        if self.over { Ok(None) } else { Err(self.death(status)) }
+    }
+
+    /// Asks the engine to finish the step, write a checkpoint and end. Its last event is still to be read.
+    pub async fn stop(&mut self) -> Result<(), ApiError> {
+        let mut line = serde_json::to_vec(&TrainCommand::Stop).map_err(ApiError::internal)?;
+        line.push(b'\n');
+        match self.input.write_all(&line).await {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(ApiError::internal(e)),
+            // An engine that has just ended needs no stopping.
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the engine at once. What it did since the last checkpoint is lost.
+    pub async fn kill(&mut self) -> Result<(), ApiError> {
+        self.child.kill().await.map_err(ApiError::internal)
+    }
+
+    fn note(&mut self, event: &TrainEvent) {
+        match event {
+            TrainEvent::Stopped { .. } => self.over = true,
+            TrainEvent::Finished { result, .. } => {
+                self.over = true;
+                if result.success {
+                    // A model that could not be put into the index now is found by the next listing.
+                    self.store.add_model(&self.spec.model_id).ok();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn death(&self, status: ExitStatus) -> ApiError {
+        if status.code() == Some(BUSY) {
+            return ApiError::bad_request(format!("Training already in progress: {}", self.spec.job_id));
+        }
+        let said = self.last_words().unwrap_or_default();
+        let reason = describe(status);
+        ApiError::internal(match said.is_empty() {
+            true => format!("the training engine {reason}"),
+            false => format!("the training engine {reason}. Its last words:\n{said}"),
+        })
+    }
+
+    fn last_words(&self) -> io::Result<String> {
+        let mut file = File::open(&self.log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(self.log_start.max(length.saturating_sub(TAIL))))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+}
+
+/// How a process ended, in words.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        let why = match signal {
+            9 => " (killed; often because memory ran out)",
+            11 | 6 | 4 => " (crashed)",
+            15 => " (asked to end)",
+            _ => "",
+        };
+        return format!("was ended by signal {signal}{why}");
+    }
+    match status.code() {
+        Some(code) => format!("ended with exit code {code}"),
+        None => "ended".to_owned(),
+    }
+}
