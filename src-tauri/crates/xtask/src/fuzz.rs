@@ -74,15 +74,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The targets, each a folder of seeds.
+/// The names of the programs in `fuzz/`.
 fn targets() -> Result<Vec<String>> {
-    let folder = root().join("fuzz/seeds");
+    let folder = root().join("fuzz/fuzz_targets");
     let mut names = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
+        let path = entry?.path();
+        names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
     }
     names.sort();
     Ok(names)

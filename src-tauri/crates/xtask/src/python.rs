@@ -15,7 +15,7 @@ use crate::process::{cache, cargo, in_root, output, root, run, say, succeeds};
 /// `starter`: trains the bundled model and writes the sample datasets.
 pub fn starter(arguments: &[String]) -> Result<()> {
     let folder = root().join("src-tauri/crates/xtask/starter");
-    let python = environment(&folder.join("requirements.txt"))?;
+    let python = environment(&cache()?, &folder.join("requirements.txt"))?;
     let resources = root().join("src-tauri/resources");
     run(in_root(python)
         .arg(folder.join("train.py"))
@@ -34,15 +34,15 @@ pub fn golden(arguments: &[String]) -> Result<()> {
         [flag] if flag == "--check" => "roundtrip.py",
         _ => bail!("golden takes nothing but --check"),
     };
-    let python = environment(&folder.join("requirements.txt"))?;
+    let python = environment(&cache()?, &folder.join("requirements.txt"))?;
     run(in_root(python).arg(folder.join(script)).env("CARGO", cargo().get_program()))
 }
 
-/// The Python of an environment that has exactly these requirements.
-fn environment(requirements: &Path) -> Result<PathBuf> {
+/// The Python of the environment under `caches` that has exactly these requirements.
+fn environment(caches: &Path, requirements: &Path) -> Result<PathBuf> {
     let hash =
         files::sha256(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
-    let folder = cache()?.join("python").join(&hash[..16]);
+    let folder = caches.join("python").join(&hash[..16]);
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     let complete = folder.join("complete");
     if complete.is_file() && succeeds(Command::new(&python).arg("--version")) {
@@ -75,4 +75,34 @@ fn system_python() -> Result<Command> {
         .find(|words| succeeds(command(words).args(["-c", WANTED])))
         .map(|words| command(words))
         .context("this chore needs Python 3.10 or newer on the path")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs Python"]
+    fn an_environment_is_made_once_for_the_same_requirements() {
+        let caches = tempfile::tempdir().unwrap();
+        let requirements = caches.path().join("requirements.txt");
+        files::write(&requirements, b"# nothing\n").unwrap();
+        let python = environment(caches.path(), &requirements).unwrap();
+        assert!(python.starts_with(caches.path()), "the environment must not touch the system's Python");
+        let prefix =
+            output(Command::new(&python).args(["-c", "import sys; print(sys.prefix != sys.base_prefix)"]));
+        assert_eq!(prefix.unwrap().trim(), "True", "it must be an environment of its own");
+
+        let complete = python.ancestors().nth(2).unwrap().join("complete");
+        let made = fs::metadata(&complete).unwrap().modified().unwrap();
+        assert_eq!(environment(caches.path(), &requirements).unwrap(), python, "the same again");
+        assert_eq!(fs::metadata(&complete).unwrap().modified().unwrap(), made, "it must not be made twice");
+
+        files::write(&requirements, b"# other\n").unwrap();
+        assert_ne!(
+            environment(caches.path(), &requirements).unwrap(),
+            python,
+            "other requirements, other environment"
+        );
+    }
 }

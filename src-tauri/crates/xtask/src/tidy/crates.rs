@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&[&str], &[&str])] = &[
     (
         &["candle-core", "candle-nn", "candle-transformers"],
-        &["kernels", "models", "train", "infer", "engine"],
+        &["kernels", "models", "train", "infer", "engine", "fuzzing"],
     ),
     (&["rusqlite", "libsqlite3-sys"], &["store"]),
     (&["tauri"], &["modelforge"]),
