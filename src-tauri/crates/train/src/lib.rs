@@ -1,1 +1,33 @@
-//! train.
+//! Training: one loop for all strategies, and what it is made of.
+//!
+//! The loop asks a [`Batches`] for the micro-batches of a step, adds up their gradients, clips them, and has an optimizer
+//! update the adapter. What differs between ways of training is a [`Strategy`](strategies::Strategy), between optimizers an
+//! entry of [`OPTIMIZERS`], and so on: a new one is a new file and a new row of its list.
+//!
+//! The same seed on the same machine with the same number of threads gives the same losses to the bit, and a run that was
+//! stopped and resumed gives the losses of one that was not. Nothing here draws from a generator whose state would have
+//! to be saved: every random choice is a function of the seed and the place in the run.
+//!
+//! Deliberately not here: the folder of the finished model, the event log, and anything about generating text.
+
+pub mod backward;
+pub mod batches;
+pub mod checkpoint;
+mod error;
+pub mod gradients;
+pub mod metrics;
+pub mod optimizers;
+mod progress;
+mod run;
+pub mod schedules;
+mod seeds;
+pub mod strategies;
+
+pub use batches::{Batches, Cursor, EpochBatches, GivenBatches, StepBatches};
+pub use checkpoint::Checkpoint;
+pub use error::TrainError;
+pub use metrics::METRICS;
+pub use optimizers::OPTIMIZERS;
+pub use run::{BatchRun, Outcome, Summary, TrainRun, run, run_batches};
+pub use schedules::SCHEDULES;
+pub use strategies::STRATEGIES;

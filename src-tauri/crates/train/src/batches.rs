@@ -1,0 +1,216 @@
+//! Where the loop gets its micro-batches from.
+
+use data::{Batch, Encoded, PlanOptions, Prepared, TokenRows, plan_epoch};
+use serde::{Deserialize, Serialize};
+use types::TrainingConfig;
+
+use crate::{
+    TrainError,
+    strategies::{self, Strategy},
+};
+
+/// A place in the data: everything before it has been trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Counts from 0.
+    pub epoch: u64,
+    /// Micro-batches of that epoch.
+    pub micro_batch: u64,
+}
+
+/// The micro-batches of one optimizer step.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StepBatches {
+    /// Computed one after the other; their gradients are added up.
+    pub batches: Vec<Batch>,
+    /// The place after them.
+    pub end: Cursor,
+    /// Epochs done after them, with the fraction of the current one.
+    pub epoch: f64,
+}
+
+/// The data of a run, step by step. The same step always gives the same batches.
+pub trait Batches {
+    /// Optimizer steps of the whole run.
+    fn total_steps(&self) -> u64;
+
+    /// The micro-batches of a step; `step` counts from 0.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn step(&mut self, step: u64) -> Result<StepBatches, TrainError>;
+
+    /// How many batches there are to evaluate on.
+    fn eval_len(&self) -> usize;
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn eval(&mut self, index: usize) -> Result<Batch, TrainError>;
+}
+
+/// Batches given one by one, the micro-batches of each step in a list.
+#[derive(Debug, Clone, Default)]
+pub struct GivenBatches {
+    /// The steps of the run.
+    pub steps: Vec<Vec<Batch>>,
+    /// What to evaluate on.
+    pub eval: Vec<Batch>,
+}
+
+impl Batches for GivenBatches {
+    fn total_steps(&self) -> u64 {
+        self.steps.len() as u64
+    }
+
+    fn step(&mut self, step: u64) -> Result<StepBatches, TrainError> {
+        let done = usize::try_from(step).unwrap_or(usize::MAX);
+        let batches = self.steps.get(done).ok_or(TrainError::NoRows)?.clone();
+        let micro_batch = self.steps.iter().take(done + 1).map(|s| s.len() as u64).sum();
+        let epoch = (step + 1) as f64 / self.steps.len() as f64;
+        Ok(StepBatches { batches, end: Cursor { epoch: 0, micro_batch }, epoch })
+    }
+
+    fn eval_len(&self) -> usize {
+        self.eval.len()
+    }
+
+    fn eval(&mut self, index: usize) -> Result<Batch, TrainError> {
+        self.eval.get(index).cloned().ok_or(TrainError::NoRows)
+    }
+}
+
+/// The batches of a prepared dataset: epochs in a seeded order, the last accumulation of each epoch with as many
+/// micro-batches as are left, as in transformers.
+pub struct EpochBatches<'a> {
+    data: &'a Prepared,
+    strategy: &'static dyn Strategy,
+    options: PlanOptions,
+    accumulation: usize,
+    total_steps: u64,
+    eval_batch: usize,
+    epoch: Epoch,
+}
+
+/// The plan of one epoch and where it begins.
+struct Epoch {
+    number: u64,
+    first_step: u64,
+    plan: Vec<Vec<usize>>,
+}
+
+impl<'a> EpochBatches<'a> {
+    /// Plans a run.
+    ///
+    /// # Errors
+    /// There are no rows, or the strategy has no code.
+    pub fn new(data: &'a Prepared, config: &TrainingConfig) -> Result<Self, TrainError> {
+        let options = PlanOptions {
+            batch_size: config.per_device_train_batch_size as usize,
+            packing: config.packing,
+            max_seq_length: data.max_seq_length,
+            group_by_length: config.group_by_length,
+            seed: config.seed,
+            epoch: 0,
+        };
+        let mut batches = Self {
+            data,
+            strategy: strategies::find(config.strategy)?,
+            accumulation: config.gradient_accumulation_steps.max(1) as usize,
+            total_steps: 0,
+            eval_batch: config.per_device_eval_batch_size.max(1) as usize,
+            epoch: Epoch { number: 0, first_step: 0, plan: plan_epoch(&data.train, &options) },
+            options,
+        };
+        if batches.epoch.plan.is_empty() {
+            return Err(TrainError::NoRows);
+        }
+        batches.total_steps = match u64::try_from(config.max_steps) {
+            Ok(steps) if steps > 0 => steps,
+            _ => batches.steps_of_epochs(u64::from(config.num_train_epochs)),
+        };
+        Ok(batches)
+    }
+
+    fn steps_of_epochs(&self, epochs: u64) -> u64 {
+        let first = self.steps(&self.epoch.plan);
+        if self.options.packing {
+            // How many bins an order of rows needs differs from epoch to epoch.
+            first + (1..epochs).map(|epoch| self.steps(&self.plan(epoch))).sum::<u64>()
+        } else {
+            first * epochs
+        }
+    }
+
+    fn plan(&self, epoch: u64) -> Vec<Vec<usize>> {
+        plan_epoch(&self.data.train, &PlanOptions { epoch, ..self.options.clone() })
+    }
+
+    fn steps(&self, plan: &[Vec<usize>]) -> u64 {
+        plan.len().div_ceil(self.accumulation) as u64
+    }
+
+    /// Moves to the epoch that `step` is in.
+    fn seek(&mut self, step: u64) -> Result<(), TrainError> {
+        if step < self.epoch.first_step {
+            self.epoch = Epoch { number: 0, first_step: 0, plan: self.plan(0) };
+        }
+        loop {
+            let next = self.epoch.first_step + self.steps(&self.epoch.plan);
+            if step < next {
+                return Ok(());
+            }
+            let number = self.epoch.number + 1;
+            self.epoch = Epoch { number, first_step: next, plan: self.plan(number) };
+            if self.epoch.plan.is_empty() {
+                return Err(TrainError::NoRows);
+            }
+        }
+    }
+
+    fn collate(
+        &self,
+        rows: &TokenRows,
+        chosen: impl IntoIterator<Item = usize>,
+    ) -> Result<Batch, TrainError> {
+        let rows: Vec<Encoded> = chosen
+            .into_iter()
+            .map(|row| rows.read(row))
+            .collect::<Result<_, _>>()
+            .map_err(TrainError::Rows)?;
+        Ok(self.strategy.collate(&rows))
+    }
+}
+
+impl Batches for EpochBatches<'_> {
+    fn total_steps(&self) -> u64 {
+        self.total_steps
+    }
+
+    fn step(&mut self, step: u64) -> Result<StepBatches, TrainError> {
+        self.seek(step)?;
+        let plan = &self.epoch.plan;
+        let from = (step - self.epoch.first_step) as usize * self.accumulation;
+        let to = (from + self.accumulation).min(plan.len());
+        let batches = plan[from..to]
+            .iter()
+            .map(|rows| self.collate(&self.data.train, rows.iter().copied()))
+            .collect::<Result<_, _>>()?;
+        let end = if to == plan.len() {
+            Cursor { epoch: self.epoch.number + 1, micro_batch: 0 }
+        } else {
+            Cursor { epoch: self.epoch.number, micro_batch: to as u64 }
+        };
+        Ok(StepBatches { batches, end, epoch: self.epoch.number as f64 + to as f64 / plan.len() as f64 })
+    }
+
+    fn eval_len(&self) -> usize {
+        self.data.eval.len().div_ceil(self.eval_batch)
+    }
+
+    fn eval(&mut self, index: usize) -> Result<Batch, TrainError> {
+        let from = index * self.eval_batch;
+        self.collate(&self.data.eval, from..(from + self.eval_batch).min(self.data.eval.len()))
+    }
+}

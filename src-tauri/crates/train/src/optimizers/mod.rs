@@ -1,0 +1,167 @@
+//! Optimizers: what turns gradients into new weights.
+//!
+//! They work on plain slices: the adapter is small, and a checkpoint needs their state as bytes anyway.
+
+mod adamw;
+mod adamw_8bit;
+mod dynamic_map;
+mod sgd;
+
+use types::Optim;
+
+use crate::TrainError;
+
+/// One tensor to train, as an optimizer is told of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Parameter {
+    /// Elements.
+    pub len: usize,
+    /// Weight decay in force: that of the run, or 0 where [`decays`] says no.
+    pub weight_decay: f64,
+}
+
+/// Updates weights and keeps what it must remember from step to step.
+pub trait Optimizer: Send {
+    /// Updates tensor `index` by its gradient. `step` counts from 1; each tensor is updated once in each step.
+    fn update(&mut self, index: usize, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64);
+
+    /// Everything remembered, for a checkpoint to copy out or in. Always the same entries in the same order.
+    fn state(&mut self) -> Vec<StateEntry<'_>>;
+}
+
+/// A piece of an optimizer's memory.
+#[derive(Debug)]
+pub struct StateEntry<'a> {
+    /// The tensor it belongs to.
+    pub index: usize,
+    /// Such as `exp_avg`.
+    pub name: &'static str,
+    /// The numbers.
+    pub values: StateValues<'a>,
+}
+
+/// Numbers of a [`StateEntry`].
+#[derive(Debug, PartialEq)]
+pub enum StateValues<'a> {
+    /// In full.
+    F32(&'a mut [f32]),
+    /// Indices into a code book.
+    U8(&'a mut [u8]),
+}
+
+/// How an optimizer is made.
+pub struct OptimizerEntry {
+    /// The setting that picks it.
+    pub name: Optim,
+    /// Makes one that has seen nothing yet.
+    pub build: fn(&[Parameter]) -> Box<dyn Optimizer>,
+}
+
+/// Every optimizer.
+///
+/// `paged_adamw_32bit` is AdamW whose state may leave the device's memory. On the CPU the device's memory is the
+/// computer's own, from which the system pages by itself: there the two are the same.
+pub const OPTIMIZERS: &[OptimizerEntry] = &[
+    OptimizerEntry { name: Optim::AdamwTorch, build: |p| Box::new(adamw::AdamW::new(p)) },
+    OptimizerEntry { name: Optim::Adamw8bit, build: |p| Box::new(adamw_8bit::AdamW8bit::new(p)) },
+    OptimizerEntry { name: Optim::PagedAdamw32bit, build: |p| Box::new(adamw::AdamW::new(p)) },
+    OptimizerEntry { name: Optim::Sgd, build: |p| Box::new(sgd::Sgd::new(p)) },
+];
+
+/// A new optimizer of the kind a setting picks.
+pub(crate) fn build(name: Optim, parameters: &[Parameter]) -> Result<Box<dyn Optimizer>, TrainError> {
+    let entry = OPTIMIZERS.iter().find(|entry| entry.name == name);
+    let entry = entry.ok_or(TrainError::NotAvailable { field: "optim", value: name.name() })?;
+    Ok((entry.build)(parameters))
+}
+
+/// Whether weight decay applies to a tensor: to all but biases and the weights of norms, as in transformers.
+pub fn decays(name: &str) -> bool {
+    !(name.ends_with(".bias") || name.contains("norm"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const START: [f32; 4] = [0.5, -0.25, 1.0, 0.001];
+    const GRADIENTS: [[f32; 4]; 5] = [
+        [0.1, -0.2, 0.3, 1e-6],
+        [-0.05, 0.4, 0.0, 2e-6],
+        [0.2, 0.2, -0.1, -1e-6],
+        [1.0, -1.0, 0.5, 0.0],
+        [0.01, 0.02, 0.03, 1e-5],
+    ];
+    const LEARNING_RATES: [f64; 5] = [1e-2, 8e-3, 6e-3, 4e-3, 2e-3];
+
+    /// Five steps with fixed gradients and a falling learning rate, compared with what torch 2.15 makes of them.
+    pub(crate) fn check(build: fn(&[Parameter]) -> Box<dyn Optimizer>, weight_decay: f64, torch: [f32; 4]) {
+        let mut optimizer = build(&[Parameter { len: 4, weight_decay }]);
+        let mut weights = START;
+        for (i, (gradient, rate)) in GRADIENTS.iter().zip(LEARNING_RATES).enumerate() {
+            optimizer.update(0, &mut weights, gradient, i as u64 + 1, rate);
+        }
+        for (got, want) in weights.iter().zip(torch) {
+            assert!(
+                (got - want).abs() <= 2e-7 * want.abs().max(0.1),
+                "weight decay {weight_decay}: {weights:?}, torch gives {torch:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_setting_has_its_optimizer() {
+        let names: Vec<Optim> = OPTIMIZERS.iter().map(|o| o.name).collect();
+        assert_eq!(names, Optim::ALL, "one optimizer for each value of optim, in its order");
+    }
+
+    #[test]
+    fn an_optimizer_goes_on_from_its_state_as_if_never_interrupted() {
+        let parameters =
+            [Parameter { len: 5000, weight_decay: 0.01 }, Parameter { len: 7, weight_decay: 0.0 }];
+        let gradient = |len: usize, step: u64| -> Vec<f32> {
+            (0..len).map(|i| ((i as f32 * 0.37 + step as f32).sin()) * 0.1).collect()
+        };
+        let steps =
+            |optimizer: &mut dyn Optimizer, weights: &mut [Vec<f32>; 2], range: std::ops::Range<u64>| {
+                for step in range {
+                    for (i, p) in parameters.iter().enumerate() {
+                        optimizer.update(i, &mut weights[i], &gradient(p.len, step), step, 1e-2);
+                    }
+                }
+            };
+        for entry in OPTIMIZERS {
+            let mut whole = (entry.build)(&parameters);
+            let mut want = [vec![0.5; 5000], vec![0.5; 7]];
+            steps(whole.as_mut(), &mut want, 1..9);
+
+            let mut first = (entry.build)(&parameters);
+            let mut got = [vec![0.5; 5000], vec![0.5; 7]];
+            steps(first.as_mut(), &mut got, 1..5);
+            let mut second = (entry.build)(&parameters);
+            for (from, to) in first.state().into_iter().zip(second.state()) {
+                assert_eq!(
+                    (from.index, from.name),
+                    (to.index, to.name),
+                    "{}: entries keep their order",
+                    entry.name
+                );
+                match (from.values, to.values) {
+                    (StateValues::F32(from), StateValues::F32(to)) => to.copy_from_slice(from),
+                    (StateValues::U8(from), StateValues::U8(to)) => to.copy_from_slice(from),
+                    (from, to) => panic!("{}: an entry keeps its type: {from:?} {to:?}", entry.name),
+                }
+            }
+            steps(second.as_mut(), &mut got, 5..9);
+            assert_eq!(got, want, "{}: all of an optimizer's memory is in its state", entry.name);
+        }
+    }
+
+    #[test]
+    fn norms_and_biases_do_not_decay() {
+        let lora = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+        for (name, want) in [(lora, true), ("model.norm.weight", false), ("layers.0.q_proj.bias", false)] {
+            assert_eq!(decays(name), want, "{name}");
+        }
+    }
+}

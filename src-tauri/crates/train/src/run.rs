@@ -1,0 +1,383 @@
+//! A run from its first step, or from a checkpoint, to its last.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use candle_core::{DType, Tensor, Var};
+use data::Prepared;
+use models::{CausalLm, Pass};
+use types::{JobFolder, Phase, StepStats, TrainEvent, TrainingConfig};
+
+use crate::{
+    TrainError,
+    backward::Backward,
+    batches::{Batches, EpochBatches},
+    checkpoint::{self, Checkpoint, Contents},
+    gradients::Gradients,
+    metrics::{self, Measured, Total},
+    optimizers::{self, Optimizer, Parameter, decays},
+    progress::{Exact, Progress},
+    schedules::{self, Schedule, Span},
+    seeds, strategies,
+};
+
+/// A run on a prepared dataset.
+pub struct TrainRun<'a> {
+    /// The model with its adapter, which is trained in place.
+    pub model: &'a dyn CausalLm,
+    /// The tokenized rows.
+    pub data: &'a Prepared,
+    /// Every setting.
+    pub config: &'a TrainingConfig,
+    /// Where checkpoints go.
+    pub job: &'a JobFolder,
+    /// What to go on from.
+    pub resume: Option<Checkpoint>,
+}
+
+/// A run on batches of any origin.
+pub struct BatchRun<'a> {
+    /// The model with its adapter, which is trained in place.
+    pub model: &'a dyn CausalLm,
+    /// What it learns from.
+    pub batches: &'a mut dyn Batches,
+    /// Every setting; those that make batches out of rows have no effect here.
+    pub config: &'a TrainingConfig,
+    /// Where checkpoints go.
+    pub job: &'a JobFolder,
+    /// What to go on from.
+    pub resume: Option<Checkpoint>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// All steps are done; the model holds the trained adapter.
+    Finished(Summary),
+    /// It was asked to stop.
+    Stopped {
+        /// The last step done.
+        step: u64,
+        /// The checkpoint to go on from; none before the first step.
+        checkpoint: Option<PathBuf>,
+    },
+}
+
+/// What a finished run did, all parts of a resumed one together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Final values by metric name.
+    pub metrics: BTreeMap<String, f64>,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Tokens computed.
+    pub tokens: u64,
+    /// Of those, tokens the loss counted.
+    pub trained_tokens: u64,
+    /// Training time.
+    pub seconds: f64,
+}
+
+/// Trains on a prepared dataset; tells [`TrainEvent::Prepared`] first, then as [`run_batches`].
+///
+/// # Errors
+/// See [`TrainError`].
+pub fn run(
+    run: TrainRun,
+    sink: &mut dyn FnMut(TrainEvent),
+    stop: &dyn Fn() -> bool,
+) -> Result<Outcome, TrainError> {
+    let TrainRun { model, data, config, job, resume } = run;
+    let mut batches = EpochBatches::new(data, config)?;
+    sink(TrainEvent::Prepared {
+        train_rows: data.train.len() as u64,
+        eval_rows: data.eval.len() as u64,
+        truncated_rows: data.stats.truncated_rows,
+        skipped_rows: data.stats.skipped_rows,
+        tokens_per_epoch: data.stats.tokens_per_epoch,
+        trained_tokens_per_epoch: data.stats.trained_tokens_per_epoch,
+        max_seq_length: data.max_seq_length as u64,
+        total_steps: batches.total_steps(),
+    });
+    run_batches(BatchRun { model, batches: &mut batches, config, job, resume }, sink, stop)
+}
+
+/// Trains on given batches. Events go to `sink` as they happen. When `stop` says so the step under way is finished, a
+/// checkpoint is written and the run ends with [`Outcome::Stopped`].
+///
+/// # Errors
+/// See [`TrainError`]. Checkpoints written before an error stay.
+pub fn run_batches(
+    run: BatchRun,
+    sink: &mut dyn FnMut(TrainEvent),
+    stop: &dyn Fn() -> bool,
+) -> Result<Outcome, TrainError> {
+    let BatchRun { model, batches, config, job, resume } = run;
+    let trainable = model.trainable();
+    Training::new(BatchRun { model, batches, config, job, resume }, &trainable, sink, stop)?.run()
+}
+
+struct Training<'a> {
+    batches: &'a mut dyn Batches,
+    config: &'a TrainingConfig,
+    job: &'a JobFolder,
+    sink: &'a mut dyn FnMut(TrainEvent),
+    stop: &'a dyn Fn() -> bool,
+    trainable: &'a [(String, Var)],
+    backward: Backward<'a>,
+    optimizer: Box<dyn Optimizer>,
+    schedule: &'static dyn Schedule,
+    span: Span,
+    progress: Progress,
+    /// The step of the newest checkpoint.
+    saved: Option<u64>,
+    started: Instant,
+    elapsed_before: Duration,
+}
+
+impl<'a> Training<'a> {
+    fn new(
+        run: BatchRun<'a>,
+        trainable: &'a [(String, Var)],
+        sink: &'a mut dyn FnMut(TrainEvent),
+        stop: &'a dyn Fn() -> bool,
+    ) -> Result<Self, TrainError> {
+        let BatchRun { model, batches, config, job, resume } = run;
+        check_adapter(trainable)?;
+        let strategy = strategies::find(config.strategy)?;
+        let total = batches.total_steps();
+        if total == 0 {
+            return Err(TrainError::NoRows);
+        }
+        let parameters: Vec<Parameter> = trainable
+            .iter()
+            .map(|(name, var)| Parameter {
+                len: var.elem_count(),
+                weight_decay: if decays(name) { config.weight_decay } else { 0.0 },
+            })
+            .collect();
+        let mut optimizer = optimizers::build(config.optim, &parameters)?;
+        let mut progress = Progress::default();
+        if let Some(checkpoint) = &resume {
+            checkpoint.restore(total, trainable, optimizer.as_mut())?;
+            progress = checkpoint.progress().clone();
+            check_cursor(checkpoint, batches)?;
+            for message in checkpoint.skipped() {
+                sink(TrainEvent::Warning { message: message.clone() });
+            }
+        }
+        Ok(Self {
+            batches,
+            config,
+            job,
+            sink,
+            stop,
+            trainable,
+            backward: Backward { model, strategy, trainable, checkpointing: config.gradient_checkpointing },
+            optimizer,
+            schedule: schedules::find(config.lr_scheduler_type)?,
+            span: Span::new(total, config.warmup_ratio, config.learning_rate),
+            saved: resume.as_ref().map(Checkpoint::step),
+            started: Instant::now(),
+            elapsed_before: Duration::from_millis(progress.elapsed_ms),
+            progress,
+        })
+    }
+
+    fn run(mut self) -> Result<Outcome, TrainError> {
+        (self.sink)(TrainEvent::Phase { phase: Phase::Training });
+        loop {
+            let step = self.progress.step;
+            let last = step >= self.span.total;
+            let evaluated = if self.due(self.config.eval_steps) { self.evaluate(last)? } else { true };
+            let finished = last && evaluated;
+            let stopping = !finished && (!evaluated || (self.stop)());
+            if self.due(self.config.save_steps) || (stopping && step > 0) {
+                self.save()?;
+            }
+            if finished {
+                return Ok(Outcome::Finished(self.summary()));
+            }
+            if stopping {
+                let checkpoint = self.saved.map(|step| self.job.checkpoint(step));
+                (self.sink)(TrainEvent::Stopped { step, checkpoint: checkpoint.clone() });
+                return Ok(Outcome::Stopped { step, checkpoint });
+            }
+            self.step()?;
+        }
+    }
+
+    /// Whether something that happens every so many steps and at the end happens now.
+    fn due(&self, every: u32) -> bool {
+        let step = self.progress.step;
+        step > 0 && (step.is_multiple_of(u64::from(every.max(1))) || step >= self.span.total)
+    }
+
+    fn step(&mut self) -> Result<(), TrainError> {
+        let started = Instant::now();
+        let done = self.progress.step;
+        let group = self.batches.step(done)?;
+        // Counted before the first backward pass: each gradient is scaled by the terms of the whole step.
+        let terms: usize = group.batches.iter().map(|b| self.backward.strategy.terms(b)).sum();
+        let mut total = Total { sum: 0.0, terms };
+        let scale = 1.0 / terms as f64;
+        if terms == 0 {
+            return Err(TrainError::NothingToTrain { step: done + 1 });
+        }
+        let mut gradients = Gradients::zeros(self.trainable.iter().map(|(_, var)| var.elem_count()));
+        for (micro_batch, batch) in (0..).zip(&group.batches) {
+            let seed = seeds::dropout(self.config.seed, done, micro_batch);
+            let pass = Pass { adapter: true, dropout_seed: Some(seed) };
+            total.sum += self.backward.run(batch, pass, scale, &mut gradients)?;
+        }
+        let loss = total.sum * scale;
+        self.check_finite("the loss", loss)?;
+        let grad_norm = gradients.clip(self.config.max_grad_norm);
+        self.check_finite("the gradient", grad_norm)?;
+        let learning_rate = self.span.learning_rate(self.schedule, done);
+        self.update(&gradients, done + 1, learning_rate)?;
+
+        let tokens: u64 = group.batches.iter().map(|b| b.ids.len() as u64).sum();
+        let trained_tokens: u64 = group.batches.iter().map(|b| b.trained_tokens() as u64).sum();
+        let progress = &mut self.progress;
+        progress.step += 1;
+        progress.cursor = group.end;
+        progress.tokens += tokens;
+        progress.trained_tokens += trained_tokens;
+        progress.push_loss(loss);
+        progress.elapsed_ms = (self.elapsed_before + self.started.elapsed()).as_millis() as u64;
+        (self.sink)(TrainEvent::Step(StepStats {
+            step: progress.step,
+            total_steps: self.span.total,
+            epoch: group.epoch,
+            loss,
+            learning_rate,
+            grad_norm,
+            tokens,
+            trained_tokens,
+            step_ms: started.elapsed().as_secs_f64() * 1e3,
+            elapsed_ms: progress.elapsed_ms,
+        }));
+        Ok(())
+    }
+
+    fn update(&mut self, gradients: &Gradients, step: u64, learning_rate: f64) -> Result<(), TrainError> {
+        for (index, ((_, var), gradient)) in self.trainable.iter().zip(gradients.iter()).enumerate() {
+            let mut weights = var.flatten_all()?.to_vec1::<f32>()?;
+            self.optimizer.update(index, &mut weights, gradient, step, learning_rate);
+            if weights.iter().any(|w| !w.is_finite()) {
+                self.check_finite("a weight", f64::NAN)?;
+            }
+            var.set(&Tensor::from_vec(weights, var.dims(), var.device())?)?;
+        }
+        Ok(())
+    }
+
+    fn check_finite(&self, what: &'static str, value: f64) -> Result<(), TrainError> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        Err(TrainError::NotFinite {
+            step: self.progress.step + 1,
+            what,
+            learning_rate: self.config.learning_rate,
+            checkpoint: self.saved,
+        })
+    }
+
+    /// Measures the evaluation rows unless that was done after this very step. False if it was broken off to stop.
+    fn evaluate(&mut self, last: bool) -> Result<bool, TrainError> {
+        let step = self.progress.step;
+        let batches = self.batches.eval_len();
+        if batches == 0 || self.progress.evaluated == Some(step) {
+            return Ok(true);
+        }
+        (self.sink)(TrainEvent::Phase { phase: Phase::Evaluating });
+        let mut total = Total::default();
+        for index in 0..batches {
+            if (self.stop)() {
+                return Ok(false);
+            }
+            let batch = self.batches.eval(index)?;
+            total.terms += self.backward.strategy.terms(&batch);
+            total.sum += self.backward.loss(&batch)?;
+        }
+        let metrics = metrics::measure(&Measured { eval: Some(total), ..Measured::default() });
+        if metrics.is_empty() {
+            let message = format!("after step {step} the evaluation rows gave no finite loss");
+            (self.sink)(TrainEvent::Warning { message });
+        }
+        self.progress.metrics = metrics.iter().map(|(name, &value)| (name.clone(), Exact(value))).collect();
+        self.progress.evaluated = Some(step);
+        (self.sink)(TrainEvent::Eval { step, metrics });
+        if !last {
+            (self.sink)(TrainEvent::Phase { phase: Phase::Training });
+        }
+        Ok(true)
+    }
+
+    /// Writes a checkpoint unless there is one of this very step.
+    fn save(&mut self) -> Result<(), TrainError> {
+        let step = self.progress.step;
+        if self.saved == Some(step) {
+            return Ok(());
+        }
+        self.progress.elapsed_ms = self.elapsed().as_millis() as u64;
+        let path = checkpoint::write(
+            self.job,
+            Contents {
+                config: self.config,
+                total_steps: self.span.total,
+                progress: &self.progress,
+                trainable: self.trainable,
+                optimizer: self.optimizer.as_mut(),
+            },
+        )?;
+        self.saved = Some(step);
+        (self.sink)(TrainEvent::Checkpoint { step, path });
+        Ok(())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.elapsed_before + self.started.elapsed()
+    }
+
+    fn summary(&self) -> Summary {
+        let last_losses: Vec<f64> = self.progress.last_losses.iter().map(|loss| loss.0).collect();
+        let mut metrics = metrics::measure(&Measured { last_losses: &last_losses, ..Measured::default() });
+        metrics.extend(self.progress.metrics.iter().map(|(name, value)| (name.clone(), value.0)));
+        Summary {
+            metrics,
+            steps: self.progress.step,
+            tokens: self.progress.tokens,
+            trained_tokens: self.progress.trained_tokens,
+            seconds: self.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+fn check_adapter(trainable: &[(String, Var)]) -> Result<(), TrainError> {
+    if trainable.is_empty() {
+        return Err(TrainError::NoAdapter);
+    }
+    match trainable.iter().find(|(_, var)| var.dtype() != DType::F32) {
+        None => Ok(()),
+        Some((name, var)) => {
+            Err(TrainError::AdapterDtype { name: name.clone(), dtype: var.dtype().as_str().to_owned() })
+        }
+    }
+}
+
+/// The data must put the end of the last step done where the checkpoint does.
+fn check_cursor(checkpoint: &Checkpoint, batches: &mut dyn Batches) -> Result<(), TrainError> {
+    let progress = checkpoint.progress();
+    let Some(last) = progress.step.checked_sub(1) else { return Ok(()) };
+    let end = batches.step(last)?.end;
+    if end == progress.cursor {
+        return Ok(());
+    }
+    Err(checkpoint.foreign(format!("its place in the data was {:?}, now it is {end:?}", progress.cursor)))
+}

@@ -1,0 +1,48 @@
+//! Strategies: how rows become batches and what their loss is. Everything else about training is the same for all.
+
+mod sft;
+
+use candle_core::{Result, Tensor};
+use data::{Batch, Encoded};
+use models::CausalLm;
+
+use crate::TrainError;
+
+/// What a way of training adds to the loop.
+pub trait Strategy: Sync {
+    /// The setting that picks it.
+    fn name(&self) -> types::Strategy;
+
+    /// Lays rows end to end.
+    fn collate(&self, rows: &[Encoded]) -> Batch;
+
+    /// How many terms the loss of a batch sums up: the loss of a step is the sum over all of its batches, divided by
+    /// this number over all of its batches.
+    fn terms(&self, batch: &Batch) -> usize;
+
+    /// The summed loss, an f32 scalar, from the hidden states after the final norm, `[tokens, hidden]`.
+    fn loss(&self, model: &dyn CausalLm, hidden: &Tensor, batch: &Batch) -> Result<Tensor>;
+}
+
+/// Every strategy.
+pub const STRATEGIES: &[&dyn Strategy] = &[&sft::Sft];
+
+/// The strategy a setting picks.
+pub(crate) fn find(name: types::Strategy) -> std::result::Result<&'static dyn Strategy, TrainError> {
+    STRATEGIES
+        .iter()
+        .find(|s| s.name() == name)
+        .copied()
+        .ok_or(TrainError::NotAvailable { field: "strategy", value: name.name() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strategy_without_code_is_refused() {
+        assert_eq!(find(types::Strategy::Sft).unwrap().name(), types::Strategy::Sft);
+        assert!(matches!(find(types::Strategy::Dpo), Err(TrainError::NotAvailable { value: "dpo", .. })));
+    }
+}

@@ -1,0 +1,270 @@
+//! Every setting that training is responsible for: changing it changes what it should, and nothing it should not.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use data::{Encoded, PrepareStats, Prepared, TokenRows};
+use models::CausalLm;
+use serde_json::{Value, json};
+use support::{LayerCall, Noise, PLAIN, Watched, adapter_values, config, job, model};
+use train::{Batches, Checkpoint, EpochBatches, Outcome, TrainError, TrainRun, run};
+use types::{StepStats, TrainEvent};
+
+const TRAIN_ROWS: usize = 14;
+const EVAL_ROWS: usize = 5;
+
+fn rows(folder: &std::path::Path, name: &str, count: usize, seed: u64) -> TokenRows {
+    let mut noise = Noise::new(seed);
+    let row = |i: usize| {
+        let length = 4 + (i * 5) % 9;
+        let ids = (0..length).map(|_| noise.below(PLAIN.vocab) as u32).collect();
+        Encoded { ids, trained: (0..length).map(|i| i >= 2).collect(), cut_tokens: 0 }
+    };
+    let rows: Vec<Encoded> = (0..count).map(row).collect();
+    TokenRows::create(&folder.join(name), rows).unwrap()
+}
+
+fn prepared(folder: &std::path::Path) -> Prepared {
+    Prepared {
+        train: rows(folder, "train.tokens", TRAIN_ROWS, 1),
+        eval: rows(folder, "eval.tokens", EVAL_ROWS, 2),
+        stats: PrepareStats::default(),
+        max_seq_length: 24,
+    }
+}
+
+/// All that can be seen of a run.
+#[derive(Debug)]
+struct Trace {
+    steps: Vec<StepStats>,
+    evals: Vec<u64>,
+    saves: Vec<u64>,
+    calls: Vec<LayerCall>,
+    weights: Vec<Vec<f32>>,
+}
+
+fn trace(changes: &Value) -> Trace {
+    let mut all = json!({"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "eval_steps": 3,
+        "save_steps": 50, "num_train_epochs": 2, "max_grad_norm": 0.5, "warmup_ratio": 0.3});
+    all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    let config = config(&all);
+    let inner = model(&PLAIN, 2, config.lora_dropout);
+    let model = Watched::new(inner.as_ref());
+    let (guard, job) = job();
+    let data = prepared(guard.path());
+    let (mut steps, mut evals, mut saves) = (Vec::new(), Vec::new(), Vec::new());
+    let train = TrainRun { model: &model, data: &data, config: &config, job: &job, resume: None };
+    let outcome = run(
+        train,
+        &mut |event| match event {
+            TrainEvent::Step(stats) => steps.push(stats),
+            TrainEvent::Eval { step, .. } => evals.push(step),
+            TrainEvent::Checkpoint { step, .. } => saves.push(step),
+            _ => {}
+        },
+        &|| false,
+    );
+    assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{changes}: {outcome:?}");
+    Trace { steps, evals, saves, calls: model.take_calls(), weights: adapter_values(inner.as_ref()) }
+}
+
+impl Trace {
+    /// Row lengths of each training micro-batch.
+    fn micro_batches(&self) -> Vec<&[usize]> {
+        let first = self.calls.iter().filter(|call| call.index == 0 && call.pass.dropout_seed.is_some());
+        first.map(|call| call.lengths.as_slice()).collect()
+    }
+
+    fn eval_batches(&self) -> Vec<usize> {
+        let first = self.calls.iter().filter(|call| call.index == 0 && call.pass.dropout_seed.is_none());
+        first.map(|call| call.lengths.len()).collect()
+    }
+
+    fn losses(&self) -> Vec<f64> {
+        self.steps.iter().map(|s| s.loss).collect()
+    }
+
+    fn rates(&self) -> Vec<f64> {
+        self.steps.iter().map(|s| s.learning_rate).collect()
+    }
+
+    fn dropout_seeds(&self) -> BTreeSet<u64> {
+        self.calls.iter().filter_map(|call| call.pass.dropout_seed).collect()
+    }
+}
+
+fn spread(batches: &[&[usize]]) -> usize {
+    batches.iter().map(|b| b.iter().max().unwrap_or(&0) - b.iter().min().unwrap_or(&0)).sum()
+}
+
+#[test]
+fn each_setting_has_its_effect() {
+    let base = trace(&json!({}));
+    // 14 rows, 2 a batch: 7 micro-batches, 2 a step: 4 steps an epoch, of which the last has one micro-batch.
+    assert_eq!((base.steps.len(), base.micro_batches().len()), (8, 14));
+    let tokens: u64 = base.steps[..4].iter().map(|s| s.tokens).sum();
+    assert_eq!(
+        base.steps[4..].iter().map(|s| s.tokens).sum::<u64>(),
+        tokens,
+        "every epoch has every row once"
+    );
+    assert_eq!((base.steps[3].epoch, base.steps[7].epoch), (1.0, 2.0));
+    assert_eq!(
+        base.rates()[..4],
+        [0.0, 0.01 / 3.0, 0.01 * 2.0 / 3.0, 0.01],
+        "ceil(8 × 0.3) steps of warm-up"
+    );
+
+    type Effect = fn(&Trace, &Trace) -> bool;
+    let effects: &[(Value, &str, Effect)] = &[
+        (json!({"num_train_epochs": 3}), "more epochs, more steps", |_, t| t.steps.len() == 12),
+        (json!({"max_steps": 3}), "fewer steps than an epoch", |_, t| t.steps.len() == 3),
+        (json!({"max_steps": 11}), "more steps than the epochs have", |_, t| {
+            t.steps.len() == 11 && t.steps[10].epoch == 2.0 + 6.0 / 7.0
+        }),
+        (json!({"per_device_train_batch_size": 3}), "rows a micro-batch", |_, t| {
+            t.micro_batches()[..4].iter().all(|b| b.len() == 3) && t.steps.len() == 6
+        }),
+        (json!({"per_device_eval_batch_size": 2}), "rows an evaluation batch", |b, t| {
+            b.eval_batches()[..5] == [1; 5] && t.eval_batches()[..3] == [2, 2, 1]
+        }),
+        (json!({"gradient_accumulation_steps": 7}), "micro-batches a step", |_, t| {
+            t.steps.len() == 2 && t.micro_batches().len() == 14
+        }),
+        (json!({"packing": true}), "several rows a bin", |_, t| {
+            t.micro_batches().len() < 14 && t.micro_batches().iter().any(|b| b.len() > 2)
+        }),
+        (json!({"group_by_length": false}), "rows of a batch differ more in length", |b, t| {
+            spread(&t.micro_batches()) > spread(&b.micro_batches())
+        }),
+        (json!({"learning_rate": 0.02}), "twice the rate in each step", |b, t| {
+            b.rates().iter().zip(t.rates()).all(|(b, t)| (2.0 * b - t).abs() < 1e-12)
+        }),
+        (json!({"lr_scheduler_type": "linear"}), "another shape after the warm-up", |b, t| {
+            t.rates()[..4] == b.rates()[..4] && t.rates()[5] != b.rates()[5]
+        }),
+        (json!({"lr_scheduler_type": "constant"}), "no decay", |_, t| t.rates()[4..] == [0.01; 4]),
+        (json!({"lr_scheduler_type": "polynomial"}), "not quite to zero", |_, t| {
+            (t.rates()[7] - (0.01 - 1e-7) * 0.2 - 1e-7).abs() < 1e-12
+        }),
+        (json!({"warmup_ratio": 0.0}), "the full rate at once", |_, t| t.rates()[0] == 0.01),
+        (json!({"optim": "sgd"}), "other weights from the same gradients", |b, t| {
+            t.steps[0].grad_norm == b.steps[0].grad_norm && t.weights != b.weights
+        }),
+        (json!({"weight_decay": 5.0}), "smaller weights", |b, t| {
+            let size = |t: &Trace| t.weights.iter().flatten().map(|w| w * w).sum::<f32>();
+            size(t) < 0.9 * size(b)
+        }),
+        (
+            json!({"max_grad_norm": 1e-4, "optim": "sgd", "learning_rate": 1.0}),
+            "updates no larger than the norm",
+            |_, t| {
+                let fresh = adapter_values(model(&PLAIN, 2, 0.0).as_ref());
+                let moved =
+                    t.weights.iter().flatten().zip(fresh.iter().flatten()).map(|(a, b)| (a - b).powi(2));
+                moved.sum::<f32>().sqrt() < 8.1e-4 && t.steps[0].grad_norm > 1e-3
+            },
+        ),
+        (json!({"gradient_checkpointing": true}), "layers computed twice, the same losses", |b, t| {
+            let trained = |t: &Trace| t.calls.iter().filter(|c| c.pass.dropout_seed.is_some()).count();
+            let apart = b.losses().iter().zip(t.losses()).map(|(b, t)| (b - t).abs()).fold(0.0, f64::max);
+            trained(t) == 2 * trained(b) && apart < 1e-5
+        }),
+        (json!({"eval_steps": 4}), "evaluations", |b, t| b.evals == [3, 6, 8] && t.evals == [4, 8]),
+        (json!({"save_steps": 5}), "checkpoints", |b, t| b.saves == [8] && t.saves == [5, 8]),
+        (json!({"lora_dropout": 0.4}), "other losses", |b, t| t.losses() != b.losses()),
+        (json!({"seed": 7}), "another order and other masks", |b, t| {
+            t.micro_batches() != b.micro_batches() && t.dropout_seeds().is_disjoint(&b.dropout_seeds())
+        }),
+    ];
+    for (change, rule, effect) in effects {
+        let changed = trace(change);
+        assert!(effect(&base, &changed), "{change}: {rule}\n{changed:#?}");
+        // Nothing is left to chance: what a setting does not touch stays as it is.
+        assert_eq!(
+            changed.dropout_seeds().len(),
+            changed.micro_batches().len(),
+            "{change}: a seed a micro-batch"
+        );
+    }
+}
+
+#[test]
+fn steps_can_be_asked_for_in_any_order() {
+    for packing in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = prepared(folder.path());
+        let config =
+            config(&json!({"num_train_epochs": 4, "packing": packing, "gradient_accumulation_steps": 3}));
+        let mut batches = EpochBatches::new(&data, &config).unwrap();
+        let total = batches.total_steps();
+        let forward: Vec<_> = (0..total).map(|step| batches.step(step).unwrap()).collect();
+        assert_eq!((forward[total as usize - 1].epoch, forward[total as usize - 1].end.epoch), (4.0, 4));
+        for step in (0..total).rev() {
+            assert_eq!(batches.step(step).unwrap(), forward[step as usize], "packing {packing}, step {step}");
+        }
+    }
+}
+
+#[test]
+fn a_dataset_without_rows_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = || rows(folder.path(), "none", 0, 1);
+    let data = Prepared { train: empty(), eval: empty(), stats: PrepareStats::default(), max_seq_length: 8 };
+    assert!(matches!(EpochBatches::new(&data, &config(&json!({}))), Err(TrainError::NoRows)));
+}
+
+/// Stops in the middle of the second epoch, resumes with everything made anew, and compares with a run in one go.
+fn check_resume(packing: bool) {
+    let config = config(
+        &json!({"num_train_epochs": 3, "per_device_train_batch_size": if packing { 1 } else { 2 },
+        "gradient_accumulation_steps": 2, "lora_dropout": 0.2, "packing": packing, "eval_steps": 4, "warmup_ratio": 0.1}),
+    );
+    let fresh = || model(&PLAIN, 2, 0.2);
+    let part = |model: &dyn CausalLm, job: &types::JobFolder, stop_after: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let data = prepared(folder.path());
+        let resume = Checkpoint::newest(job, &config).unwrap();
+        let done = std::cell::Cell::new(0);
+        let mut losses = Vec::new();
+        let mut prepared_steps = 0;
+        let outcome = run(
+            TrainRun { model, data: &data, config: &config, job, resume },
+            &mut |event| match event {
+                TrainEvent::Step(stats) => {
+                    done.set(stats.step);
+                    losses.push((stats.step, stats.loss.to_bits(), stats.epoch.to_bits(), stats.tokens));
+                }
+                TrainEvent::Prepared { total_steps, .. } => prepared_steps = total_steps,
+                _ => {}
+            },
+            &|| done.get() >= stop_after,
+        );
+        (outcome.unwrap(), losses, prepared_steps)
+    };
+    let (_guard, whole_job) = job();
+    let whole = fresh();
+    let (outcome, want, total) = part(whole.as_ref(), &whole_job, u64::MAX);
+    let Outcome::Finished(want_summary) = outcome else { panic!("the run must finish") };
+    assert_eq!(want.len() as u64, total, "the number of steps is known before the first");
+    let stop_after = total / 2;
+    assert!(!stop_after.is_multiple_of(total / 3), "the stop is within an epoch");
+
+    let (_guard, job) = job();
+    let (stopped, mut got, _) = part(fresh().as_ref(), &job, stop_after);
+    assert!(matches!(stopped, Outcome::Stopped { step, .. } if step == stop_after));
+    let resumed = fresh();
+    let (outcome, rest, _) = part(resumed.as_ref(), &job, u64::MAX);
+    let Outcome::Finished(summary) = outcome else { panic!("the resumed run must finish") };
+    got.extend(rest);
+    assert_eq!(got, want, "packing {packing}: resumed equals uninterrupted, to the bit");
+    assert_eq!(summary.metrics, want_summary.metrics, "packing {packing}");
+    assert_eq!(adapter_values(resumed.as_ref()), adapter_values(whole.as_ref()), "packing {packing}");
+}
+
+#[test]
+fn a_run_resumed_within_an_epoch_equals_an_uninterrupted_one() {
+    check_resume(false);
+    check_resume(true);
+}
