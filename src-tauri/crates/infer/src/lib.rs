@@ -1,1 +1,15 @@
-//! infer.
+//! Chat with a model: prompt in, text out token by token, with a cache of keys and values.
+//!
+//! A model is used as it is, with its adapter on or off; nothing here trains or merges.
+
+mod decoder;
+mod error;
+mod sampler;
+mod session;
+mod stop;
+
+pub use decoder::Decoder;
+pub use error::InferError;
+pub use sampler::Sampler;
+pub use session::ChatSession;
+pub use stop::StopText;

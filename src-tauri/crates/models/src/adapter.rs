@@ -215,11 +215,11 @@ fn read_config(path: &Path) -> Result<(LoraConfig, f64), ModelError> {
             json.wrong("bias", format!("trained biases are not supported: {bias:?} must be \"none\""))
         );
     }
-    if let Some(method) = json.get("init_lora_weights").and_then(Value::as_str) {
-        if !["gaussian", "eva", "orthogonal"].contains(&method) {
-            let problem = format!("{method:?} changes the base model's weights, which is not supported");
-            return Err(json.wrong("init_lora_weights", problem));
-        }
+    if let Some(method) = json.get("init_lora_weights").and_then(Value::as_str)
+        && !["gaussian", "eva", "orthogonal"].contains(&method)
+    {
+        let problem = format!("{method:?} changes the base model's weights, which is not supported");
+        return Err(json.wrong("init_lora_weights", problem));
     }
     for &(field, problem) in UNSUPPORTED {
         let absent = match json.get(field) {

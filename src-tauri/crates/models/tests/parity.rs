@@ -74,7 +74,10 @@ fn check_forward(bf16: bool, tolerance: f64, distance: fn(&[f32], &[f32]) -> f64
             let hidden = case.hidden(pass);
             let got = values(&case.model.logits(&hidden).unwrap());
             let apart = distance(&got, &values(&case.tensors[logits]));
-            assert!(apart <= tolerance, "{shape}, {dtype}: {logits} must be within {tolerance:e}, are {apart:e} apart");
+            assert!(
+                apart <= tolerance,
+                "{shape}, {dtype}: {logits} must be within {tolerance:e}, are {apart:e} apart"
+            );
             let got = f64::from(case.loss(&hidden).to_scalar::<f32>().unwrap());
             let loss_apart = (got / loss - 1.0).abs();
             assert!(loss_apart <= tolerance, "{shape}, {dtype}: the loss must be {loss}, is {got}");

@@ -1,0 +1,74 @@
+//! The model with its cache: tokens in, the logits of the next one out.
+
+use candle_core::{Result, Tensor};
+use models::{CausalLm, LayerCache, Pass, Sequences};
+
+/// Tokens of a prompt computed at a time, which bounds the memory of its attention scores.
+const CHUNK: usize = 512;
+
+/// Computes the tokens of one sequence in order and remembers their keys and values.
+pub struct Decoder<'m> {
+    model: &'m dyn CausalLm,
+    caches: Vec<LayerCache>,
+    /// The tokens the caches hold.
+    ids: Vec<u32>,
+    pass: Pass,
+}
+
+impl<'m> Decoder<'m> {
+    /// A decoder that has seen nothing.
+    pub fn new(model: &'m dyn CausalLm) -> Self {
+        Decoder {
+            model,
+            caches: vec![LayerCache::default(); model.info().layers],
+            ids: Vec::new(),
+            pass: Pass::EVAL,
+        }
+    }
+
+    /// The tokens it has seen.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Makes `ids`, at least one, the whole sequence, computing only what differs from the tokens already seen. Gives
+    /// the logits of the token after them, `[vocab]`.
+    pub fn start(&mut self, ids: &[u32], pass: Pass) -> Result<Vec<f32>> {
+        let common = self.ids.iter().zip(ids).take_while(|(seen, new)| seen == new).count();
+        // The last token is always computed, for its logits.
+        let keep = if pass == self.pass { common.min(ids.len().saturating_sub(1)) } else { 0 };
+        self.pass = pass;
+        self.ids.truncate(keep);
+        self.caches.iter_mut().for_each(|cache| cache.truncate(keep));
+        self.extend(&ids[keep..])
+    }
+
+    /// Goes on with `ids`, at least one. Gives the logits of the token after them, `[vocab]`.
+    pub fn extend(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        let mut last = None;
+        for chunk in ids.chunks(CHUNK) {
+            last = Some(self.compute(chunk).inspect_err(|_| self.forget())?);
+        }
+        let Some(hidden) = last else { candle_core::bail!("there is no token to go on from") };
+        let rows = hidden.dim(0)?;
+        let hidden = self.model.final_norm(&hidden.narrow(0, rows - 1, 1)?)?;
+        self.model.logits(&hidden)?.squeeze(0)?.to_vec1()
+    }
+
+    /// The hidden states of the next tokens after the last layer.
+    fn compute(&mut self, ids: &[u32]) -> Result<Tensor> {
+        let sequences = Sequences::continued(ids.len(), self.ids.len());
+        let mut hidden = self.model.embed(&Tensor::new(ids, self.model.device())?)?;
+        for (index, cache) in self.caches.iter_mut().enumerate() {
+            hidden = self.model.layer(index, &hidden, &sequences, self.pass, Some(cache))?;
+        }
+        self.ids.extend_from_slice(ids);
+        Ok(hidden)
+    }
+
+    /// Forgets everything: after a failure the layers' caches may differ in length.
+    fn forget(&mut self) {
+        self.ids.clear();
+        self.caches.iter_mut().for_each(|cache| cache.truncate(0));
+    }
+}

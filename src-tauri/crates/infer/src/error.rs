@@ -1,0 +1,37 @@
+//! What can go wrong when text is generated.
+
+/// No text can be generated.
+#[derive(Debug, thiserror::Error)]
+pub enum InferError {
+    /// The conversation cannot be put through the chat template, or the text cannot be tokenized.
+    #[error(transparent)]
+    Data(#[from] data::DataError),
+    /// There is nothing to go on from.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// The prompt leaves no room for an answer.
+    #[error(
+        "the prompt has {prompt} tokens and the model's context is {context}: shorten it to at most {} tokens",
+        .context - 1
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens the model can see.
+        context: usize,
+    },
+    /// A sampling setting is out of range.
+    #[error("{field} {problem}")]
+    Params {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The model's output is not a number, so no token is likelier than another.
+    #[error("the model computed logits that are not numbers: its weights, or its adapter's, are damaged")]
+    NotFinite,
+    /// The computation failed.
+    #[error(transparent)]
+    Compute(#[from] candle_core::Error),
+}
