@@ -34,6 +34,11 @@ impl JobFolder {
         self.0.join("engine.lock")
     }
 
+    /// Hashes of the base model and the dataset the run started with: a resumed run must find the same.
+    pub fn inputs(&self) -> PathBuf {
+        self.0.join("inputs.json")
+    }
+
     /// Tokenized rows, made again when absent.
     pub fn tokens(&self) -> PathBuf {
         self.0.join("tokens")

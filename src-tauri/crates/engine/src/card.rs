@@ -1,0 +1,94 @@
+//! The model card: `README.md` of a model folder, with the metadata block that model hubs read.
+
+use std::{fmt::Write, fs, path::Path};
+
+use types::{Manifest, Task};
+
+/// The card of a model. `base_dir` is asked for the base model's own license.
+pub fn render(manifest: &Manifest, base_dir: &Path) -> String {
+    let config = &manifest.config;
+    let mut card = String::from("---\n");
+    let mut line = |text: String| {
+        card.push_str(&text);
+        card.push('\n');
+    };
+    let base = base_name(&manifest.base_model.name);
+    line(format!("base_model: {}", yaml(&base)));
+    line("library_name: peft".into());
+    line(format!("pipeline_tag: {}", pipeline_tag(config.task)));
+    if let Some(license) = base_license(base_dir) {
+        line(format!("license: {license}"));
+    }
+    line("tags:".into());
+    for tag in ["lora", config.strategy.name(), config.task.name(), "modelforge"] {
+        line(format!("- {tag}"));
+    }
+    line("---".into());
+    line(format!("\n# {}\n", manifest.name.replace(['\n', '\r'], " ")));
+    line(format!("A LoRA adapter for `{base}`, fine-tuned for {} with ModelForge.\n", config.task));
+    line("## Training\n".into());
+    line("| | |\n| --- | --- |".into());
+    let dataset = &manifest.dataset;
+    for (what, value) in [
+        ("strategy", config.strategy.to_string()),
+        ("dataset", file_name(&dataset.name)),
+        ("dataset SHA-256", dataset.sha256.clone()),
+        ("rows trained on", dataset.train_rows.to_string()),
+        ("rows measured on", dataset.eval_rows.to_string()),
+        ("steps", manifest.steps.to_string()),
+        ("tokens", manifest.tokens.to_string()),
+        ("time", format!("{:.1} s", manifest.seconds)),
+        (
+            "rank / alpha / dropout",
+            format!("{} / {} / {}", config.lora_r, config.lora_alpha, config.lora_dropout),
+        ),
+        ("learning rate", format!("{} ({})", config.learning_rate, config.lr_scheduler_type)),
+        ("optimizer", config.optim.to_string()),
+        ("seed", manifest.seed.to_string()),
+    ] {
+        line(format!("| {what} | {} |", value.replace('|', "\\|")));
+    }
+    if !manifest.metrics.is_empty() {
+        line("\n## Metrics\n".into());
+        line("| metric | value |\n| --- | --- |".into());
+        for (name, value) in &manifest.metrics {
+            line(format!("| {name} | {value:.4} |"));
+        }
+    }
+    let _ = writeln!(card, "\nEvery setting and the hashes of all inputs are in `{}`.", Manifest::FILE);
+    card
+}
+
+/// A repository as it is, a folder of this computer by its last part.
+fn base_name(name: &str) -> String {
+    if Path::new(name).is_absolute() || name.starts_with('.') { file_name(name) } else { name.to_owned() }
+}
+
+/// The last part of a path: a card may be published, and the folders of this computer are nobody's business.
+fn file_name(dataset: &str) -> String {
+    Path::new(dataset)
+        .file_name()
+        .map_or_else(|| dataset.to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn pipeline_tag(task: Task) -> &'static str {
+    match task {
+        Task::TextGeneration => "text-generation",
+        Task::Summarization => "summarization",
+        Task::ExtractiveQuestionAnswering => "question-answering",
+    }
+}
+
+/// The license in the metadata block of the base model's own card, if it has one of a plain form.
+fn base_license(base_dir: &Path) -> Option<String> {
+    let text = fs::read_to_string(base_dir.join("README.md")).ok()?;
+    let block = text.strip_prefix("---")?.split("\n---").next()?;
+    let license = block.lines().find_map(|line| line.strip_prefix("license:"))?.trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    (!license.is_empty() && license.len() < 64 && license.chars().all(plain)).then(|| license.to_owned())
+}
+
+/// A YAML string in double quotes: JSON's escapes are valid there.
+fn yaml(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,85 @@
+//! What can end an engine's work, told so that a person can act on it.
+
+use std::{io, path::PathBuf};
+
+/// Why a job or a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A file of the job or the model folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// `run.json` is not what it should be.
+    #[error("{}: {message}", path.display())]
+    Spec {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Another engine holds the job.
+    #[error("another engine is already working on {}", .0.display())]
+    Busy(PathBuf),
+    /// The job has a finished model already.
+    #[error("{0} is finished already; start a new run instead")]
+    AlreadyFinished(String),
+    /// The base model or the dataset is not the one the run started with.
+    #[error(
+        "{what} has changed since the run started, so it cannot be resumed; restore it or start a new run"
+    )]
+    InputChanged {
+        /// The file.
+        what: String,
+    },
+    /// Tokenizer and model do not go together.
+    #[error(
+        "the tokenizer knows {tokenizer} tokens but the model only {model}; use the tokenizer.json that came with the model"
+    )]
+    VocabTooLarge {
+        /// Entries of the tokenizer.
+        tokenizer: usize,
+        /// Rows of the embedding.
+        model: usize,
+    },
+    /// Settings this version does not carry out.
+    #[error("{0}")]
+    Unsupported(types::FieldError),
+    /// A request came before a model was loaded.
+    #[error("no model is loaded")]
+    NoModel,
+    /// Sampling settings out of range.
+    #[error("{field} {message}")]
+    Params {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Reading or tokenizing the dataset.
+    #[error(transparent)]
+    Data(#[from] data::DataError),
+    /// Loading the model or its adapter.
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
+    /// Training itself.
+    #[error(transparent)]
+    Train(#[from] train::TrainError),
+    /// Generating text.
+    #[error(transparent)]
+    Infer(#[from] infer::InferError),
+    /// A tensor operation.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl EngineError {
+    /// An [`EngineError::File`] maker for `map_err`.
+    pub fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+}
