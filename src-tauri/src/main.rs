@@ -1,2 +1,7 @@
-//! ModelForge.
-fn main() {}
+//! The command `modelforge`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    modelforge::main()
+}

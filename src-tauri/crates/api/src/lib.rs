@@ -7,11 +7,13 @@ mod chat;
 mod detect;
 mod job;
 mod launcher;
+mod models;
 mod run;
 
 pub use chat::{ChatEngine, ChatModel, Generation, LoadedModel, Piece};
 pub use detect::Detected;
 pub use launcher::{ENGINE_VARIABLE, Launcher, Local};
+pub use models::ModelDetails;
 pub use run::ActiveRun;
 
 use std::sync::Arc;

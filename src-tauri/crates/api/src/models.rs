@@ -1,0 +1,35 @@
+//! A finished model in the documented shape.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use store::{Model, table::models::ModelRow};
+use types::{ApiError, Provider, TrainingConfig};
+
+use crate::Api;
+
+/// All that is told of one model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelDetails {
+    /// What the list tells of it.
+    #[serde(flatten)]
+    pub row: ModelRow,
+    /// Which implementation trained it.
+    pub provider: Option<Provider>,
+    /// Every setting of its run.
+    pub config: TrainingConfig,
+    /// Values by metric name; what was not measured is absent.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Api {
+    /// One finished model.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub fn model(&self, model_id: &str) -> Result<ModelDetails, ApiError> {
+        let Model { row, manifest } = self.store.model(model_id)?;
+        let config = manifest.config;
+        Ok(ModelDetails { row, provider: config.provider, config, metrics: manifest.metrics })
+    }
+}

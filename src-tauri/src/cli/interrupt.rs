@@ -1,0 +1,33 @@
+//! Ctrl-C and termination signals as something to wait for.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// From this press on, waiting for an orderly end is over.
+const PATIENCE: usize = 3;
+
+/// The presses of Ctrl-C.
+pub struct Interrupts(UnboundedReceiver<()>);
+
+impl Interrupts {
+    /// Takes Ctrl-C over from the system. Once a process.
+    pub fn listen() -> anyhow::Result<Self> {
+        let (sender, receiver) = unbounded_channel();
+        let presses = AtomicUsize::new(0);
+        ctrlc::set_handler(move || {
+            if presses.fetch_add(1, Ordering::Relaxed) + 1 >= PATIENCE || sender.send(()).is_err() {
+                std::process::exit(i32::from(super::INTERRUPTED));
+            }
+        })?;
+        Ok(Self(receiver))
+    }
+
+    /// The next press. Safe to cancel.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            // The handler and its sender live as long as the process.
+            std::future::pending::<()>().await;
+        }
+    }
+}
