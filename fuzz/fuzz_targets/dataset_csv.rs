@@ -1,0 +1,4 @@
+//! libFuzzer's face of `fuzzing::dataset_csv`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: drop(std::panic::take_hook()), |bytes: &[u8]| fuzzing::dataset_csv(bytes));
