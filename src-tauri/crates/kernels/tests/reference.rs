@@ -1,0 +1,286 @@
+//! Every operation against the plain composition of candle's operations: the output and every gradient, at odd shapes,
+//! in f32 and bf16.
+
+use std::sync::Arc;
+
+use candle_core::{D, DType, Device, Result, Tensor, Var};
+use kernels::{Heads, IGNORED, Mask, RopeTable, seed};
+
+const CPU: Device = Device::Cpu;
+
+/// Numbers that look random, the same on every machine.
+fn numbers(shape: &[usize], salt: u64) -> Tensor {
+    let count = shape.iter().product::<usize>() as u64;
+    let value = |i: u64| {
+        let mixed = (i + 1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(salt.wrapping_mul(0xd134_2543_de82_ef95));
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    Tensor::from_vec((0..count).map(value).collect::<Vec<f32>>(), shape, &CPU).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn distance(got: &Tensor, want: &Tensor) -> f32 {
+    assert_eq!(got.dims(), want.dims(), "the shapes must agree");
+    let (got, want) = (values(got), values(want));
+    let apart: f32 = got.iter().zip(&want).map(|(a, b)| (a - b) * (a - b)).sum();
+    let norm: f32 = want.iter().map(|b| b * b).sum();
+    (apart / norm.max(1e-12)).sqrt()
+}
+
+type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+
+/// Compares `op` with `reference` on inputs of these shapes: in f32, then in bf16 with the reference in f32 on the
+/// same rounded numbers.
+fn check(name: &str, shapes: &[&[usize]], op: Op, reference: Op) {
+    for (dtype, tolerance) in [(DType::F32, 2e-5), (DType::BF16, 1.5e-2)] {
+        let inputs: Vec<Tensor> = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, shape)| numbers(shape, i as u64 + 7).to_dtype(dtype).unwrap())
+            .collect();
+        let run = |f: Op, as_type: DType| -> Result<(Tensor, Vec<Tensor>)> {
+            let vars: Vec<Var> =
+                inputs.iter().map(|t| Var::from_tensor(&t.to_dtype(as_type)?)).collect::<Result<_>>()?;
+            // An operation before it, so that its inputs are not the variables themselves.
+            let tracked: Vec<Tensor> = vars.iter().map(|v| v.affine(1.0, 0.0)).collect::<Result<_>>()?;
+            let y = f(&tracked)?;
+            let gradients = seed(&y, &numbers(y.dims(), 99).to_dtype(y.dtype())?)?.backward()?;
+            let all =
+                vars.iter().map(|v| gradients.get(v).cloned().expect("every input must get a gradient"));
+            let all: Vec<Tensor> = all.collect();
+            Ok((y, all))
+        };
+        let (got, got_gradients) = run(op, dtype).unwrap();
+        let (want, want_gradients) = run(reference, DType::F32).unwrap();
+        let apart = distance(&got, &want);
+        assert!(apart < tolerance, "{name} {shapes:?} {dtype:?}: the output is {apart} from the reference");
+        for (i, (got, want)) in got_gradients.iter().zip(&want_gradients).enumerate() {
+            let apart = distance(got, want);
+            assert!(
+                apart < tolerance,
+                "{name} {shapes:?} {dtype:?}: gradient {i} is {apart} from the reference"
+            );
+        }
+    }
+}
+
+/// What bf16 makes of a frozen weight, for the reference.
+fn rounded(weight: &Tensor, dtype: DType) -> Tensor {
+    weight.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap()
+}
+
+#[test]
+fn a_frozen_linear_layer_is_a_matrix_product() {
+    for (tokens, inputs, out) in [(1, 1, 1), (1, 7, 5), (3, 33, 17), (70, 300, 1030)] {
+        for dtype in [DType::F32, DType::BF16] {
+            let weight = numbers(&[out, inputs], 1).to_dtype(dtype).unwrap();
+            let wide = rounded(&weight, dtype);
+            check("frozen_linear", &[&[tokens, inputs]], &|x| kernels::frozen_linear(&x[0], &weight), &|x| {
+                x[0].matmul(&wide.t()?)
+            });
+        }
+    }
+    let error = kernels::frozen_linear(&numbers(&[2, 3], 0), &numbers(&[4, 5], 0)).unwrap_err();
+    assert!(error.to_string().contains('3'), "a width that does not fit must be named: {error}");
+}
+
+#[test]
+fn a_frozen_weight_gets_no_gradient() {
+    let (x, w) =
+        (Var::from_tensor(&numbers(&[2, 3], 0)).unwrap(), Var::from_tensor(&numbers(&[4, 3], 1)).unwrap());
+    let gradients = kernels::frozen_linear(&x, &w).unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(gradients.get(&x).is_some(), "the activations must get a gradient");
+    assert!(gradients.get(&w).is_none(), "a frozen weight must get none");
+}
+
+#[test]
+fn rms_norm_divides_by_the_root_mean_square() {
+    for shape in [[1, 1], [1, 5], [7, 33], [130, 301]] {
+        let weight = numbers(&shape[1..], 3);
+        check("rms_norm", &[&shape], &|x| kernels::rms_norm(&x[0], &weight, 1e-5), &|x| {
+            let scale = (x[0].sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
+            x[0].broadcast_div(&scale)?.broadcast_mul(&weight)
+        });
+    }
+}
+
+#[test]
+fn rope_rotates_each_pair_by_its_angle() {
+    for (tokens, heads, dim) in [(1, 1, 2), (5, 3, 6), (70, 4, 32)] {
+        let frequencies: Vec<f32> = (0..dim / 2).map(|i| 0.5f32.powi(i as i32)).collect();
+        let table = Arc::new(RopeTable::new(&frequencies, 200));
+        let positions = Arc::new((0..tokens).map(|t| (t * 3 % 200) as u32).collect::<Vec<_>>());
+        let angle = Tensor::from_vec(
+            positions
+                .iter()
+                .flat_map(|&p| frequencies.iter().map(move |f| p as f32 * f))
+                .collect::<Vec<f32>>(),
+            (tokens, 1, dim / 2),
+            &CPU,
+        )
+        .unwrap();
+        check("rope", &[&[tokens, heads * dim]], &|x| kernels::rope(&x[0], &table, &positions), &|x| {
+            let x = x[0].reshape((tokens, heads, dim))?;
+            let (a, b) = (x.narrow(2, 0, dim / 2)?, x.narrow(2, dim / 2, dim / 2)?);
+            let (cos, sin) = (angle.cos()?, angle.sin()?);
+            let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+            let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+            Tensor::cat(&[first, second], 2)?.reshape((tokens, heads * dim))
+        });
+        let beyond = Arc::new(vec![200; tokens]);
+        let error = kernels::rope(&numbers(&[tokens, heads * dim], 0), &table, &beyond).unwrap_err();
+        assert!(error.to_string().contains("200"), "a position beyond the table must be named: {error}");
+    }
+}
+
+/// 0 where a query sees a key, a very negative number elsewhere: `[queries, keys]`.
+fn bias(queries: usize, keys: usize, mask: Mask) -> Tensor {
+    let seen = |i: usize, j: usize| {
+        let position = mask.offset + i;
+        j <= position && mask.window.is_none_or(|w| position - j < w)
+    };
+    let bias = (0..queries).flat_map(|i| (0..keys).map(move |j| if seen(i, j) { 0.0 } else { -1e30 }));
+    Tensor::from_vec(bias.collect::<Vec<f32>>(), (queries, keys), &CPU).unwrap()
+}
+
+fn softmax(scores: &Tensor) -> Result<Tensor> {
+    let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+}
+
+#[test]
+fn the_masked_softmax_sees_only_what_the_mask_leaves() {
+    for (queries, keys, offset, window) in
+        [(1, 1, 0, None), (5, 5, 0, None), (3, 10, 7, Some(4)), (40, 40, 0, Some(1))]
+    {
+        let mask = Mask { offset, window };
+        check("softmax", &[&[3, queries, keys]], &|x| kernels::masked_softmax(&x[0], 0.7, mask), &|x| {
+            softmax(&(&x[0] * 0.7)?.broadcast_add(&bias(queries, keys, mask))?)
+        });
+    }
+}
+
+/// Attention of one sequence with every key and value head repeated.
+fn plain_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor> {
+    let t = q.dim(0)?;
+    let group = heads.queries / heads.keys;
+    let split = |x: &Tensor, n: usize| x.reshape((t, n, heads.dim))?.transpose(0, 1)?.contiguous();
+    let repeated = |x: &Tensor| {
+        let x = split(x, heads.keys)?.unsqueeze(1)?;
+        x.broadcast_as((heads.keys, group, t, heads.dim))?.contiguous()?.reshape((
+            heads.queries,
+            t,
+            heads.dim,
+        ))
+    };
+    let scores = (split(q, heads.queries)?.matmul(&repeated(k)?.t()?)? / (heads.dim as f64).sqrt())?;
+    let mask = Mask { offset: 0, window: heads.window };
+    let p = softmax(&scores.broadcast_add(&bias(t, t, mask))?)?;
+    p.matmul(&repeated(v)?)?.transpose(0, 1)?.contiguous()?.reshape((t, heads.queries * heads.dim))
+}
+
+#[test]
+fn attention_keeps_sequences_apart() {
+    for (lengths, queries, keys, dim, window) in [
+        (vec![1], 1, 1, 2, None),
+        (vec![5, 1, 9], 4, 2, 6, None),
+        (vec![3, 3, 3], 6, 1, 4, None),
+        (vec![7, 30], 3, 3, 8, Some(4)),
+    ] {
+        let heads = Heads { queries, keys, dim, window };
+        let tokens = lengths.iter().sum();
+        let shapes: [&[usize]; 3] = [&[tokens, queries * dim], &[tokens, keys * dim], &[tokens, keys * dim]];
+        check("attention", &shapes, &|x| kernels::attention(&x[0], &x[1], &x[2], &lengths, heads), &|x| {
+            let mut outputs = Vec::new();
+            let mut start = 0;
+            for &length in &lengths {
+                let part = |i: usize| x[i].narrow(0, start, length);
+                outputs.push(plain_attention(&part(0)?, &part(1)?, &part(2)?, heads)?);
+                start += length;
+            }
+            Tensor::cat(&outputs, 0)
+        });
+    }
+    let x = numbers(&[4, 4], 0);
+    let heads = Heads { queries: 2, keys: 2, dim: 2, window: None };
+    assert!(kernels::attention(&x, &x, &x, &[3], heads).is_err(), "lengths must sum to the tokens");
+}
+
+#[test]
+fn swiglu_is_silu_of_the_gate_times_up() {
+    for shape in [[1, 1], [3, 7], [70, 1001]] {
+        check("swiglu", &[&shape, &shape], &|x| kernels::swiglu(&x[0], &x[1]), &|x| x[0].silu()? * &x[1]);
+    }
+}
+
+#[test]
+fn cross_entropy_sums_over_the_rows_that_count() {
+    // The last case needs several pieces: 4 M logits at a time are 41 rows of this vocabulary.
+    for (tokens, hidden, vocab) in [(1, 3, 5), (9, 16, 33), (60, 2, 100_003)] {
+        let head = numbers(&[vocab, hidden], 5);
+        let targets: Vec<u32> =
+            (0..tokens).map(|i| if i % 4 == 3 { IGNORED } else { (i * 7919 % vocab) as u32 }).collect();
+        let rows: Vec<u32> = (0..tokens as u32).filter(|&i| targets[i as usize] != IGNORED).collect();
+        let kept: Vec<u32> = rows.iter().map(|&i| targets[i as usize]).collect();
+        let reference = |x: &[Tensor]| {
+            let logits = x[0].index_select(&Tensor::new(rows.as_slice(), &CPU)?, 0)?.matmul(&head.t()?)?;
+            let chosen = logits.gather(&Tensor::new(kept.as_slice(), &CPU)?.unsqueeze(1)?, 1)?.squeeze(1)?;
+            let max = logits.max_keepdim(1)?.detach();
+            let sums = logits.broadcast_sub(&max)?.exp()?.sum(1)?.log()?;
+            ((sums + max.squeeze(1)?)? - chosen)?.sum_all()
+        };
+        check(
+            "cross_entropy",
+            &[&[tokens, hidden]],
+            &|x| kernels::cross_entropy(&x[0], &head, &targets)? * 0.5,
+            &|x| reference(x)? * 0.5,
+        );
+    }
+}
+
+#[test]
+fn a_loss_over_nothing_is_zero_and_bad_ids_are_errors() {
+    let (x, head) = (Var::from_tensor(&numbers(&[2, 3], 0)).unwrap(), numbers(&[5, 3], 1));
+    let loss = kernels::cross_entropy(&x, &head, &[IGNORED; 2]).unwrap();
+    assert_eq!(loss.to_scalar::<f32>().unwrap(), 0.0, "no row counts");
+    let gradients = loss.backward().unwrap();
+    assert_eq!(values(gradients.get(&x).unwrap()), [0.0; 6], "no row counts, so the gradient is zero");
+    let error = kernels::cross_entropy(&x, &head, &[1, 5]).unwrap_err();
+    assert!(error.to_string().contains("target 5"), "a target out of the vocabulary must be named: {error}");
+    let error = kernels::embedding(&Tensor::new(&[1u32, 5], &CPU).unwrap(), &head).unwrap_err();
+    assert!(error.to_string().contains("id 5"), "an id out of the vocabulary must be named: {error}");
+}
+
+#[test]
+fn dropout_keeps_the_mean_and_depends_on_the_seed_alone() {
+    let ones = Tensor::ones((300, 333), DType::F32, &CPU).unwrap();
+    let dropped = |p: f32, seed: u64| values(&kernels::dropout(&ones, p, seed).unwrap());
+    let first = dropped(0.25, 1);
+    assert_eq!(first, dropped(0.25, 1), "the same seed must give the same mask");
+    assert_ne!(first, dropped(0.25, 2), "another seed must give another mask");
+    let kept = first.iter().filter(|&&v| v != 0.0).count() as f64 / first.len() as f64;
+    assert!((kept - 0.75).abs() < 0.01, "a quarter must be dropped, {kept} is kept");
+    assert!(
+        first.iter().all(|&v| v == 0.0 || (v - 4.0 / 3.0).abs() < 1e-6),
+        "what is kept must be divided by 0.75"
+    );
+    assert_eq!(dropped(0.0, 1), values(&ones), "probability 0 drops nothing");
+    assert!(kernels::dropout(&ones, 1.0, 1).is_err(), "everything cannot be dropped");
+
+    let x = Var::from_tensor(&ones).unwrap();
+    let gradients = kernels::dropout(&x, 0.25, 1).unwrap().sum_all().unwrap().backward().unwrap();
+    assert_eq!(values(gradients.get(&x).unwrap()), first, "the gradient must go through the same mask");
+}
+
+#[test]
+fn an_operation_computed_twice_gives_the_same_bits() {
+    let (x, w) = (numbers(&[130, 256], 1), numbers(&[512, 256], 2));
+    let first = values(&kernels::frozen_linear(&x, &w).unwrap());
+    assert_eq!(first, values(&kernels::frozen_linear(&x, &w).unwrap()), "a product must be reproducible");
+}
