@@ -82,21 +82,32 @@ pub(crate) fn nearest(values: &Map<String, Value>, fitting: &[RowForm]) -> Optio
     fitting.iter().copied().find(|form| count(form) == best)
 }
 
+impl Example {
+    /// What a row means by the fields it has, whatever it is to be used for.
+    ///
+    /// # Errors
+    /// A row of no known form, and every field that is missing, of the wrong type or blank.
+    pub fn from_row(row: &Row) -> Result<Self, Vec<RowError>> {
+        match detect(&row.values, ALL).or_else(|| nearest(&row.values, ALL)) {
+            Some(form) => parse(row, form),
+            None => Err(vec![row.error(None, "has none of the fields a row needs")]),
+        }
+    }
+}
+
 /// What the row means.
 ///
 /// # Errors
 /// Every field that is missing, of the wrong type or blank.
 pub(crate) fn parse(row: &Row, form: RowForm) -> Result<Example, Vec<RowError>> {
     let mut fields = Fields { row, errors: Vec::new() };
-    if !is_of(&row.values, form) {
-        if let Some(other) = detect(&row.values, &[]).filter(|&other| other != form) {
-            let message = format!(
-                "has the fields {}, while the rows before have {}; a dataset has one form",
-                fields_of(other),
-                fields_of(form)
-            );
-            return Err(vec![row.error(None, message)]);
-        }
+    if !is_of(&row.values, form)
+        && let Some(other) = detect(&row.values, &[]).filter(|&other| other != form)
+    {
+        let (has, others) = (fields_of(other), fields_of(form));
+        let message =
+            format!("has the fields {has}, while the rows before have {others}; a dataset has one form");
+        return Err(vec![row.error(None, message)]);
     }
     let example = match form {
         RowForm::InputOutput => pair(fields.text("input"), fields.text("output")),

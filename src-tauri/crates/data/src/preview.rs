@@ -51,7 +51,7 @@ fn preview_row(
     max_len: usize,
 ) -> Result<PreviewRow, DataError> {
     let encoded = tokenizer.encode_example(example, task, max_len)?;
-    let mut stream = TextStream::new(tokenizer, false);
+    let mut stream = TextStream::with(tokenizer, false);
     let mut tokens: Vec<PreviewToken> = encoded
         .ids
         .iter()
@@ -63,8 +63,8 @@ fn preview_row(
             special: tokenizer.is_special(id),
         })
         .collect();
-    if let (Some(last), Some(rest)) = (tokens.last_mut(), stream.finish()) {
-        last.text.push_str(&rest);
+    if let Some(last) = tokens.last_mut() {
+        last.text.push_str(&stream.finish());
     }
     let text = tokens.iter().map(|token| token.text.as_str()).collect();
     Ok(PreviewRow { row, text, tokens, cut_tokens: encoded.cut_tokens as u64 })

@@ -20,7 +20,12 @@ pub struct TextStream<'a> {
 const MAX_WAITING: usize = 32;
 
 impl<'a> TextStream<'a> {
-    pub(crate) fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
+    /// Special tokens are left out.
+    pub fn new(tokenizer: &'a Tokenizer) -> Self {
+        Self::with(tokenizer, true)
+    }
+
+    pub(crate) fn with(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
         Self { tokenizer, skip_special, ids: Vec::new(), given: 0, given_bytes: 0 }
     }
 
@@ -32,20 +37,24 @@ impl<'a> TextStream<'a> {
         if text.ends_with(char::REPLACEMENT_CHARACTER) && waiting < MAX_WAITING {
             return None;
         }
-        self.give(&text)
+        let piece = self.give(&text);
+        (!piece.is_empty()).then_some(piece)
     }
 
     /// The text still held back: the replacement character of bytes that never became one.
-    pub fn finish(mut self) -> Option<String> {
+    pub fn finish(mut self) -> String {
         let text = self.tokenizer.decode_with(&self.ids, self.skip_special);
         self.give(&text)
     }
 
-    fn give(&mut self, text: &str) -> Option<String> {
+    fn give(&mut self, text: &str) -> String {
         let piece = text.get(self.given_bytes..).unwrap_or_default().to_owned();
-        self.ids.drain(..self.given);
+        // Ids without text, such as a special token, are no context for the next one: the text before them stays.
+        if !piece.is_empty() {
+            self.ids.drain(..self.given);
+        }
         self.given = self.ids.len();
         self.given_bytes = self.tokenizer.decode_with(&self.ids, self.skip_special).len();
-        (!piece.is_empty()).then_some(piece)
+        piece
     }
 }

@@ -13,7 +13,6 @@ use crate::{
     error::DataError,
     model_files,
     template::{ChatTemplate, PLAIN},
-    text_stream::TextStream,
 };
 
 /// The largest published tokenizers have about 35 MB.
@@ -131,11 +130,6 @@ impl Tokenizer {
             // A decoder fails only on tokens it did not make; their plain names are the best that is left.
             Err(_) => ids.iter().filter_map(|&id| self.inner.id_to_token(id)).collect(),
         }
-    }
-
-    /// Decodes ids one after the other, special tokens left out.
-    pub fn text_stream(&self) -> TextStream<'_> {
-        TextStream::new(self, true)
     }
 
     /// Every id that ends the model's turn, at least one.

@@ -104,10 +104,11 @@ impl<R: Read + Send> Csv<R> {
 
 fn cell_value(name: &str, text: &str) -> Value {
     let start = text.trim_start();
-    if LIST_COLUMNS.contains(&name) && (start.starts_with("[") || start.starts_with("{")) {
-        if let Ok(value) = serde_json::from_str(text) {
-            return value;
-        }
+    if LIST_COLUMNS.contains(&name)
+        && start.starts_with(['[', '{'])
+        && let Ok(value) = serde_json::from_str(text)
+    {
+        return value;
     }
     Value::String(text.to_owned())
 }

@@ -105,7 +105,7 @@ impl<R: BufRead + Send> JsonArray<R> {
                     .err()
                     .unwrap_or_else(|| BadRow::new("broken JSON: a row does not end")))
             }
-            End::Complete | End::EndOfFile => parse_object(&text),
+            End::Complete | End::CutOff => parse_object(&text),
         };
         let content = content.map_err(|bad| BadRow { line: bad.line.map(|within| line + within - 1), ..bad });
         Ok(Found { line: Some(line), content })
@@ -118,7 +118,7 @@ impl<R: BufRead + Send> JsonArray<R> {
         let (mut in_string, mut escaped, mut last) = (false, false, b' ');
         let mut limit = None;
         loop {
-            let Some(byte) = self.peek()? else { return Ok((text, limit.unwrap_or(End::EndOfFile))) };
+            let Some(byte) = self.peek()? else { return Ok((text, limit.unwrap_or(End::CutOff))) };
             if in_string {
                 match byte {
                     _ if escaped && byte != b'\n' => escaped = false,
@@ -178,7 +178,7 @@ impl<R: BufRead + Send> JsonArray<R> {
 enum End {
     Complete,
     NextBegins,
-    EndOfFile,
+    CutOff,
     TooLong,
     TooDeep,
 }
