@@ -78,7 +78,7 @@ fn checkpointing_changes_no_gradient() {
         let (loss, whole) = gradients(model.as_ref(), &batches, 0.1, false);
         let (again, layered) = gradients(model.as_ref(), &batches, 0.1, true);
         assert_eq!(loss.to_bits(), again.to_bits(), "the loss is the same number");
-        close(&whole, &layered, 1e-6, "layer by layer or at once");
+        assert_eq!(whole, layered, "layer by layer or at once, to the bit");
     }
 }
 
@@ -99,7 +99,7 @@ fn accumulated_batches_are_one_large_batch() {
     let (sum, accumulated) = gradients(model.as_ref(), &parts, scale, false);
     let (loss, at_once) = gradients(model.as_ref(), &[large], scale, false);
     assert!((sum - loss).abs() <= 1e-6 * loss, "summed losses: {sum}, of one batch: {loss}");
-    close(&at_once, &accumulated, 1e-6, "accumulated or at once");
+    close(&at_once, &accumulated, 3e-6, "accumulated or at once, but for rounding");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use support::{LayerCall, Noise, PLAIN, Watched, adapter_values, config, job, mod
 use train::{Batches, Checkpoint, EpochBatches, Outcome, TrainError, TrainRun, run};
 use types::{StepStats, TrainEvent};
 
-const TRAIN_ROWS: usize = 14;
+const TRAIN_ROWS: usize = 22;
 const EVAL_ROWS: usize = 5;
 
 fn rows(folder: &std::path::Path, name: &str, count: usize, seed: u64) -> TokenRows {
@@ -101,39 +101,42 @@ fn spread(batches: &[&[usize]]) -> usize {
 #[test]
 fn each_setting_has_its_effect() {
     let base = trace(&json!({}));
-    // 14 rows, 2 a batch: 7 micro-batches, 2 a step: 4 steps an epoch, of which the last has one micro-batch.
-    assert_eq!((base.steps.len(), base.micro_batches().len()), (8, 14));
-    let tokens: u64 = base.steps[..4].iter().map(|s| s.tokens).sum();
+    // 22 rows, 2 a batch: 11 micro-batches, 2 a step: 6 steps an epoch, of which the last has one micro-batch.
+    assert_eq!((base.steps.len(), base.micro_batches().len()), (12, 22));
+    let tokens: u64 = base.steps[..6].iter().map(|s| s.tokens).sum();
     assert_eq!(
-        base.steps[4..].iter().map(|s| s.tokens).sum::<u64>(),
+        base.steps[6..].iter().map(|s| s.tokens).sum::<u64>(),
         tokens,
         "every epoch has every row once"
     );
-    assert_eq!((base.steps[3].epoch, base.steps[7].epoch), (1.0, 2.0));
+    assert_eq!((base.steps[5].epoch, base.steps[11].epoch), (1.0, 2.0));
+    let warm_up: Vec<f64> = base.rates()[..5].iter().map(|rate| (rate * 400.0).round()).collect();
+    assert_eq!(warm_up, [0.0, 1.0, 2.0, 3.0, 4.0], "the rate rises over ceil(12 × 0.3) steps to 0.01");
+
     assert_eq!(
-        base.rates()[..4],
-        [0.0, 0.01 / 3.0, 0.01 * 2.0 / 3.0, 0.01],
-        "ceil(8 × 0.3) steps of warm-up"
+        base.dropout_seeds().len(),
+        base.micro_batches().len(),
+        "each micro-batch has masks of its own"
     );
 
     type Effect = fn(&Trace, &Trace) -> bool;
     let effects: &[(Value, &str, Effect)] = &[
-        (json!({"num_train_epochs": 3}), "more epochs, more steps", |_, t| t.steps.len() == 12),
+        (json!({"num_train_epochs": 3}), "more epochs, more steps", |_, t| t.steps.len() == 18),
         (json!({"max_steps": 3}), "fewer steps than an epoch", |_, t| t.steps.len() == 3),
-        (json!({"max_steps": 11}), "more steps than the epochs have", |_, t| {
-            t.steps.len() == 11 && t.steps[10].epoch == 2.0 + 6.0 / 7.0
+        (json!({"max_steps": 15}), "more steps than the epochs have", |_, t| {
+            t.steps.len() == 15 && t.steps[14].epoch == 2.0 + 6.0 / 11.0
         }),
         (json!({"per_device_train_batch_size": 3}), "rows a micro-batch", |_, t| {
-            t.micro_batches()[..4].iter().all(|b| b.len() == 3) && t.steps.len() == 6
+            t.micro_batches()[..4].iter().all(|b| b.len() == 3) && t.steps.len() == 8
         }),
         (json!({"per_device_eval_batch_size": 2}), "rows an evaluation batch", |b, t| {
             b.eval_batches()[..5] == [1; 5] && t.eval_batches()[..3] == [2, 2, 1]
         }),
         (json!({"gradient_accumulation_steps": 7}), "micro-batches a step", |_, t| {
-            t.steps.len() == 2 && t.micro_batches().len() == 14
+            t.steps.len() == 4 && t.micro_batches().len() == 22
         }),
         (json!({"packing": true}), "several rows a bin", |_, t| {
-            t.micro_batches().len() < 14 && t.micro_batches().iter().any(|b| b.len() > 2)
+            t.micro_batches().len() < 22 && t.micro_batches().iter().any(|b| b.len() > 2)
         }),
         (json!({"group_by_length": false}), "rows of a batch differ more in length", |b, t| {
             spread(&t.micro_batches()) > spread(&b.micro_batches())
@@ -144,9 +147,9 @@ fn each_setting_has_its_effect() {
         (json!({"lr_scheduler_type": "linear"}), "another shape after the warm-up", |b, t| {
             t.rates()[..4] == b.rates()[..4] && t.rates()[5] != b.rates()[5]
         }),
-        (json!({"lr_scheduler_type": "constant"}), "no decay", |_, t| t.rates()[4..] == [0.01; 4]),
+        (json!({"lr_scheduler_type": "constant"}), "no decay", |_, t| t.rates()[4..] == [0.01; 8]),
         (json!({"lr_scheduler_type": "polynomial"}), "not quite to zero", |_, t| {
-            (t.rates()[7] - (0.01 - 1e-7) * 0.2 - 1e-7).abs() < 1e-12
+            (t.rates()[11] - (0.01 - 1e-7) * 0.125 - 1e-7).abs() < 1e-12
         }),
         (json!({"warmup_ratio": 0.0}), "the full rate at once", |_, t| t.rates()[0] == 0.01),
         (json!({"optim": "sgd"}), "other weights from the same gradients", |b, t| {
@@ -157,13 +160,13 @@ fn each_setting_has_its_effect() {
             size(t) < 0.9 * size(b)
         }),
         (
-            json!({"max_grad_norm": 1e-4, "optim": "sgd", "learning_rate": 1.0}),
+            json!({"max_grad_norm": 1e-4, "optim": "sgd", "learning_rate": 1.0, "weight_decay": 0}),
             "updates no larger than the norm",
             |_, t| {
                 let fresh = adapter_values(model(&PLAIN, 2, 0.0).as_ref());
                 let moved =
                     t.weights.iter().flatten().zip(fresh.iter().flatten()).map(|(a, b)| (a - b).powi(2));
-                moved.sum::<f32>().sqrt() < 8.1e-4 && t.steps[0].grad_norm > 1e-3
+                moved.sum::<f32>().sqrt() < 12.1e-4 && t.steps[0].grad_norm > 1e-3
             },
         ),
         (json!({"gradient_checkpointing": true}), "layers computed twice, the same losses", |b, t| {
@@ -171,8 +174,8 @@ fn each_setting_has_its_effect() {
             let apart = b.losses().iter().zip(t.losses()).map(|(b, t)| (b - t).abs()).fold(0.0, f64::max);
             trained(t) == 2 * trained(b) && apart < 1e-5
         }),
-        (json!({"eval_steps": 4}), "evaluations", |b, t| b.evals == [3, 6, 8] && t.evals == [4, 8]),
-        (json!({"save_steps": 5}), "checkpoints", |b, t| b.saves == [8] && t.saves == [5, 8]),
+        (json!({"eval_steps": 4}), "evaluations", |b, t| b.evals == [3, 6, 9, 12] && t.evals == [4, 8, 12]),
+        (json!({"save_steps": 5}), "checkpoints", |b, t| b.saves == [12] && t.saves == [5, 10, 12]),
         (json!({"lora_dropout": 0.4}), "other losses", |b, t| t.losses() != b.losses()),
         (json!({"seed": 7}), "another order and other masks", |b, t| {
             t.micro_batches() != b.micro_batches() && t.dropout_seeds().is_disjoint(&b.dropout_seeds())
@@ -181,12 +184,6 @@ fn each_setting_has_its_effect() {
     for (change, rule, effect) in effects {
         let changed = trace(change);
         assert!(effect(&base, &changed), "{change}: {rule}\n{changed:#?}");
-        // Nothing is left to chance: what a setting does not touch stays as it is.
-        assert_eq!(
-            changed.dropout_seeds().len(),
-            changed.micro_batches().len(),
-            "{change}: a seed a micro-batch"
-        );
     }
 }
 
