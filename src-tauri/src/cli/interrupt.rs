@@ -1,11 +1,14 @@
 //! Ctrl-C and termination signals as something to wait for.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// From this press on, waiting for an orderly end is over.
 const PATIENCE: usize = 3;
+
+/// Closer together, two signals are one: `timeout` and some shells signal the process and then its whole group.
+const SAME: Duration = Duration::from_millis(300);
 
 /// The presses of Ctrl-C.
 pub struct Interrupts(UnboundedReceiver<()>);
@@ -14,9 +17,13 @@ impl Interrupts {
     /// Takes Ctrl-C over from the system. Once a process.
     pub fn listen() -> anyhow::Result<Self> {
         let (sender, receiver) = unbounded_channel();
-        let presses = AtomicUsize::new(0);
+        let (mut presses, mut last) = (0, None::<Instant>);
         ctrlc::set_handler(move || {
-            if presses.fetch_add(1, Ordering::Relaxed) + 1 >= PATIENCE || sender.send(()).is_err() {
+            if last.replace(Instant::now()).is_some_and(|last| last.elapsed() < SAME) {
+                return;
+            }
+            presses += 1;
+            if presses >= PATIENCE || sender.send(()).is_err() {
                 std::process::exit(i32::from(super::INTERRUPTED));
             }
         })?;

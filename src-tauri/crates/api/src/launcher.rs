@@ -13,6 +13,11 @@ use types::ApiError;
 /// The environment variable that names another program to start as engine.
 pub const ENGINE_VARIABLE: &str = "MODELFORGE_ENGINE";
 
+/// How long the tensor library's threads wait in a busy loop for each other before they sleep. Its own choice (25000
+/// rounds) makes an engine three times slower as soon as another program wants one of the cores.
+const SPIN_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
+const SPIN_LIMIT: &str = "200";
+
 /// Starts engines.
 pub trait Launcher: Send + Sync {
     /// Starts `engine <args>` with standard input and output piped. It outlives the caller unless it is killed.
@@ -29,12 +34,17 @@ pub struct Local {
 }
 
 impl Local {
+    /// Starts this program as engine.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self { program: program.into() }
+    }
+
     /// The program that [`ENGINE_VARIABLE`] names, or else this program itself.
     pub fn from_env() -> Result<Self, ApiError> {
         match std::env::var_os(ENGINE_VARIABLE).filter(|value| !value.is_empty()) {
-            Some(program) => Ok(Self { program }),
+            Some(program) => Ok(Self::new(program)),
             None => std::env::current_exe()
-                .map(|program| Self { program: program.into() })
+                .map(Self::new)
                 .map_err(|e| ApiError::internal(format!("this program does not know its own path: {e}"))),
         }
     }
@@ -44,6 +54,9 @@ impl Launcher for Local {
     fn launch(&self, args: &[&OsStr], stderr: Stdio) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command.arg("engine").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        if std::env::var_os(SPIN_VARIABLE).is_none() {
+            command.env(SPIN_VARIABLE, SPIN_LIMIT);
+        }
         // A Ctrl-C in the terminal reaches the whole process group. Whether it ends the engine is for us to decide.
         #[cfg(unix)]
         command.process_group(0);

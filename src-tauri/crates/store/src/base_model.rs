@@ -133,6 +133,7 @@ mod tests {
         model(&dir);
         assert_eq!(BaseModel::find(dir.to_str().unwrap(), &resources).unwrap().dir, dir);
         for file in ["tokenizer.json", "model.safetensors", "config.json"] {
+            model(&dir);
             fs::remove_file(dir.join(file)).unwrap();
             let error = BaseModel::find(dir.to_str().unwrap(), &resources).unwrap_err();
             assert!(

@@ -161,6 +161,7 @@ mod tests {
         let opened = open(&path).unwrap();
         let kept = opened.moved_aside.unwrap();
         assert!(opened.fresh, "the new database wants indexing");
+        opened.connection.close().unwrap();
         assert_eq!(fs::read(kept).unwrap(), [b'x'; 5000], "nothing of the damaged file is lost");
         types::files::write(&path, &[b'y'; 5000]).unwrap();
         let second = open(&path).unwrap().moved_aside.unwrap();

@@ -13,6 +13,8 @@ mod models;
 mod resources;
 mod runs;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 pub use base_model::{BaseModel, inaccessible};
 pub use error::StoreError;
