@@ -43,24 +43,29 @@ def built(*what):
     return [program for program in programs if program][-1]
 
 
-def lines(program, arguments, home):
-    """The JSON lines a program writes to its standard output."""
+def started(program, arguments, home):
+    """A program with pipes on its standard streams."""
     environment = os.environ | {"MODELFORGE_HOME": str(home)}
-    done = subprocess.run([program, *map(str, arguments)], env=environment, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{program} {' '.join(map(str, arguments))}\nended with {done.returncode}:\n{done.stderr}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("{", "["))]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([program, *map(str, arguments)], env=environment, cwd=ROOT, **pipes)
+
+
+def finished(program, arguments, home):
+    """The JSON lines a program writes to its standard output."""
+    process = started(program, arguments, home)
+    out, complaints = process.communicate()
+    if process.returncode != 0:
+        sys.exit(f"{program} {' '.join(map(str, arguments))}\nended with {process.returncode}:\n{complaints}")
+    return [json.loads(line) for line in out.splitlines() if line.startswith(("{", "["))]
 
 
 def train(modelforge, base, home):
     """Five steps of our own training on the dialogues; the folder of the model that came out."""
-    events = lines(
-        modelforge,
-        ["train", "--json", "--task", "text-generation", "--model-name", base, "--dataset", HERE / "dataset.jsonl",
-         "--max-steps", 5, "--eval-split", 0, "--lora-r", 8, "--lora-alpha", 16, "--learning-rate", 5e-3,
-         "--warmup-ratio", 0, "--provider", "huggingface"],
-        home,
-    )  # fmt: skip
+    settings = {
+        "task": "text-generation", "model-name": base, "dataset": HERE / "dataset.jsonl", "provider": "huggingface",
+        "max-steps": 5, "eval-split": 0, "lora-r": 8, "lora-alpha": 16, "learning-rate": 5e-3, "warmup-ratio": 0,
+    }  # fmt: skip
+    events = finished(modelforge, ["train", "--json", *(f"--{key}={value}" for key, value in settings.items())], home)
     return Path(events[-1]["result"]["model_path"])
 
 
@@ -86,10 +91,23 @@ def their_text(model, tokenizer, question):
     return tokenizer.decode(new, skip_special_tokens=True), len(new)
 
 
-def our_text(modelforge, model, base, question, home):
-    """Greedy answer of the command."""
-    arguments = ["generate", "--json", "--model", model, "--base", base, "--prompt", question, "--temperature", 0]
-    return lines(modelforge, [*arguments, "--max-new-tokens", TOKENS], home)[-1]["text"]
+def our_texts(modelforge, base, adapter, home):
+    """Greedy answers of a chat engine. Its input stays open meanwhile: closing it cancels what is under way."""
+    params = {"max_new_tokens": TOKENS, "temperature": 0.0, "top_p": 1.0}
+    requests = [{"command": "load", "base_dir": str(base), "adapter_dir": str(adapter)}]
+    for question in QUESTIONS:
+        messages = {"messages": [{"role": "user", "content": question}]}
+        requests.append({"command": "generate", "input": messages, "params": params})
+    texts = []
+    with started(modelforge, ["engine", "chat"], home) as engine:
+        for number, request in enumerate([*requests, {"command": "shutdown"}], 1):
+            print(json.dumps({"id": number} | request), file=engine.stdin, flush=True)
+            reply = next(r for r in map(json.loads, engine.stdout) if r["reply"] != "token")
+            if reply["reply"] == "error":
+                sys.exit(f"{adapter}: {reply['message']}")
+            if reply["reply"] == "done":
+                texts.append(reply["text"])
+    return texts
 
 
 def compare(label, base, adapter, tools, home):
@@ -100,17 +118,15 @@ def compare(label, base, adapter, tools, home):
     worst, moved = 0.0, 0.0
     for question in [*QUESTIONS, "x"]:
         ids = tokenizer.encode(question * 3, add_special_tokens=False)
-        ours = torch.tensor(lines(logits, [base, adapter, *ids], home)[-1])
+        ours = torch.tensor(finished(logits, [base, adapter, *ids], home)[-1])
         with torch.no_grad():
             theirs = model(input_ids=torch.tensor([ids])).logits[0]
             with model.disable_adapter():
                 moved = max(moved, (model(input_ids=torch.tensor([ids])).logits[0] - theirs).abs().max().item())
         worst = max(worst, (ours - theirs).abs().max().item())
-    equal, tokens = 0, 0
-    for question in QUESTIONS:
-        theirs, count = their_text(model, tokenizer, question)
-        equal += our_text(modelforge, adapter, base, question, home) == theirs
-        tokens += count
+    theirs = [their_text(model, tokenizer, question) for question in QUESTIONS]
+    ours = our_texts(modelforge, base, adapter, home)
+    equal, tokens = sum(our == their for our, (their, _) in zip(ours, theirs)), sum(count for _, count in theirs)
     good = worst <= TOLERANCE and equal == len(QUESTIONS) and moved > 100 * TOLERANCE
     print(f"{label:<48} {worst:>10.1e} {moved:>16.2f} {equal:>8}/{len(QUESTIONS)} {tokens:>8}   {'' if good else 'DIFFERS'}")
     return good

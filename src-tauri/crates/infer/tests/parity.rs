@@ -1,0 +1,42 @@
+//! Greedy text of a chat session equals that of transformers' `generate`, as `tests/golden` holds it.
+
+#[path = "../../../../tests/golden/golden.rs"]
+mod golden;
+
+use candle_core::Device;
+use data::Tokenizer;
+use golden::{Answer, SHAPES, golden, path};
+use infer::ChatSession;
+use models::{LoadOptions, Pass};
+use types::{GenerateParams, engine::PromptInput, generate::FinishReason};
+
+#[test]
+fn greedy_text_is_that_of_transformers() {
+    for shape in SHAPES {
+        let mut model =
+            models::load(&path(shape), &LoadOptions { bf16: false, device: Device::Cpu }).unwrap();
+        model.load_adapter(&path(shape).join("adapter")).unwrap();
+        let tokenizer = Tokenizer::load(&path(shape)).unwrap();
+        let greedy = golden(shape).greedy;
+        let mut session = ChatSession::new(model.as_ref(), &tokenizer);
+        for (pass, answers) in [(Pass::BASE, greedy.base), (Pass::EVAL, greedy.lora)] {
+            for Answer { prompt, new, text, .. } in answers {
+                let params = GenerateParams::greedy(new.len());
+                let mut streamed = String::new();
+                let on_text = &mut |piece: &str| {
+                    streamed.push_str(piece);
+                    true
+                };
+                let (got, stats) =
+                    session.generate(&PromptInput::Text(prompt.clone()), &params, pass, on_text).unwrap();
+                assert_eq!(got, text, "{shape}, {pass:?}: {} greedy tokens after {prompt:?}", new.len());
+                assert_eq!(streamed, text, "{shape}, {pass:?}: the streamed pieces are the whole text");
+                assert_eq!(
+                    (stats.tokens_generated, stats.finish),
+                    (new.len(), FinishReason::Length),
+                    "{shape}, {pass:?}: generation ends by the number of tokens, as the reference does"
+                );
+            }
+        }
+    }
+}
