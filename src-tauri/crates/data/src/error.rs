@@ -40,7 +40,7 @@ pub enum DataError {
     },
     /// The rows have none of the known forms.
     #[error(
-        "Dataset validation failed: line or row 1 has the fields {}, which is no known form. For {task} a row needs {}",
+        "Dataset validation failed: the rows have the fields {}, which is no known form. For {task} a row needs {}",
         list(fields),
         forms_of(fitting)
     )]

@@ -17,6 +17,8 @@ use crate::{
 const ERRORS_KEPT: usize = 50;
 /// Warnings about single rows that are told; the rest is counted.
 const WARNINGS_TOLD: usize = 10;
+/// Tokens of a bin where the length is to be found and rows are short: as long as the default of trl's packing.
+const PACKED_LENGTH: usize = 1024;
 /// Rows between two reports of progress.
 const PROGRESS_EVERY: u64 = 256;
 
@@ -39,7 +41,7 @@ pub struct PrepareOptions<'a> {
     pub length_cap: Option<u32>,
     /// The part of the rows kept aside to evaluate on.
     pub eval_split: f64,
-    /// Whether rows will share bins: a found `max_seq_length` is then the cap rather than the longest row.
+    /// Whether rows will share bins: a found `max_seq_length` then has room for several.
     pub packing: bool,
     /// Leaves bad rows out instead of refusing the dataset.
     pub skip_bad_rows: bool,
@@ -146,7 +148,11 @@ pub fn prepare(
             "the dataset has a single row: it is trained on, and nothing is left to evaluate on".into(),
         );
     }
-    let max_seq_length = if options.max_seq_length.is_some() || options.packing { limit } else { longest };
+    let max_seq_length = match options.max_seq_length {
+        Some(_) => limit,
+        None if options.packing => longest.max(limit.min(PACKED_LENGTH)),
+        None => longest,
+    };
     Ok(Prepared { train, eval, stats, max_seq_length })
 }
 

@@ -28,7 +28,7 @@ const MAX_SOURCE: usize = 1 << 20;
 /// Longer results are refused, beyond eight times the conversation's own text.
 const MAX_OUTPUT: usize = 16 << 20;
 /// Instructions a rendering may take, beyond some for each byte of the conversation.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 2_000_000;
 
 const NAME: &str = "chat_template";
 

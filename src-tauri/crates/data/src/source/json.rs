@@ -114,63 +114,54 @@ impl<R: BufRead + Send> JsonArray<R> {
     /// The bytes of one element, from its first byte.
     fn split_element(&mut self) -> io::Result<(Vec<u8>, End)> {
         let mut text = Vec::new();
-        let mut open: Vec<u8> = Vec::new();
-        let (mut in_string, mut escaped, mut last) = (false, false, b' ');
-        let mut limit = None;
+        let mut splitter = Splitter::default();
         loop {
-            let Some(byte) = self.peek()? else { return Ok((text, limit.unwrap_or(End::CutOff))) };
-            if in_string {
-                match byte {
-                    _ if escaped && byte != b'\n' => escaped = false,
-                    b'\\' => escaped = true,
-                    b'"' | b'\n' => (in_string, escaped) = (false, false),
-                    _ => {}
-                }
-            } else {
-                match byte {
-                    b'"' => in_string = true,
-                    b'{' if open.last() == Some(&b'{') && last != b':' => {
-                        return Ok((text, limit.unwrap_or(End::NextBegins)));
-                    }
-                    b'{' | b'[' if open.len() >= MAX_DEPTH => {
-                        limit = Some(End::TooDeep);
-                        open.push(byte);
-                        // Only the count matters from here on; a hostile file must not grow the stack for ever.
-                        if open.len() > MAX_ROW_BYTES {
-                            return Ok((text, End::TooDeep));
-                        }
-                    }
-                    b'{' | b'[' => open.push(byte),
-                    b'}' | b']' if open.len() > 1 => {
-                        open.pop();
-                    }
-                    b'}' if open.is_empty() => {
-                        // A bracket without its partner: a bad element of its own.
-                        self.take(byte);
-                        text.push(byte);
-                        return Ok((text, End::Complete));
-                    }
-                    b'}' | b']' if !open.is_empty() => {
-                        self.take(byte);
-                        text.push(byte);
-                        return Ok((text, limit.unwrap_or(End::Complete)));
-                    }
-                    b']' | b',' if open.is_empty() => return Ok((text, limit.unwrap_or(End::Complete))),
-                    _ => {}
-                }
-                if !byte.is_ascii_whitespace() {
-                    last = byte;
-                }
+            let chunk = self.reader.fill_buf()?;
+            if chunk.is_empty() {
+                return Ok((text, splitter.limit.unwrap_or(End::CutOff)));
             }
-            self.take(byte);
-            if text.len() < MAX_ROW_BYTES && limit.is_none() {
-                text.push(byte);
-            } else if limit.is_none() {
-                limit = Some(End::TooLong);
+            let step = chunk.iter().enumerate().find_map(|(i, &byte)| match splitter.step(byte) {
+                Step::Go => None,
+                Step::EndBefore(end) => Some((i, end)),
+                Step::EndAfter(end) => Some((i + 1, end)),
+            });
+            let used = step.map_or(chunk.len(), |(used, _)| used);
+            let piece = chunk.get(..used).unwrap_or_default();
+            self.line += piece.iter().filter(|&&b| b == b'\n').count() as u64;
+            if splitter.limit.is_none() && text.len() + used > MAX_ROW_BYTES {
+                splitter.limit = Some(End::TooLong);
                 text = Vec::new();
+            }
+            if splitter.limit.is_none() {
+                text.extend_from_slice(piece);
+            }
+            self.reader.consume(used);
+            if let Some((_, end)) = step {
+                return Ok((text, splitter.limit.unwrap_or(end)));
             }
         }
     }
+}
+
+/// Follows strings and brackets to where an element ends.
+#[derive(Default)]
+struct Splitter {
+    /// Open brackets, the first [`MAX_DEPTH`] of them.
+    open: Vec<u8>,
+    /// How many more are open.
+    deeper: u64,
+    in_string: bool,
+    escaped: bool,
+    /// The last byte outside strings that is no space.
+    last: u8,
+    /// Why the element cannot be read, whatever comes.
+    limit: Option<End>,
+}
+
+enum Step {
+    Go,
+    EndBefore(End),
+    EndAfter(End),
 }
 
 /// How the splitter left an element.
@@ -181,6 +172,44 @@ enum End {
     CutOff,
     TooLong,
     TooDeep,
+}
+
+impl Splitter {
+    fn step(&mut self, byte: u8) -> Step {
+        if self.in_string {
+            match byte {
+                b'\n' => (self.in_string, self.escaped) = (false, false),
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return Step::Go;
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' if self.open.last() == Some(&b'{') && self.last != b':' && self.deeper == 0 => {
+                return Step::EndBefore(End::NextBegins);
+            }
+            b'{' | b'[' if self.open.len() == MAX_DEPTH => {
+                self.limit = Some(End::TooDeep);
+                self.deeper += 1;
+            }
+            b'{' | b'[' => self.open.push(byte),
+            b'}' | b']' if self.deeper > 0 => self.deeper -= 1,
+            b'}' | b']' if self.open.len() > 1 => {
+                self.open.pop();
+            }
+            b'}' => return Step::EndAfter(End::Complete),
+            b']' if !self.open.is_empty() => return Step::EndAfter(End::Complete),
+            b']' | b',' if self.open.is_empty() => return Step::EndBefore(End::Complete),
+            _ => {}
+        }
+        if !byte.is_ascii_whitespace() {
+            self.last = byte;
+        }
+        Step::Go
+    }
 }
 
 impl<R: BufRead + Send> Format for JsonArray<R> {

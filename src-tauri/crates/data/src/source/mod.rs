@@ -234,9 +234,13 @@ fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, BadRow> {
             let text = error.to_string();
             let place = format!(" at line {} column {}", error.line(), error.column());
             let reason = text.strip_suffix(&place).unwrap_or(&text);
-            let message = format!("broken JSON at column {}: {reason}", error.column());
-            let line = (error.line() > 1).then_some(error.line() as u64);
-            Err(BadRow { line, field: None, message })
+            // serde counts a line end to the line it begins.
+            let (line, column) = match (error.line(), error.column()) {
+                (line, 0) => (line.saturating_sub(1), "the end of the line".to_owned()),
+                (line, column) => (line, format!("column {column}")),
+            };
+            let message = format!("broken JSON at {column}: {reason}");
+            Err(BadRow { line: (line > 1).then_some(line as u64), field: None, message })
         }
     }
 }
