@@ -77,7 +77,7 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     match args.action {
         Action::List => {
             for sample in api.resources().samples()? {
-                writeln!(out, "sample:{:20} {:29} {}", sample.name, sample.task, sample.title)?;
+                writeln!(out, "sample:{:20} {:29} {}", sample.name, sample.task.name(), sample.title)?;
             }
             Ok(ExitCode::SUCCESS)
         }

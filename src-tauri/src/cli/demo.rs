@@ -215,6 +215,11 @@ fn compare(
         for line in wrap(prompt, WIDTH) {
             writeln!(out, "{}", dim(line))?;
         }
+        if let Some(right) = question.answers.first() {
+            for line in wrap(&format!("right: {right}"), WIDTH) {
+                writeln!(out, "{}", green(line))?;
+            }
+        }
         writeln!(out)?;
         for line in side_by_side(before, after) {
             writeln!(out, "{line}")?;

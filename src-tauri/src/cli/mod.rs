@@ -20,7 +20,9 @@ use std::{
     process::ExitCode,
 };
 
+use api::{Api, Local};
 use clap::{Parser, Subcommand};
+use store::{Home, Resources, Store};
 
 /// The exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -73,16 +75,16 @@ pub fn main() -> ExitCode {
 }
 
 /// Opens the data folder, and tells when its database had to be made anew.
-fn open() -> anyhow::Result<api::Api> {
-    let api = api::Api::open()?;
-    if let Some(kept) = api.store().moved_aside() {
+fn open() -> anyhow::Result<Api> {
+    let store = Store::open(Home::open()?)?;
+    if let Some(kept) = store.moved_aside() {
         say(format_args!(
             "The database was damaged and has been made anew from the models and runs on disk. The damaged file is \
              kept as {}.",
             kept.display()
         ));
     }
-    Ok(api)
+    Ok(Api::new(store, Resources::find()?, Box::new(Local::from_env()?)))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

@@ -165,7 +165,7 @@ impl Progress {
             format!("loss {}  {speed} tokens/s  ETA {}", small(stats.loss), clock(left * mean_ms / 1e3));
         if self.plain {
             let every = (stats.total_steps / LINES_A_RUN).max(1);
-            if stats.step % every == 0 || stats.step == stats.total_steps {
+            if stats.step.is_multiple_of(every) || stats.step == stats.total_steps {
                 say(format_args!("step {}/{}  {text}", stats.step, stats.total_steps));
             }
             return;

@@ -18,7 +18,7 @@ pub use run::ActiveRun;
 
 use std::sync::Arc;
 
-use store::{Home, Resources, Store};
+use store::{Resources, Store};
 use types::ApiError;
 
 /// The app without its face.
@@ -29,12 +29,6 @@ pub struct Api {
 }
 
 impl Api {
-    /// Opens the data folder and finds the bundled files; engines run on this machine.
-    pub fn open() -> Result<Self, ApiError> {
-        let store = Store::open(Home::open()?)?;
-        Ok(Self::new(store, Resources::find()?, Box::new(Local::from_env()?)))
-    }
-
     /// Puts the parts together.
     pub fn new(store: Store, resources: Resources, launcher: Box<dyn Launcher>) -> Self {
         Self { store: Arc::new(store), resources, launcher }
