@@ -46,3 +46,31 @@ fn with_files(files: &[(&str, &[u8])], body: impl FnOnce(&std::path::Path)) {
     }
     body(folder.path());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_target_has_a_program_and_no_program_is_without_target() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../fuzz");
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        for Target { name, .. } in TARGETS {
+            let program = fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).unwrap();
+            assert!(
+                program.contains(&format!("fuzzing::{name}(")),
+                "fuzz_targets/{name}.rs must call its target"
+            );
+            assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} must be in fuzz/Cargo.toml");
+        }
+        for folder in ["fuzz_targets", "seeds"].map(|name| folder.join(name)) {
+            assert_eq!(
+                fs::read_dir(folder).unwrap().count(),
+                TARGETS.len(),
+                "nothing may be without a target"
+            );
+        }
+    }
+}

@@ -45,6 +45,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
         "fuzzing needs a nightly toolchain: `rustup toolchain install nightly`"
     );
     let tool = CARGO_FUZZ.folder()?.join(CARGO_FUZZ.name);
+    // The same versions of everything as the program has.
+    fs::copy(root().join("Cargo.lock"), root().join("fuzz/Cargo.lock")).context("cannot copy Cargo.lock")?;
     let mut failed = Vec::new();
     for target in targets.iter().filter(|target| only.is_none_or(|only| only == *target)) {
         say(&format!("\n── {target}, {seconds} s"));
