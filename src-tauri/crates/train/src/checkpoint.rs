@@ -307,7 +307,7 @@ fn clear_unfinished(job: &JobFolder) -> Result<(), TrainError> {
 }
 
 fn settings(config: &TrainingConfig) -> Result<BTreeMap<String, String>, TrainError> {
-    let value = serde_json::to_value(config).map_err(|e| candle_core::Error::wrap(e))?;
+    let value = serde_json::to_value(config).map_err(candle_core::Error::wrap)?;
     let fields = value.as_object().into_iter().flatten();
     Ok(fields.map(|(name, value)| (name.clone(), value.to_string())).collect())
 }

@@ -1,4 +1,5 @@
 //! Checkpoints on disk: what is kept, and what happens to ones that are damaged or of another run.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

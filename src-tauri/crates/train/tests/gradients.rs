@@ -1,4 +1,5 @@
 //! The gradient of every tensor that is trained, against finite differences and against itself computed otherwise.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

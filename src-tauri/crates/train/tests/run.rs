@@ -1,4 +1,5 @@
 //! The loop on given batches: events, learning, stopping, resuming, and what ends a run early.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

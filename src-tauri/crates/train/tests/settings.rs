@@ -1,4 +1,5 @@
 //! Every setting that training is responsible for: changing it changes what it should, and nothing it should not.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
