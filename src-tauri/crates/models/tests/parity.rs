@@ -1,5 +1,10 @@
 //! Logits, loss, every gradient of the adapter and greedy decoding against transformers and PEFT, as `tests/golden` holds
 //! them. `--nocapture` shows the measured differences.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a broken golden ends the test; differences are shown"
+)]
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;

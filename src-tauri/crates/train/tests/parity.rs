@@ -1,5 +1,9 @@
 //! Loss curves, gradient norms, learning rates and the trained adapter equal those of torch, transformers and PEFT.
-#![allow(clippy::unwrap_used, reason = "a broken golden ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a broken golden ends the test; differences are shown"
+)]
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
