@@ -246,7 +246,7 @@ impl Layout {
             return Ok(self);
         }
         let prompt = self.trained.iter().position(|&t| t).unwrap_or(length);
-        let cuttable = self.cuttable.start..self.cuttable.end.min(prompt).max(self.cuttable.start);
+        let cuttable = self.cuttable.start.min(prompt)..self.cuttable.end.min(prompt);
         let fixed = prompt - cuttable.len();
         let room = max_len.saturating_sub(fixed);
         if room == 0 {

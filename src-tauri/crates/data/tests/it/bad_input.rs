@@ -56,7 +56,7 @@ fn files_that_are_no_dataset() {
 fn a_file_without_permission() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, path) = file("a.jsonl", "{}");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
     if fs::File::open(&path).is_ok() {
         println!("skipped: this user may read every file");
         return;
@@ -81,7 +81,7 @@ fn broken_json_at_line_7_of_9_is_one_bad_row() {
         r#"{"input": "a" "output": "b"}"#,
         r#"{"input": "a", "output": "b"#,
     ] {
-        let mut lines = vec![good; 9];
+        let mut lines = [good; 9];
         lines[6] = broken;
         let cases = [("a.jsonl", lines.join("\n")), ("a.json", format!("[{}]", lines.join(",\n")))];
         for (name, text) in cases {

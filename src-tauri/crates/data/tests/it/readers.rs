@@ -19,7 +19,7 @@ fn nearly_rows() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
     fn any_bytes_are_read_to_the_end(bytes in nearly_rows()) {
