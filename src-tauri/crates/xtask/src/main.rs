@@ -3,6 +3,7 @@
 mod bench;
 mod codegen;
 mod fuzz;
+mod picture;
 mod process;
 mod python;
 mod run;
@@ -70,6 +71,12 @@ const CHORES: &[Chore] = &[
         arguments: "[target] [--seconds N]",
         help: "fuzz one parser or all of them (needs a nightly toolchain)",
         run: fuzz::run,
+    },
+    Chore {
+        name: "picture",
+        arguments: "",
+        help: "draw the output of `modelforge demo`, given on standard input, for the README",
+        run: picture::run,
     },
 ];
 

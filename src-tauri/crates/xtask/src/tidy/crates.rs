@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("infer", &["data", "models", "types"]),
     ("engine", &["data", "infer", "models", "train", "types"]),
     ("api", &["data", "hardware", "store", "types"]),
-    ("modelforge", &["api", "data", "engine", "hardware", "store", "types"]),
+    ("modelforge", &["api", "data", "engine", "store", "types"]),
     ("fuzzing", &["data", "models", "types"]),
     ("xtask", &["types"]),
 ];
