@@ -108,3 +108,97 @@ fn likeliest(logits: &[f32]) -> Option<u32> {
     }
     best.map(|(id, _)| id)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn params(temperature: f64, top_k: usize, top_p: f64, seed: u64) -> GenerateParams {
+        GenerateParams { temperature, top_k, top_p, seed, ..GenerateParams::default() }
+    }
+
+    /// Which tokens are left after the filters.
+    fn kept(params: &GenerateParams, logits: &[f32]) -> Vec<usize> {
+        let mut logits = logits.to_vec();
+        Sampler::new(params).filter(&mut logits);
+        (0..logits.len()).filter(|&i| logits[i] > f32::NEG_INFINITY).collect()
+    }
+
+    #[test]
+    fn filters_keep_what_transformers_keeps() {
+        // Probabilities 0.1, 0.2, 0.3, 0.4.
+        let logits = [0.1f32, 0.2, 0.3, 0.4].map(f32::ln);
+        let cases: [(f64, usize, f64, &[usize]); 7] = [
+            (1.0, 0, 1.0, &[0, 1, 2, 3]),
+            (1.0, 2, 1.0, &[2, 3]),
+            (1.0, 9, 1.0, &[0, 1, 2, 3]),
+            (1.0, 0, 0.39, &[3]),
+            (1.0, 0, 0.5, &[2, 3]),
+            (1.0, 0, 0.75, &[1, 2, 3]),
+            // Top-p counts what top-k has left: 0.4 / 0.7 is more than a half.
+            (1.0, 2, 0.5, &[3]),
+        ];
+        for (temperature, top_k, top_p, want) in cases {
+            let params = params(temperature, top_k, top_p, 0);
+            assert_eq!(kept(&params, &logits), want, "top_k {top_k}, top_p {top_p}");
+        }
+        assert_eq!(
+            kept(&params(0.1, 0, 0.9, 0), &logits),
+            [3],
+            "a low temperature makes the likeliest likelier"
+        );
+    }
+
+    #[test]
+    fn the_penalty_moves_seen_tokens_away_from_certainty() {
+        let params = GenerateParams { repetition_penalty: 2.0, ..GenerateParams::greedy(1) };
+        let mut logits = [3.0, -3.0, 1.0, 0.5];
+        Sampler::new(&params).penalize(&mut logits, &[0, 1, 0, 99]);
+        assert_eq!(
+            logits,
+            [1.5, -6.0, 1.0, 0.5],
+            "each seen token once: positive divided, negative multiplied"
+        );
+    }
+
+    #[test]
+    fn damaged_logits_are_an_error() {
+        let mut sampler = Sampler::new(&GenerateParams::greedy(1));
+        assert!(
+            matches!(sampler.choose(vec![0.0, f32::NAN], &[]), Err(InferError::NotFinite)),
+            "NaN is no choice"
+        );
+        assert!(matches!(sampler.choose(vec![], &[]), Err(InferError::NotFinite)), "nothing to choose from");
+    }
+
+    proptest! {
+        #[test]
+        fn a_choice_is_always_one_of_the_kept_and_repeats_with_its_seed(
+            logits in prop::collection::vec(-20f32..20.0, 1..60),
+            temperature in 0.01f64..5.0,
+            top_k in 0usize..70,
+            top_p in 0.01f64..=1.0,
+            seed: u64,
+        ) {
+            let params = params(temperature, top_k, top_p, seed);
+            let kept = kept(&params, &logits);
+            let best = likeliest(&logits).unwrap() as usize;
+            prop_assert!(kept.contains(&best), "the likeliest token is always kept");
+            let draw = || {
+                let mut sampler = Sampler::new(&params);
+                (0..5).map(|_| sampler.choose(logits.clone(), &[]).unwrap()).collect::<Vec<_>>()
+            };
+            let first = draw();
+            prop_assert!(first.iter().all(|&id| kept.contains(&(id as usize))), "{first:?} must be among {kept:?}");
+            prop_assert_eq!(first, draw(), "the same seed must choose the same tokens");
+        }
+
+        #[test]
+        fn temperature_zero_takes_the_likeliest(logits in prop::collection::vec(-20f32..20.0, 1..60), seed: u64) {
+            let chosen = Sampler::new(&params(0.0, 0, 1.0, seed)).choose(logits.clone(), &[]).unwrap();
+            prop_assert!(logits.iter().all(|&l| l <= logits[chosen as usize]));
+        }
+    }
+}

@@ -18,6 +18,7 @@ mod seed;
 mod slices;
 mod softmax;
 mod swiglu;
+mod threads;
 
 pub use attention::{Heads, attention, attention_cached};
 pub use cross_entropy::{IGNORED, cross_entropy};
@@ -29,3 +30,4 @@ pub use rope::{RopeTable, rope};
 pub use seed::seed;
 pub use softmax::{Mask, masked_softmax};
 pub use swiglu::swiglu;
+pub use threads::stop_busy_waiting;

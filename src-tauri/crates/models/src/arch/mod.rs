@@ -45,6 +45,7 @@ fn find(folder: &Path) -> Result<(&'static Architecture, JsonFile), ModelError> 
 
 /// Loads the model in `folder`: `config.json` and its safetensors files.
 pub fn load(folder: &Path, options: &LoadOptions) -> Result<Box<dyn CausalLm>, ModelError> {
+    kernels::stop_busy_waiting();
     let (architecture, json) = find(folder)?;
     let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
     (architecture.build)(architecture.name, &json, Weights::open(folder, dtype, &options.device)?)
