@@ -21,7 +21,9 @@ fn starter() -> PathBuf {
 fn job(home: &Path, changes: serde_json::Value) -> JobFolder {
     let dataset = home.join("rows.jsonl");
     let rows: Vec<String> = (0..12)
-        .map(|i| json!({"input": format!("What is box {i}?"), "output": format!("Box {i} is blue.")}).to_string())
+        .map(|i| {
+            json!({"input": format!("What is box {i}?"), "output": format!("Box {i} is blue.")}).to_string()
+        })
         .collect();
     files::write(&dataset, rows.join("\n").as_bytes()).unwrap();
     let mut request = json!({
@@ -70,8 +72,9 @@ impl Engine {
 
     fn next(&mut self) -> Option<TrainEvent> {
         let mut line = String::new();
-        (self.lines.read_line(&mut line).unwrap() > 0)
-            .then(|| serde_json::from_str::<EventLine>(&line).expect("every line of the engine is an event").event)
+        (self.lines.read_line(&mut line).unwrap() > 0).then(|| {
+            serde_json::from_str::<EventLine>(&line).expect("every line of the engine is an event").event
+        })
     }
 
     /// Reads on until an event is the one looked for.
@@ -144,7 +147,11 @@ fn a_killed_run_resumes_and_equals_the_undisturbed_one() {
         );
         let (status, stderr) = engine.finish();
         assert!(status.success(), "a resumed run ends well: {stderr}");
-        assert_eq!(losses(&killed), losses(&undisturbed), "resumed and uninterrupted losses are equal to the bit");
+        assert_eq!(
+            losses(&killed),
+            losses(&undisturbed),
+            "resumed and uninterrupted losses are equal to the bit"
+        );
         assert_eq!(adapter(rough.path()), adapter(calm.path()), "and so are the final weights");
     }
 }
@@ -166,7 +173,10 @@ fn stop_keeps_a_checkpoint_and_the_next_start_finishes() {
     assert!(run_to_end(&job).0.success());
     assert_eq!(losses(&job).keys().copied().collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
     let (status, stderr) = run_to_end(&job);
-    assert!(!status.success() && stderr.contains("finished already"), "a finished run is not trained again: {stderr}");
+    assert!(
+        !status.success() && stderr.contains("finished already"),
+        "a finished run is not trained again: {stderr}"
+    );
 }
 
 #[test]
@@ -214,7 +224,11 @@ fn a_job_that_cannot_be_trained_says_why_and_leaves_no_model() {
     type Damage = fn(&JobFolder);
     let cases: [(&str, Damage, &str); 6] = [
         ("no run.json", |job| fs::remove_file(job.run_json()).unwrap(), "run.json"),
-        ("broken run.json", |job| files::write(&job.run_json(), b"{\"version\": 1,").unwrap(), "run.json: EOF"),
+        (
+            "broken run.json",
+            |job| files::write(&job.run_json(), b"{\"version\": 1,").unwrap(),
+            "run.json: EOF",
+        ),
         ("newer run.json", |job| edit(job, "version", json!(99)), "has version 99"),
         ("vanished dataset", |job| edit(job, "dataset_path", json!("/nowhere/rows.jsonl")), "File not found"),
         ("vanished model", |job| edit(job, "base_dir", json!("/nowhere/model")), "/nowhere/model"),
@@ -276,7 +290,9 @@ fn a_full_disk_ends_the_run_with_a_clear_error_and_no_model() {
     let unshare = ["--user", "--map-root-user", "--mount"];
     let probe = Command::new("unshare").args(unshare).args(["sh", "-c", "mount -t tmpfs none /mnt"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: this machine lets nobody mount a small file system, so a full disk was not tested");
+        eprintln!(
+            "SKIPPED: this machine lets nobody mount a small file system, so a full disk was not tested"
+        );
         return;
     }
     let output = Command::new("unshare").args(unshare).args(["sh", "-c", &script]).output().unwrap();

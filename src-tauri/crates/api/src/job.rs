@@ -32,6 +32,11 @@ impl Api {
         let base = BaseModel::find(&config.model_name, &self.resources)?;
         let dataset_path = self.dataset_path(&config.dataset)?;
         check_dataset(dataset_path.clone(), config.clone()).await?;
+        let eval_dataset_path =
+            config.eval_dataset.as_deref().map(|name| self.dataset_path(name)).transpose()?;
+        if let Some(path) = &eval_dataset_path {
+            check_dataset(path.clone(), config.clone()).await?;
+        }
         let home = self.store.home().clone();
         let profile = crate::blocking(move || Hardware::detect(home.path()).profile).await?;
         config.provider.get_or_insert(Provider::Huggingface);
@@ -51,7 +56,7 @@ impl Api {
                 config,
                 base_dir: base.dir,
                 dataset_path,
-                eval_dataset_path: None,
+                eval_dataset_path,
                 created_at: id::now_rfc3339(),
             };
             files::write_json(&job.run_json(), &spec)

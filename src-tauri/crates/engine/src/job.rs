@@ -130,10 +130,10 @@ fn run(
     });
 
     emit(TrainEvent::Phase { phase: Phase::PreparingData });
-    let inputs = Inputs::check(spec, job)?;
     let tokenizer = Tokenizer::load(&spec.base_dir)?;
     let context_length = models::read_info(&spec.base_dir)?.context_length;
     let prepared = prepare(spec, job, &tokenizer, context_length)?;
+    let inputs = Inputs::check(spec, job)?;
     for message in &prepared.stats.warnings {
         emit(TrainEvent::Warning { message: message.clone() });
     }
@@ -149,7 +149,7 @@ fn run(
     let Outcome::Finished(summary) = outcome else { return Ok(()) };
 
     emit(TrainEvent::Phase { phase: Phase::Saving });
-    publish::model(spec, model.as_ref(), &prepared, &inputs, &summary)?;
+    publish::model(spec, model.as_ref(), &tokenizer, &prepared, &inputs, &summary)?;
     // Tokenized rows can be made again; a finished run needs them no more.
     if let Err(error) = fs::remove_dir_all(job.tokens()) {
         complain(EngineError::file(job.tokens())(error));

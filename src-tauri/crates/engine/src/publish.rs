@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use data::Prepared;
+use data::{Prepared, Tokenizer};
 use models::CausalLm;
 use train::Summary;
 use types::{
@@ -33,6 +33,7 @@ const TOKENIZER_FILES: &[&str] = &[
 pub fn model(
     spec: &RunSpec,
     model: &dyn CausalLm,
+    tokenizer: &Tokenizer,
     prepared: &Prepared,
     inputs: &Inputs,
     summary: &Summary,
@@ -45,9 +46,11 @@ pub fn model(
         fs::remove_dir_all(&temporary).map_err(EngineError::file(&temporary))?;
     }
     fs::create_dir(&temporary).map_err(EngineError::file(&temporary))?;
-    let written = fill(&temporary, spec, model, prepared, inputs, summary).and_then(|()| {
-        files::publish_folder(&temporary, &spec.model_dir).map_err(EngineError::file(&spec.model_dir))
-    });
+    let written = fill(&temporary, spec, model, tokenizer)
+        .and_then(|()| describe(&temporary, spec, prepared, inputs, summary))
+        .and_then(|()| {
+            files::publish_folder(&temporary, &spec.model_dir).map_err(EngineError::file(&spec.model_dir))
+        });
     if written.is_err() {
         // The error that made it fail matters more than one from clearing up.
         let _ = fs::remove_dir_all(&temporary);
@@ -55,15 +58,13 @@ pub fn model(
     written
 }
 
+/// Adapter and tokenizer.
 fn fill(
     folder: &Path,
     spec: &RunSpec,
     model: &dyn CausalLm,
-    prepared: &Prepared,
-    inputs: &Inputs,
-    summary: &Summary,
+    tokenizer: &Tokenizer,
 ) -> Result<(), EngineError> {
-    let model_folder = ModelFolder::new(folder);
     model.save_adapter(folder, &job::lora_config(&spec.config), &spec.config.model_name)?;
     for name in TOKENIZER_FILES {
         let from = spec.base_dir.join(name);
@@ -73,6 +74,23 @@ fn fill(
             files::write(&to, &bytes).map_err(EngineError::file(&to))?;
         }
     }
+    if !tokenizer.has_own_template() {
+        // The plain form it was trained in: other programs must put a conversation the same way.
+        let to = folder.join("chat_template.jinja");
+        files::write(&to, tokenizer.template().source().as_bytes()).map_err(EngineError::file(&to))?;
+    }
+    Ok(())
+}
+
+/// Card and manifest, the manifest last.
+fn describe(
+    folder: &Path,
+    spec: &RunSpec,
+    prepared: &Prepared,
+    inputs: &Inputs,
+    summary: &Summary,
+) -> Result<(), EngineError> {
+    let model_folder = ModelFolder::new(folder);
     let mut manifest = manifest(spec, prepared, inputs, summary);
     let text = card::render(&manifest, &spec.base_dir);
     files::write(&model_folder.card(), text.as_bytes()).map_err(EngineError::file(model_folder.card()))?;

@@ -29,7 +29,10 @@ impl TrainingConfig {
                 },
                 None if field.default == Fallback::Required => errors.push(FieldError::missing(field.name)),
                 None => {
-                    full.insert(field.name.into(), default(field, strategy.unwrap_or(Strategy::Sft), request));
+                    full.insert(
+                        field.name.into(),
+                        default(field, strategy.unwrap_or(Strategy::Sft), request),
+                    );
                 }
             }
         }
@@ -67,7 +70,11 @@ impl TrainingConfig {
         check(!self.use_4bit && !plain, "bnb_4bit_compute_dtype", "has an effect only with use_4bit");
         let plain = self.bnb_4bit_quant_type == crate::QuantType::Nf4;
         check(!self.use_4bit && !plain, "bnb_4bit_quant_type", "has an effect only with use_4bit");
-        check(!self.use_4bit && self.use_nested_quant, "use_nested_quant", "has an effect only with use_4bit");
+        check(
+            !self.use_4bit && self.use_nested_quant,
+            "use_nested_quant",
+            "has an effect only with use_4bit",
+        );
         found
     }
 }
@@ -78,7 +85,9 @@ impl Kind {
         let wrong_type =
             |want: &str| FieldError::wrong_type(field, format!("must be {want}, not {}", describe(value)));
         match *self {
-            Kind::Bool => value.is_boolean().then(|| value.clone()).ok_or_else(|| wrong_type("true or false")),
+            Kind::Bool => {
+                value.is_boolean().then(|| value.clone()).ok_or_else(|| wrong_type("true or false"))
+            }
             Kind::Text => {
                 let text = value.as_str().ok_or_else(|| wrong_type("text"))?;
                 if text.trim().is_empty() {
@@ -113,7 +122,8 @@ impl Kind {
                     .or_else(|| value.as_f64().filter(whole).map(|x| x as i64))
                     .ok_or_else(|| wrong_type("a whole number"))?;
                 if n < min || n > max {
-                    let upper = if max >= super::MANY { String::new() } else { format!(" and at most {max}") };
+                    let upper =
+                        if max >= super::MANY { String::new() } else { format!(" and at most {max}") };
                     return Err(FieldError::value(field, format!("must be at least {min}{upper}, not {n}")));
                 }
                 Ok(json!(n))

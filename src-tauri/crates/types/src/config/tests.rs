@@ -6,7 +6,8 @@ use super::*;
 use crate::FieldError;
 
 fn request(changes: Value) -> Map<String, Value> {
-    let mut all = json!({"task": "text-generation", "model_name": "modelforge/starter", "dataset": "rows.jsonl"});
+    let mut all =
+        json!({"task": "text-generation", "model_name": "modelforge/starter", "dataset": "rows.jsonl"});
     let all = all.as_object_mut().unwrap();
     all.extend(changes.as_object().unwrap().clone());
     all.clone()
@@ -71,7 +72,8 @@ fn every_rule_refuses_and_names_its_field() {
 
 #[test]
 fn all_problems_are_told_at_once() {
-    let errors = TrainingConfig::from_json(json!({"lora_r": 0, "lora_rank": 4}).as_object().unwrap()).unwrap_err();
+    let errors =
+        TrainingConfig::from_json(json!({"lora_r": 0, "lora_rank": 4}).as_object().unwrap()).unwrap_err();
     let fields: Vec<&str> = errors.iter().map(FieldError::field).collect();
     assert_eq!(fields, ["lora_rank", "task", "model_name", "dataset", "lora_r"]);
     let text = TrainingConfig::from_json(&request(json!({"learning_rat": 0.1}))).unwrap_err()[0].to_string();
