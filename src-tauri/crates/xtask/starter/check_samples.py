@@ -18,6 +18,7 @@ import samples
 import vocab
 from evaluate import generate, load
 from reading import APP_QUESTION, APP_SUMMARY
+from train import keep_memory
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -80,9 +81,11 @@ def main():
     arguments.add_argument("--only", nargs="*", default=list(samples.SAMPLES))
     arguments.add_argument("--steps", type=int, default=150)
     arguments.add_argument("--rate", type=float, default=2e-3)
+    arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--show", type=int, default=2)
     chosen = arguments.parse_args()
-    torch.set_num_threads(2)
+    keep_memory()
+    torch.set_num_threads(chosen.threads)
     for name in chosen.only:
         task = samples.SAMPLES[name][1]
         model, tokenizer = load(chosen.model)

@@ -9,15 +9,14 @@ import pathlib
 import random
 
 from reading import Text, notice_message, notice_values, order_message, order_values, text_questions
-from words import NUMBERS, PEOPLE
+from words import PEOPLE, plural
 
 TRAIN_ROWS, HELD_OUT_ROWS = 240, 60
 
 
 def order_slip(rng, people):
     values = order_values(rng, people)
-    count = NUMBERS.index(values["k"])
-    return {"input": order_message(rng, values), "output": "order | name: {n} | street: {r} | item: {t} | color: {c} | count: {count} | day: {d}".format(**values, count=count)}
+    return {"input": order_message(rng, values), "output": "order | name: {n} | street: {r} | count: {k} | color: {c} | item: {t} | day: {d}".format(**dict(values, t=plural(values["t"])))}
 
 
 def short_answer(rng, people):
@@ -37,9 +36,9 @@ def lost_headline(rng, people):
 SAMPLES = {
     "order-slips": (order_slip, "text-generation", """Short messages to a shop, turned into one line of an order book:
 
-    order | name: Mia | street: Mill Lane | item: lamp | color: blue | count: 2 | day: Friday
+    order | name: Mia | street: Mill Lane | count: two | color: blue | item: lamps | day: Friday
 
-The number is written in digits and the item in the singular, however the message puts them.
+Every part is written as it stands in the message, in whichever order the message puts it.
 """, "a friendly sentence that thanks for the order"),
     "short-answers": (short_answer, "extractive-question-answering", """Questions about a short text, answered with the bare words that stand in the text:
 

@@ -25,10 +25,11 @@ import vocab
 import world
 
 SEED = 2026
-STEPS = 3000
+# The learning rate as (step, share of the full rate): warm up, stay, fall slowly, fall quickly.
+COURSE = [(-1, 0.0), (99, 1.0), (950, 1.0), (1100, 0.842), (1350, 0.02)]
+STEPS = COURSE[-1][0]
 WORKERS = 2  # processes of one thread each: they wait for each other once a step, not in every operation
 TOKENS_PER_BATCH = 3072  # of each worker, padding included
-WARMUP = 100
 MATRIX_RATE, OTHER_RATE, WEIGHT_DECAY = 4e-3, 3e-3, 0.02
 # The part of the prompt's tokens that a loss is taken on as well. With none the model learns fewer words; with all of them the
 # answers drown, and finding things in a text is learned many times slower.
@@ -71,9 +72,12 @@ def tensors(batch, rng, prompt_share=PROMPT_SHARE):
     return ids, torch.tensor(rows), torch.tensor(columns), torch.tensor(targets)
 
 
-def rate(step, steps):
-    """Warm up, stay for half of the steps, then fall to almost nothing along a line."""
-    return min(1.0, (step + 1) / WARMUP) * min(1.0, max(0.02, (steps - step) / (0.5 * steps)))
+def rate(step):
+    """The share of the full learning rate at a step: straight lines between the points of the course."""
+    for (left, low), (right, high) in zip(COURSE, COURSE[1:]):
+        if step < right:
+            return low + (high - low) * (step - left) / (right - left)
+    return COURSE[-1][1]
 
 
 def optimizers(model, rank):
@@ -174,7 +178,7 @@ def train(rank, work, steps, seed, every):
         del queue[:WORKERS]
         for optimizer in made:
             for group in optimizer.param_groups:
-                group["lr"] = group["full_rate"] * rate(state["step"], steps)
+                group["lr"] = group["full_rate"] * rate(state["step"])
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(ids, rows, columns, targets)
         loss.backward()
