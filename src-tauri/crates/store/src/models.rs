@@ -45,7 +45,9 @@ impl Store {
             return Err(StoreError::UnknownModel(model_id.to_owned()));
         }
         let manifest = read_manifest(&folder)?;
-        let row = match models::get(&self.db(), model_id).map_err(|e| self.failed(e))? {
+        // The lock must be free again before `add_model` takes it.
+        let indexed = models::get(&self.db(), model_id).map_err(|e| self.failed(e))?;
+        let row = match indexed {
             Some(row) => row,
             None => self.add_model(model_id)?,
         };

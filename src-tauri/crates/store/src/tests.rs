@@ -114,6 +114,11 @@ fn the_list_of_models_follows_the_folders() {
     let store = store(temp.path());
     assert!(store.models().unwrap().is_empty());
     put_model(&store, MODEL);
+    assert_eq!(
+        store.model(MODEL).unwrap().row.name,
+        "mine",
+        "a model need not be listed before it is looked at"
+    );
     put_model(&store, "model_20260102_030405_2");
     fs::create_dir_all(store.home().models().join("model_1/half-written")).unwrap();
     fs::create_dir_all(store.home().models().join("notes")).unwrap();
