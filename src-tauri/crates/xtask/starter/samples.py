@@ -104,4 +104,6 @@ def write(folder, measured=None):
                                                         measured=f"\n{note}\n" if note else ""), encoding="utf-8")
 
 
-MEASURED = {}
+MEASURED = {
+    "order-slips": "Measured: exact match 0.00 before and 1.00 after 100 steps of 8 rows (52,000 tokens) at a learning rate of 1e-3, LoRA r=16, alpha 32, on all linear layers.",
+}

@@ -63,6 +63,7 @@ class Encoder:
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
+        tokenizer.no_padding()  # generating in batches turns it on, for the same object
         self.start, self.end, self.bos = (tokenizer.token_to_id(token) for token in (START, END, BOS))
         self.header = tokenizer.encode("assistant\n").ids
 
