@@ -1,4 +1,5 @@
 //! What a chat session promises beside its text: the cache changes nothing, generation ends where it should.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;

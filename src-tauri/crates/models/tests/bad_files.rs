@@ -1,4 +1,5 @@
 //! Configs, weights and adapters that are damaged, hostile or of another kind: each is an error that says what is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
 mod support;
 

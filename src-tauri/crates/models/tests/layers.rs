@@ -1,5 +1,6 @@
 //! What every family must do: gradients everywhere, sequences kept apart, the same numbers again, the same numbers from
 //! every kind of file.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
 mod support;
 
