@@ -27,18 +27,21 @@ pub fn run(arguments: &[String]) -> Result<()> {
             .filter(|target| target.kind.contains(&TargetKind::Bench))
             .map(move |target| (package.name.as_str(), target.name.as_str()))
     });
+    let target = metadata.target_directory.as_std_path();
+    let criterion = target.join("criterion");
     let start = SystemTime::now();
     let mut any = false;
     for (package, bench) in benches {
         any = true;
         say(&format!("\n── {package}: {bench}"));
-        execute(cargo().args(["bench", "--package", package, "--bench", bench, "--"]).args(arguments))?;
+        let mut command = cargo();
+        command.args(["bench", "--package", package, "--bench", bench, "--"]).args(arguments);
+        execute(command.env("CRITERION_HOME", &criterion))?;
     }
     ensure!(any, "the workspace has no benchmarks");
 
-    let target = metadata.target_directory.as_std_path();
     let mut samples = Vec::new();
-    find_samples(&target.join("criterion"), start, &mut samples)?;
+    find_samples(&criterion, start, &mut samples)?;
     ensure!(!samples.is_empty(), "no benchmark has a name with {}", arguments.join(" "));
     samples.sort();
     let (machine, commit) = (machine(), commit()?);
