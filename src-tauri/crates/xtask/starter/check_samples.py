@@ -79,7 +79,7 @@ def main():
     arguments.add_argument("model")
     arguments.add_argument("samples")
     arguments.add_argument("--only", nargs="*", default=list(samples.SAMPLES))
-    arguments.add_argument("--steps", type=int, default=150)
+    arguments.add_argument("--steps", type=int, default=100)
     arguments.add_argument("--rate", type=float, default=2e-3)
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--show", type=int, default=2)

@@ -16,7 +16,7 @@ TRAIN_ROWS, HELD_OUT_ROWS = 240, 60
 
 def order_slip(rng, people):
     values = order_values(rng, people)
-    return {"input": order_message(rng, values), "output": "order | name: {n} | street: {r} | count: {k} | color: {c} | item: {t} | day: {d}".format(**dict(values, t=plural(values["t"])))}
+    return {"input": order_message(rng, values), "output": "order; name: {n}; street: {r}; count: {k}; color: {c}; item: {t}; day: {d}".format(**dict(values, t=plural(values["t"])))}
 
 
 def short_answer(rng, people):
@@ -38,7 +38,7 @@ def lost_headline(rng, people):
 SAMPLES = {
     "order-slips": (order_slip, "text-generation", """Short messages to a shop, turned into one line of an order book:
 
-    order | name: Mia | street: Mill Lane | count: two | color: blue | item: lamps | day: Friday
+    order; name: Mia; street: Mill Lane; count: two; color: blue; item: lamps; day: Friday
 
 Every part is written as it stands in the message, in whichever order the message puts it.
 """, "a friendly sentence that thanks for the order"),
@@ -106,7 +106,9 @@ def write(folder, measured=None):
                                                         measured=f"\n{note}\n" if note else ""), encoding="utf-8")
 
 
+SETTINGS = "LoRA r=16, alpha 32, on all linear layers, batches of 8, learning rate 2e-3"
 MEASURED = {
-    "order-slips": "Measured: exact match 0.00 before and 1.00 after 100 steps of 8 rows (52,000 tokens) at a learning rate of 1e-3, LoRA r=16, alpha 32, on all linear layers.",
-    "lost-headlines": "Measured: exact match 0.00 before and 1.00 after 80 steps of 8 rows (47,000 tokens) at a learning rate of 2e-3, LoRA r=16, alpha 32, on all linear layers.",
+    "order-slips": f"Measured: exact match 0.00 before and 1.00 after 80 steps (38,000 tokens); {SETTINGS}.",
+    "lost-headlines": f"Measured: exact match 0.00 before and 1.00 after 80 steps (47,000 tokens); {SETTINGS}.",
+    "short-answers": f"Measured: exact match 0.00 before and 0.62 after 150 steps (56,000 tokens); {SETTINGS}. What is still wrong is another name of the text.",
 }
