@@ -1,4 +1,5 @@
 //! The engine as a process: jobs that are killed, stopped, resumed, fought over, starved of disk or broken.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     collections::BTreeMap,

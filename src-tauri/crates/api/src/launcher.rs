@@ -13,11 +13,6 @@ use types::ApiError;
 /// The environment variable that names another program to start as engine.
 pub const ENGINE_VARIABLE: &str = "MODELFORGE_ENGINE";
 
-/// How long the tensor library's threads wait in a busy loop for each other before they sleep. Its own choice (25000
-/// rounds) makes an engine three times slower as soon as another program wants one of the cores.
-const SPIN_VARIABLE: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
-const SPIN_LIMIT: &str = "200";
-
 /// Starts engines.
 pub trait Launcher: Send + Sync {
     /// Starts `engine <args>` with standard input and output piped. It outlives the caller unless it is killed.
@@ -54,9 +49,6 @@ impl Launcher for Local {
     fn launch(&self, args: &[&OsStr], stderr: Stdio) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command.arg("engine").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-        if std::env::var_os(SPIN_VARIABLE).is_none() {
-            command.env(SPIN_VARIABLE, SPIN_LIMIT);
-        }
         // A Ctrl-C in the terminal reaches the whole process group. Whether it ends the engine is for us to decide.
         #[cfg(unix)]
         command.process_group(0);

@@ -17,8 +17,8 @@ use data::Tokenizer;
 use infer::ChatSession;
 use models::{CausalLm, LoadOptions, Pass};
 use types::{
-    GenerateParams, GenerateStats, Manifest, ModelFolder,
-    engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest, PromptInput},
+    Manifest, ModelFolder,
+    engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest},
 };
 
 use crate::{EngineError, complain, job};
@@ -32,24 +32,13 @@ pub fn main() -> ExitCode {
     let cancelled = Cancelled::default();
     let noted = cancelled.clone();
     thread::spawn(move || read_requests(&send, &noted));
-    let mut loaded: Option<Loaded> = None;
-    for incoming in requests {
-        let (id, outcome) = match incoming {
-            Incoming::Malformed(message) => (0, Err(message)),
-            Incoming::Request(EngineRequest { id, command }) => match command {
-                EngineCommand::Shutdown => {
-                    return reply(id, EngineReply::Ok).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
-                }
-                command => (id, serve(id, command, &mut loaded, &cancelled).map_err(|e| e.to_string())),
-            },
-        };
-        cancelled.forget(id);
-        let answer = outcome.unwrap_or_else(|message| EngineReply::Error { message });
-        if reply(id, answer).is_err() {
-            return ExitCode::FAILURE;
+    match serve(&requests, &cancelled) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format!("standard output: {error}"));
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
 
 /// Ids of generations that are to end. All of them, once nobody listens any more.
@@ -114,39 +103,76 @@ struct Loaded {
     tokenizer: Tokenizer,
 }
 
-fn serve(
-    id: u64,
-    command: EngineCommand,
-    loaded: &mut Option<Loaded>,
+/// Answers requests while no model is loaded; a loaded one takes over until something else is asked for.
+fn serve(requests: &mpsc::Receiver<Incoming>, cancelled: &Cancelled) -> io::Result<()> {
+    let mut left = None;
+    while let Some(incoming) = left.take().or_else(|| requests.recv().ok()) {
+        match incoming {
+            Incoming::Malformed(message) => reply(0, EngineReply::Error { message })?,
+            Incoming::Request(EngineRequest { id, command }) => match command {
+                EngineCommand::Load { base_dir, adapter_dir } => {
+                    match load(&base_dir, adapter_dir.as_deref()) {
+                        Ok(loaded) => {
+                            reply(id, loaded.describe())?;
+                            left = converse(&loaded, requests, cancelled)?;
+                        }
+                        Err(error) => fail(id, &error)?,
+                    }
+                }
+                EngineCommand::Generate { .. } => fail(id, &EngineError::NoModel)?,
+                EngineCommand::Unload | EngineCommand::Cancel { .. } => reply(id, EngineReply::Ok)?,
+                EngineCommand::Shutdown => return reply(id, EngineReply::Ok),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Answers with one model, in one session, so that a conversation's earlier turns are not computed again. Gives back
+/// the first request that is not about this model; the model is gone before that one is carried out, since two may not
+/// fit into memory.
+fn converse(
+    loaded: &Loaded,
+    requests: &mpsc::Receiver<Incoming>,
     cancelled: &Cancelled,
-) -> Result<EngineReply, EngineError> {
-    match command {
-        EngineCommand::Load { base_dir, adapter_dir } => {
-            // The old model goes first: two at once may not fit.
-            *loaded = None;
-            let fresh = load(&base_dir, adapter_dir.as_deref())?;
-            let info = fresh.model.info();
-            let adapter: usize = fresh.model.trainable().iter().map(|(_, var)| var.elem_count()).sum();
-            let answer = EngineReply::Loaded {
-                architecture: info.architecture.clone(),
-                parameters: info.parameters + adapter as u64,
-                context_length: info.context_length,
-                device: job::DEVICE_NAME.to_owned(),
-            };
-            *loaded = Some(fresh);
-            Ok(answer)
+) -> io::Result<Option<Incoming>> {
+    let mut session = ChatSession::new(loaded.model.as_ref(), &loaded.tokenizer);
+    while let Ok(incoming) = requests.recv() {
+        let (id, input, params, without_adapter) = match incoming {
+            Incoming::Request(EngineRequest {
+                id,
+                command: EngineCommand::Generate { input, params, without_adapter },
+            }) => (id, input, params, without_adapter),
+            Incoming::Request(EngineRequest { id, command: EngineCommand::Cancel { .. } }) => {
+                reply(id, EngineReply::Ok)?;
+                continue;
+            }
+            other => return Ok(Some(other)),
+        };
+        let pass = if without_adapter { Pass::BASE } else { Pass::EVAL };
+        let mut stream = |text: &str| {
+            let told = reply(id, EngineReply::Token { text: text.to_owned() });
+            told.is_ok() && !cancelled.contains(id)
+        };
+        match session.generate(&input, &params, pass, &mut stream) {
+            Ok((text, stats)) => reply(id, EngineReply::Done { text, stats })?,
+            Err(error) => fail(id, &error.into())?,
         }
-        EngineCommand::Generate { input, params, without_adapter } => {
-            let loaded = loaded.as_ref().ok_or(EngineError::NoModel)?;
-            let pass = if without_adapter { Pass::BASE } else { Pass::EVAL };
-            let (text, stats) = generate(id, loaded, &input, &params, pass, cancelled)?;
-            Ok(EngineReply::Done { text, stats })
+        cancelled.forget(id);
+    }
+    Ok(None)
+}
+
+impl Loaded {
+    fn describe(&self) -> EngineReply {
+        let info = self.model.info();
+        let adapter: usize = self.model.trainable().iter().map(|(_, var)| var.elem_count()).sum();
+        EngineReply::Loaded {
+            architecture: info.architecture.clone(),
+            parameters: info.parameters + adapter as u64,
+            context_length: info.context_length,
+            device: job::DEVICE_NAME.to_owned(),
         }
-        EngineCommand::Unload => {
-            *loaded = None;
-            Ok(EngineReply::Ok)
-        }
-        EngineCommand::Cancel { .. } | EngineCommand::Shutdown => Ok(EngineReply::Ok),
     }
 }
 
@@ -167,28 +193,13 @@ fn load(base_dir: &Path, adapter_dir: Option<&Path>) -> Result<Loaded, EngineErr
     Ok(Loaded { model, tokenizer })
 }
 
-fn generate(
-    id: u64,
-    loaded: &Loaded,
-    input: &PromptInput,
-    params: &GenerateParams,
-    pass: Pass,
-    cancelled: &Cancelled,
-) -> Result<(String, GenerateStats), EngineError> {
-    if let Some((field, message)) = params.problems().into_iter().next() {
-        return Err(EngineError::Params { field, message });
-    }
-    let mut session = ChatSession::new(loaded.model.as_ref(), &loaded.tokenizer);
-    let mut stream = |text: &str| {
-        let told = reply(id, EngineReply::Token { text: text.to_owned() });
-        told.is_ok() && !cancelled.contains(id)
-    };
-    Ok(session.generate(input, params, pass, &mut stream)?)
+fn fail(id: u64, error: &EngineError) -> io::Result<()> {
+    reply(id, EngineReply::Error { message: error.to_string() })
 }
 
 fn reply(id: u64, reply: EngineReply) -> io::Result<()> {
     let mut text = serde_json::to_vec(&EngineReplyLine { id, reply })?;
     text.push(b'\n');
     let mut out = io::stdout().lock();
-    out.write_all(&text).and_then(|()| out.flush()).inspect_err(|e| complain(format!("standard output: {e}")))
+    out.write_all(&text).and_then(|()| out.flush())
 }

@@ -51,14 +51,6 @@ pub enum EngineError {
     /// A request came before a model was loaded.
     #[error("no model is loaded")]
     NoModel,
-    /// Sampling settings out of range.
-    #[error("{field} {message}")]
-    Params {
-        /// The setting.
-        field: &'static str,
-        /// What is wrong with it.
-        message: String,
-    },
     /// Reading or tokenizing the dataset.
     #[error(transparent)]
     Data(#[from] data::DataError),
