@@ -100,5 +100,6 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 
 /// A line on standard error. When nobody can read it any more there is nobody to tell so.
 fn say(text: impl std::fmt::Display) {
-    writeln!(io::stderr(), "{text}").ok();
+    // In one piece, so that lines of programs that share the stream do not mix.
+    io::stderr().write_all(format!("{text}\n").as_bytes()).ok();
 }
