@@ -15,6 +15,9 @@ const LINE: usize = 19;
 const MARGIN: usize = 18;
 const TOP: usize = 44;
 
+const PLAIN: &str = "#d6d9e0";
+const RIGHT: &str = "#7fd08a";
+
 pub fn run(arguments: &[String]) -> Result<()> {
     ensure!(arguments.is_empty(), "picture reads what it draws from standard input");
     let text = io::read_to_string(io::stdin()).context("cannot read standard input")?;
@@ -56,11 +59,15 @@ fn draw(command: &str, text: &str) -> String {
         "<g font-family=\"ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace\" \
          font-size=\"14\" xml:space=\"preserve\">\n",
     );
-    for (i, line) in lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    let mut colour = PLAIN;
+    for (i, line) in lines.iter().enumerate() {
+        colour = colour_of(line, colour);
+        if line.trim().is_empty() {
+            continue;
+        }
         let y = TOP + i * LINE + 14;
         // A fixed length keeps columns in line whatever font there is.
         let length = line.chars().count() as f64 * CHARACTER;
-        let colour = colour(line);
         let _ = writeln!(
             svg,
             "<text x=\"{MARGIN}\" y=\"{y}\" fill=\"{colour}\" textLength=\"{length:.1}\">{}</text>",
@@ -71,13 +78,14 @@ fn draw(command: &str, text: &str) -> String {
     svg
 }
 
-/// What is right is green, rules between the parts are faint, as in a terminal.
-fn colour(line: &str) -> &'static str {
+/// What is right is green up to the next blank line, rules between the parts are faint, as in a terminal.
+fn colour_of(line: &str, before: &'static str) -> &'static str {
     match line.trim_start() {
-        text if text.starts_with("right:") || text.starts_with("after ") => "#7fd08a",
+        text if text.starts_with("right:") || text.starts_with("after ") => RIGHT,
+        text if before == RIGHT && !text.is_empty() => RIGHT,
         text if text.starts_with("---") => "#5a606c",
         text if text.starts_with("$ ") => "#8ab4f8",
-        _ => "#d6d9e0",
+        _ => PLAIN,
     }
 }
 
