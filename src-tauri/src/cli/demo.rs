@@ -124,7 +124,7 @@ fn settings(sample: &Sample, dataset: &str) -> serde_json::Map<String, serde_jso
         "model_name": STARTER,
         "dataset": dataset,
         "name": format!("demo-{}", sample.name),
-        "max_steps": 150,
+        "max_steps": 100,
         "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": 1,
         "learning_rate": 2e-3,
