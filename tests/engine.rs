@@ -467,3 +467,32 @@ fn without_eos(model: &Path) {
         });
     }
 }
+
+#[test]
+fn a_second_dataset_is_measured_on_and_a_sample_gives_its_held_out_rows() {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(BIN)
+        .args([
+            "train",
+            "--task=text-generation",
+            "--model-name=modelforge/starter",
+            "--dataset=sample:order-slips",
+        ])
+        .args(["--eval-dataset=sample:order-slips", "--max-steps=1", "--eval-split=0", "--json"])
+        .env("MODELFORGE_HOME", home.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let events: Vec<TrainEvent> =
+        lines.lines().map(|line| serde_json::from_str::<EventLine>(line).unwrap().event).collect();
+    let rows = events.iter().find_map(|event| match event {
+        TrainEvent::Prepared { train_rows, eval_rows, .. } => Some((*train_rows, *eval_rows)),
+        _ => None,
+    });
+    assert_eq!(rows, Some((240, 60)), "all training rows are trained on and the held-out rows measured on");
+    let measured = events
+        .iter()
+        .any(|e| matches!(e, TrainEvent::Eval { metrics, .. } if metrics.contains_key("eval_loss")));
+    assert!(measured, "the second dataset is measured on");
+}

@@ -33,7 +33,7 @@ impl Api {
         let dataset_path = self.dataset_path(&config.dataset)?;
         check_dataset(dataset_path.clone(), config.clone()).await?;
         let eval_dataset_path =
-            config.eval_dataset.as_deref().map(|name| self.dataset_path(name)).transpose()?;
+            config.eval_dataset.as_deref().map(|name| self.eval_dataset_path(name)).transpose()?;
         if let Some(path) = &eval_dataset_path {
             check_dataset(path.clone(), config.clone()).await?;
         }
@@ -96,6 +96,14 @@ impl Api {
         match self.resources.sample(dataset)? {
             Some(sample) => Ok(sample.train),
             None => absolute(dataset).map_err(|e| ApiError::bad_request(format!("{dataset}: {e}"))),
+        }
+    }
+
+    /// The file that a dataset to measure on stands for: a sample's held-out rows, or the path itself, absolute.
+    fn eval_dataset_path(&self, dataset: &str) -> Result<PathBuf, ApiError> {
+        match self.resources.sample(dataset)? {
+            Some(sample) => Ok(sample.heldout),
+            None => self.dataset_path(dataset),
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use candle_core::Device;
@@ -29,6 +30,10 @@ pub const DEVICE_NAME: &str = "cpu";
 
 /// The largest `run.json` that is read.
 const MAX_SPEC: u64 = 1 << 20;
+
+/// How often, and how far apart, a job's lock is tried.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// Trains the job in `folder`. Exit codes: 0 finished or stopped, 1 failed, 3 another engine has the job.
 pub fn main(folder: &Path) -> ExitCode {
@@ -237,11 +242,15 @@ fn lock(job: &JobFolder) -> Result<File, EngineError> {
         .write(true)
         .open(&path)
         .map_err(EngineError::file(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(EngineError::Busy(job.path().into())),
-        Err(TryLockError::Error(error)) => Err(EngineError::file(path)(error)),
+    // Whoever asks whether the job is being worked on holds the lock for a moment too.
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(EngineError::file(path)(error)),
+        }
     }
+    Err(EngineError::Busy(job.path().into()))
 }
 
 fn read_spec(job: &JobFolder) -> Result<RunSpec, EngineError> {

@@ -152,7 +152,7 @@ settings! {
     bf16: bool, Kind::Bool, B(false), "Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits.";
     gradient_checkpointing: bool, Kind::Bool, B(true), "Computes each layer twice to hold the activations of one layer only.";
     skip_bad_rows: bool, Kind::Bool, B(false), "Trains on the good rows of a dataset that has bad ones, instead of refusing it.";
-    eval_dataset: Option<String>, Kind::Text, Found("rows of the dataset, as eval_split says"), "A second dataset file, or sample:<name>, to measure on; then eval_split takes no rows.";
+    eval_dataset: Option<String>, Kind::Text, Found("rows of the dataset, as eval_split says"), "A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows.";
     eval_split: f64, float(0.0, 1.0, Lower), F(0.2), "The part of the rows kept aside to measure on.";
     eval_steps: u32, int(1, MANY), I(100), "Measures after every so many steps, and at the end.";
     save_steps: u32, int(1, MANY), I(100), "Writes a checkpoint after every so many steps.";
