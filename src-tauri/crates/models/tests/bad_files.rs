@@ -1,5 +1,10 @@
 //! Configs, weights and adapters that are damaged, hostile or of another kind: each is an error that says what is wrong.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test ends where its own setup fails"
+)]
 
 mod support;
 
