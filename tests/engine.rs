@@ -411,7 +411,7 @@ fn a_damaged_base_model_is_told_by_file_and_makes_no_model() {
             &["config.json", "Mamba"],
         ),
         ("absurd size", |f| config(f, "hidden_size", json!(1u64 << 40)), &["config.json", "hidden_size"]),
-        ("other size", |f| config(f, "intermediate_size", json!(512)), &["model.safetensors", "gate_proj"]),
+        ("other size", |f| config(f, "intermediate_size", json!(768)), &["model.safetensors", "gate_proj"]),
         ("truncated weights", |f| cut(f, 1 << 20), &["model.safetensors"]),
         ("header only", |f| cut(f, 4), &["model.safetensors"]),
         ("lying header", |f| patch(f, 0, &u64::MAX.to_le_bytes()), &["model.safetensors"]),

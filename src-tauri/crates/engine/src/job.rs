@@ -135,8 +135,8 @@ fn run(
     });
 
     emit(TrainEvent::Phase { phase: Phase::PreparingData });
-    let tokenizer = Tokenizer::load(&spec.base_dir)?;
     let context_length = models::read_info(&spec.base_dir)?.context_length;
+    let tokenizer = Tokenizer::load(&spec.base_dir)?;
     let prepared = prepare(spec, job, &tokenizer, context_length)?;
     let inputs = Inputs::check(spec, job)?;
     for message in &prepared.stats.warnings {
