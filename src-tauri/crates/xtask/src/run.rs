@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::process::{cargo, in_root, run as execute, say, target_folder};
 
 pub fn run(arguments: &[String]) -> Result<()> {
-    say("Building ModelForge (release). The first build compiles everything: about 10 minutes on 2 cores.");
+    say("Building ModelForge (release). The first build compiles everything: about 7 minutes on 2 cores.");
     let start = Instant::now();
     execute(cargo().args([
         "build",
