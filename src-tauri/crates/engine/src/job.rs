@@ -155,7 +155,8 @@ fn run(
 
     emit(TrainEvent::Phase { phase: Phase::Saving });
     publish::model(spec, model.as_ref(), &tokenizer, &prepared, &inputs, &summary)?;
-    // Tokenized rows can be made again; a finished run needs them no more.
+    // Tokenized rows can be made again; a finished run needs them no more. Some systems delete no open file.
+    drop(prepared);
     if let Err(error) = fs::remove_dir_all(job.tokens()) {
         complain(EngineError::file(job.tokens())(error));
     }
