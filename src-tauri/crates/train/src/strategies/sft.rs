@@ -6,6 +6,10 @@ use models::CausalLm;
 
 use super::Strategy;
 
+// `data` marks what is not counted and `kernels` reads it; neither may know the other.
+const _: () =
+    assert!(data::IGNORED == kernels::IGNORED, "both must mean the same by a target that is not counted");
+
 /// Negative log-likelihood of the trained tokens.
 pub struct Sft;
 
