@@ -18,10 +18,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("train", &["data", "kernels", "models", "types"]),
     ("infer", &["data", "models", "types"]),
     ("engine", &["data", "infer", "models", "train", "types"]),
-    ("api", &["data", "hardware", "store", "types"]),
-    ("modelforge", &["api", "data", "engine", "store", "types"]),
+    ("hub", &["types"]),
+    ("api", &["data", "hardware", "hub", "store", "types"]),
+    ("server", &["api", "types"]),
+    ("modelforge", &["api", "data", "engine", "hub", "server", "store", "types"]),
     ("fuzzing", &["data", "models", "types"]),
-    ("xtask", &["types"]),
+    ("xtask", &["api", "types"]),
 ];
 
 /// What only some crates may use, directly or through crates that are not ours.
@@ -33,7 +35,8 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["rusqlite", "libsqlite3-sys"], &["store"]),
     (&["tauri"], &["modelforge"]),
     (&["axum"], &["server"]),
-    (&["reqwest", "ureq", "hyper", "hf-hub", "curl", "isahc", "attohttpc", "minreq"], &["hub"]),
+    (&["reqwest", "ureq", "hf-hub", "curl", "isahc", "attohttpc", "minreq"], &["hub"]),
+    (&["hyper"], &["hub", "server"]),
 ];
 
 /// What only some crates may name in their own manifest, so that what it does has one place.

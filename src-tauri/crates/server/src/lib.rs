@@ -1,0 +1,1 @@
+//! The REST face of the app: routes derived from the table of operations, on this machine only unless asked.
