@@ -2,7 +2,10 @@
 
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 use serde_json::{Map, Value};
-use types::config::{Ends, FIELDS, Fallback, Field, Kind};
+use types::{
+    config::FIELDS,
+    field::{Ends, Fallback, Field, Kind},
+};
 
 /// The settings given as flags, by the settings' names, still unchecked.
 #[derive(Debug, Clone, Default)]

@@ -9,6 +9,7 @@ pub mod dataset;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod field;
 pub mod files;
 pub mod folder;
 pub mod generate;
@@ -20,6 +21,7 @@ pub use choice::{BnbDtype, LrScheduler, Optim, Profile, Provider, QuantType, Str
 pub use config::TrainingConfig;
 pub use error::{ApiError, FieldError};
 pub use event::{EventLine, Phase, StepStats, TrainEvent};
+pub use field::Input;
 pub use folder::{JobFolder, ModelFolder};
 pub use generate::{GenerateParams, GenerateStats, Message, Role};
 pub use manifest::Manifest;

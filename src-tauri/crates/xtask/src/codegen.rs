@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use types::{
     TrainingConfig,
-    config::{Ends, FIELDS, Fallback, Field, Kind},
+    config::FIELDS,
+    field::{Ends, Fallback, Field, Kind},
     files,
 };
 

@@ -6,107 +6,23 @@ mod support;
 #[cfg(test)]
 mod tests;
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
-use crate::{BnbDtype, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-/// What values a setting takes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Kind {
-    /// One of these.
-    Choice {
-        /// The JSON spellings.
-        values: &'static [&'static str],
+use crate::{
+    BnbDtype, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task,
+    field::{
+        Ends::{self, Both, Lower, Upper},
+        Fallback::{Bool as B, ByStrategy, Float as F, Found, Int as I, Required, Text as T},
+        Field, Kind, MANY,
     },
-    /// Text that is not blank.
-    Text,
-    /// A list of texts that are not blank.
-    TextList,
-    /// true or false.
-    Bool,
-    /// A whole number in a range, ends included.
-    Int {
-        /// Smallest.
-        min: i64,
-        /// Largest.
-        max: i64,
-    },
-    /// A number in a range.
-    Float {
-        /// Smallest.
-        min: f64,
-        /// Largest.
-        max: f64,
-        /// Which ends of the range are allowed.
-        ends: Ends,
-    },
-}
+    fields,
+};
 
-/// Which ends of a range belong to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ends {
-    /// Both.
-    Both,
-    /// The smaller one.
-    Lower,
-    /// The larger one.
-    Upper,
-}
+/// The table of settings, in the order people meet them.
+pub const FIELDS: &[Field] = TrainingConfig::TABLE;
 
-/// What a setting is when a request leaves it out.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(tag = "is", content = "value", rename_all = "snake_case")]
-pub enum Fallback {
-    /// It cannot be left out.
-    Required,
-    /// This text.
-    Text(&'static str),
-    /// This number.
-    Int(i64),
-    /// This number.
-    Float(f64),
-    /// This value.
-    Bool(bool),
-    /// Found out when the run is prepared, as the sentence says; `null` asks for the same.
-    Found(&'static str),
-    /// Depends on the strategy, as the sentence says.
-    ByStrategy(&'static str),
-}
-
-/// One setting of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Field {
-    /// Its JSON name.
-    pub name: &'static str,
-    /// What values it takes.
-    #[serde(flatten)]
-    pub kind: Kind,
-    /// What it is when left out.
-    pub default: Fallback,
-    /// What it does, for people.
-    pub help: &'static str,
-}
-
-/// One row a setting: makes the struct and the table of its fields.
-macro_rules! settings {
-    ($($name:ident: $type:ty, $kind:expr, $default:expr, $help:literal;)*) => {
-        /// Every setting of a run, checked. Made by [`TrainingConfig::from_json`].
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        pub struct TrainingConfig { $(#[doc = $help] pub $name: $type,)* }
-
-        /// The table of settings, in the order people meet them.
-        pub const FIELDS: &[Field] =
-            &[$(Field { name: stringify!($name), kind: $kind, default: $default, help: $help },)*];
-    };
-}
-
-use Ends::{Both, Lower, Upper};
-use Fallback::{Bool as B, ByStrategy, Float as F, Found, Int as I, Required, Text as T};
-
-const MANY: i64 = i32::MAX as i64;
 const fn choice(values: &'static [&'static str]) -> Kind {
     Kind::Choice { values }
 }
@@ -117,7 +33,9 @@ const fn float(min: f64, max: f64, ends: Ends) -> Kind {
     Kind::Float { min, max, ends }
 }
 
-settings! {
+fields! {
+/// Every setting of a run, checked. Made by [`TrainingConfig::from_json`].
+pub struct TrainingConfig {
     task: Task, choice(Task::NAMES), Required, "What the model is to do.";
     model_name: String, Kind::Text, Required, "The base model: a Hub repository, a local folder, or modelforge/starter.";
     dataset: String, Kind::Text, Required, "The dataset file, or sample:<name> for one that ships with the app.";
@@ -158,10 +76,21 @@ settings! {
     save_steps: u32, int(1, MANY), I(100), "Writes a checkpoint after every so many steps.";
     seed: u64, int(0, i64::MAX), I(42), "Seed of the split, the order of rows, the adapter's start and dropout.";
 }
+}
 
 impl TrainingConfig {
     /// The row of the table with this name.
     pub fn field(name: &str) -> Option<&'static Field> {
         FIELDS.iter().find(|field| field.name == name)
+    }
+}
+
+impl JsonSchema for TrainingConfig {
+    fn schema_name() -> Cow<'static, str> {
+        "TrainingConfig".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Field::value_schema(FIELDS, generator)
     }
 }
