@@ -218,7 +218,10 @@ impl View for Progress {
             }
             TrainEvent::Warning { message } => self.line(&format!("warning: {message}")),
             TrainEvent::Stopped { .. } | TrainEvent::Finished { .. } => self.bar.finish_and_clear(),
-            TrainEvent::Started { .. } | TrainEvent::Phase { .. } | TrainEvent::Checkpoint { .. } => {}
+            TrainEvent::Started { .. }
+            | TrainEvent::Phase { .. }
+            | TrainEvent::Checkpoint { .. }
+            | TrainEvent::Memory { .. } => {}
         }
         Ok(())
     }

@@ -194,6 +194,7 @@ impl Store {
                 TrainEvent::Phase { .. }
                 | TrainEvent::Loaded { .. }
                 | TrainEvent::Checkpoint { .. }
+                | TrainEvent::Memory { .. }
                 | TrainEvent::Warning { .. } => {}
             }
         }

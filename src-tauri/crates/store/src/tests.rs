@@ -43,8 +43,10 @@ fn manifest(model_id: &str) -> Manifest {
         versions: Default::default(),
         metrics: [("final_loss".to_owned(), 0.5)].into(),
         steps: 1,
+        planned_steps: Some(1),
         tokens: 1,
         seconds: 1.0,
+        peak_memory_bytes: None,
         files: Vec::new(),
     }
 }

@@ -1,11 +1,14 @@
 //! The closed sets of values a run can be given, each with the spelling it has in JSON.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Declares an enum whose variants are written in JSON, on the command line and in messages as one fixed string.
 macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)* }
 
@@ -18,6 +21,16 @@ macro_rules! choice {
             /// The JSON spelling.
             pub fn name(self) -> &'static str {
                 match self { $($name::$variant => $text,)* }
+            }
+        }
+
+        // By hand: a derived schema would be a list of constants, which generators of clients do not take for an enum.
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> { stringify!($name).into() }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let description = concat!($($doc, "\n",)*).trim();
+                json_schema!({"type": "string", "description": description, "enum": Self::NAMES})
             }
         }
 
@@ -128,4 +141,20 @@ choice! {
     QuantType { /// NormalFloat, for weights that are normally distributed.
         Nf4 = "nf4", /// 4-bit floating point.
         Fp4 = "fp4", }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_of_a_choice_is_its_spellings() {
+        let schema = schemars::schema_for!(Strategy);
+        assert_eq!(
+            schema.get("enum"),
+            Some(&serde_json::json!(Strategy::NAMES)),
+            "clients offer what is accepted"
+        );
+        assert_eq!(schema.get("description"), Some(&serde_json::json!("How the weights are tuned.")));
+    }
 }

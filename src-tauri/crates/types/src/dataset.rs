@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FileFormat {
     /// One JSON object a line.
@@ -19,7 +20,7 @@ pub enum FileFormat {
 }
 
 /// Which fields the rows have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RowForm {
     /// `input`, `output`.
@@ -41,7 +42,7 @@ pub enum RowForm {
 }
 
 /// One thing wrong with one row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RowError {
     /// Line in the file, from 1; absent where a format has no lines (Parquet).
     pub line: Option<u64>,
@@ -63,7 +64,7 @@ impl std::fmt::Display for RowError {
 }
 
 /// What a whole pass over a dataset found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DatasetReport {
     /// The file.
     pub path: PathBuf,
@@ -86,7 +87,7 @@ pub struct DatasetReport {
 }
 
 /// One token of a preview.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewToken {
     /// Its id in the vocabulary.
     pub id: u32,
@@ -99,7 +100,7 @@ pub struct PreviewToken {
 }
 
 /// One row exactly as the model would see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewRow {
     /// Row in the file, from 1.
     pub row: u64,

@@ -1,9 +1,10 @@
 //! The one error shape that crosses the boundary of the app: a status code and a `detail`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is wrong with one field of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldError {
     /// Where the value stands: `["body", "<field>"]`.
     pub loc: Vec<String>,
@@ -53,7 +54,7 @@ impl std::fmt::Display for FieldError {
 }
 
 /// What an [`ApiError`] tells: a sentence, or one entry a bad field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Detail {
     /// One sentence.
@@ -80,7 +81,7 @@ impl std::fmt::Display for Detail {
 }
 
 /// An operation's failure as every host reports it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{detail}")]
 pub struct ApiError {
     /// 400, 403, 404 or 500.

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainingResult;
 
 /// One line of the event log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventLine {
     /// Counts from 0 over the whole run, resumed parts included.
     pub seq: u64,
@@ -19,7 +20,7 @@ pub struct EventLine {
 }
 
 /// The part of a run that is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Reading, checking and tokenizing the dataset.
@@ -35,7 +36,7 @@ pub enum Phase {
 }
 
 /// Measured values of one optimizer step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepStats {
     /// Counts from 1.
     pub step: u64,
@@ -60,7 +61,7 @@ pub struct StepStats {
 }
 
 /// What happened in a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TrainEvent {
     /// An engine took up the job.
@@ -113,6 +114,14 @@ pub enum TrainEvent {
     },
     /// An optimizer step was done.
     Step(StepStats),
+    /// Memory of the engine, measured: at the first step and whenever the peak has grown by more than 5 %. Systems that do
+    /// not tell have no such event.
+    Memory {
+        /// The most it has had resident so far, in bytes.
+        peak_bytes: u64,
+        /// What it has resident now, in bytes.
+        current_bytes: u64,
+    },
     /// The evaluation rows were measured.
     Eval {
         /// After this step.
@@ -132,7 +141,7 @@ pub enum TrainEvent {
         /// What.
         message: String,
     },
-    /// The run was asked to stop and can be resumed.
+    /// The run was asked to pause and can be resumed.
     Stopped {
         /// The last step done.
         step: u64,

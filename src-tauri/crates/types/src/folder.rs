@@ -34,6 +34,11 @@ impl JobFolder {
         self.0.join("engine.lock")
     }
 
+    /// An order to the engine that works on the job: see [`Control`](crate::engine::Control).
+    pub fn control(&self) -> PathBuf {
+        self.0.join("control.json")
+    }
+
     /// Hashes of the base model and the dataset the run started with: a resumed run must find the same.
     pub fn inputs(&self) -> PathBuf {
         self.0.join("inputs.json")

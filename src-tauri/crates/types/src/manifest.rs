@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainingConfig;
 
 /// One file and its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileHash {
     /// Relative to its folder, `/` between parts.
     pub path: String,
@@ -18,7 +19,7 @@ pub struct FileHash {
 }
 
 /// The base model a run started from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BaseModel {
     /// As the run named it: repository, folder or the bundled starter model.
     pub name: String,
@@ -29,7 +30,7 @@ pub struct BaseModel {
 }
 
 /// The dataset a run was trained on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DatasetOrigin {
     /// As the run named it.
     pub name: String,
@@ -44,7 +45,7 @@ pub struct DatasetOrigin {
 }
 
 /// The content of `modelforge.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     /// Version of this file's layout: [`Manifest::VERSION`].
     pub version: u32,
@@ -70,10 +71,16 @@ pub struct Manifest {
     pub metrics: BTreeMap<String, f64>,
     /// Optimizer steps done.
     pub steps: u64,
+    /// Optimizer steps that were planned; more than `steps` for a run that was finished early.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub planned_steps: Option<u64>,
     /// Tokens computed.
     pub tokens: u64,
     /// Training time in seconds.
     pub seconds: f64,
+    /// The most memory the engine that finished the run had resident, in bytes; absent where the system does not tell.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peak_memory_bytes: Option<u64>,
     /// The adapter's own files.
     pub files: Vec<FileHash>,
 }
