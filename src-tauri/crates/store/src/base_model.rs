@@ -7,7 +7,7 @@ use std::{
 
 use types::{files, manifest::FileHash};
 
-use crate::{Resources, STARTER, StoreError};
+use crate::{Resources, STARTER, StoreError, hub_cache};
 
 /// A model that can be tuned, and its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn locate(name: &str, resources: &Resources) -> Result<PathBuf, StoreError> {
     if !is_repository(name) {
         return Err(refuse("There is no such folder, and it is no name of a repository (owner/model)."));
     }
-    hub_cache().and_then(|cache| in_cache(&cache, name)).ok_or_else(|| {
+    hub_cache::hub_cache().and_then(|cache| hub_cache::find_model(&cache, name)).ok_or_else(|| {
         refuse(
             "It is not in the Hugging Face cache of this machine, and this version does not download models: use \
              modelforge/starter, a folder, or a model that is in the cache.",
@@ -73,7 +73,8 @@ fn locate(name: &str, resources: &Resources) -> Result<PathBuf, StoreError> {
     })
 }
 
-fn missing(dir: &Path) -> Option<&'static str> {
+/// The first file that every model has and this folder lacks.
+pub(crate) fn missing(dir: &Path) -> Option<&'static str> {
     let has = |file: &str| dir.join(file).is_file();
     match () {
         () if !has("config.json") => Some("config.json"),
@@ -84,34 +85,13 @@ fn missing(dir: &Path) -> Option<&'static str> {
 }
 
 /// `owner/model`, or a name without owner, in the characters that the Hub allows.
-fn is_repository(name: &str) -> bool {
+pub(crate) fn is_repository(name: &str) -> bool {
     let part = |text: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         !text.is_empty() && !text.starts_with(['.', '-']) && text.bytes().all(plain) && !text.contains("..")
     };
     let mut parts = name.split('/');
     name.len() <= 96 && parts.clone().count() <= 2 && parts.all(part)
-}
-
-/// Where the Python tools keep downloaded models: `HF_HUB_CACHE`, `HF_HOME/hub`, `~/.cache/huggingface/hub`.
-fn hub_cache() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    variable("HF_HUB_CACHE")
-        .or_else(|| variable("HF_HOME").map(|home| home.join("hub")))
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
-        .or_else(|| directories::BaseDirs::new().map(|dirs| dirs.home_dir().join(".cache/huggingface/hub")))
-}
-
-/// The newest snapshot of the main branch: `models--owner--name/refs/main` names the commit.
-fn in_cache(cache: &Path, name: &str) -> Option<PathBuf> {
-    let repository = cache.join(format!("models--{}", name.replace('/', "--")));
-    let reference = repository.join("refs/main");
-    let short = fs::metadata(&reference).is_ok_and(|m| m.len() <= 128);
-    let commit = short.then(|| fs::read_to_string(&reference).ok()).flatten()?;
-    let commit = commit.trim();
-    let snapshot = repository.join("snapshots").join(commit);
-    let plain = !commit.is_empty() && commit.bytes().all(|b| b.is_ascii_alphanumeric());
-    (plain && snapshot.is_dir()).then_some(snapshot)
 }
 
 #[cfg(test)]
@@ -149,21 +129,6 @@ mod tests {
         model(&temp.path().join("starter"));
         let found = BaseModel::find(STARTER, &Resources::at(temp.path())).unwrap();
         assert_eq!(found.dir, temp.path().join("starter"));
-    }
-
-    #[test]
-    fn the_cache_is_read_through_its_main_branch() {
-        let temp = tempfile::tempdir().unwrap();
-        let repository = temp.path().join("models--org--name");
-        model(&repository.join("snapshots/abc123"));
-        fs::create_dir_all(repository.join("refs")).unwrap();
-        assert_eq!(in_cache(temp.path(), "org/name"), None, "without a main branch there is no snapshot");
-        files::write(&repository.join("refs/main"), b"abc123\n").unwrap();
-        assert_eq!(in_cache(temp.path(), "org/name"), Some(repository.join("snapshots/abc123")));
-        for hostile in ["../../..", "", "/etc", "abc123/../abc123"] {
-            files::write(&repository.join("refs/main"), hostile.as_bytes()).unwrap();
-            assert_eq!(in_cache(temp.path(), "org/name"), None, "{hostile:?} is no commit");
-        }
     }
 
     #[test]

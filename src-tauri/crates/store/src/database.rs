@@ -1,14 +1,17 @@
 //! Opening the database: settings, layout version, and what happens to a damaged file.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params_from_iter, types::Value};
 
-use crate::{StoreError, table::MIGRATIONS};
+use crate::{
+    StoreError,
+    table::{MIGRATIONS, ONLY_HERE},
+};
 
 /// An open database and how it came to be.
 pub(crate) struct Opened {
@@ -17,24 +20,36 @@ pub(crate) struct Opened {
     pub fresh: bool,
     /// Where a damaged predecessor is kept.
     pub moved_aside: Option<PathBuf>,
+    /// The tables that could not be carried over whole from it.
+    pub lost: Vec<&'static str>,
 }
 
 /// Opens the database, makes it where there is none, and brings an older layout up to date.
 pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
     let failed = |source| StoreError::Database { path: path.to_owned(), source };
+    let refused = |trouble| match trouble {
+        Trouble::Newer(found) => StoreError::NewerDatabase { path: path.to_owned(), found, known: newest() },
+        Trouble::Sqlite(error) => failed(error),
+        Trouble::Damaged => failed(rusqlite::Error::InvalidQuery),
+    };
+    let opened = |(connection, fresh)| Opened { connection, fresh, moved_aside: None, lost: Vec::new() };
     match connect(path) {
-        Ok((connection, fresh)) => Ok(Opened { connection, fresh, moved_aside: None }),
-        Err(Trouble::Newer(found)) => {
-            Err(StoreError::NewerDatabase { path: path.to_owned(), found, known: newest() })
-        }
-        Err(Trouble::Sqlite(error)) if !is_damage(&error) => Err(failed(error)),
-        Err(Trouble::Sqlite(_) | Trouble::Damaged) => {
+        Ok(connected) => return Ok(opened(connected)),
+        Err(trouble) if !trouble.is_damage() => return Err(refused(trouble)),
+        Err(_) => {}
+    }
+    // One process repairs; another that found the same damage opens what the first one made.
+    let lock_path = with_suffix(path, ".repair");
+    let lock = File::create(&lock_path).map_err(StoreError::io("make", &lock_path))?;
+    lock.lock().map_err(StoreError::io("lock", &lock_path))?;
+    match connect(path) {
+        Ok(connected) => Ok(opened(connected)),
+        Err(trouble) if !trouble.is_damage() => Err(refused(trouble)),
+        Err(_) => {
             let kept = move_aside(path)?;
-            match connect(path) {
-                Ok((connection, fresh)) => Ok(Opened { connection, fresh, moved_aside: Some(kept) }),
-                Err(Trouble::Sqlite(error)) => Err(failed(error)),
-                Err(Trouble::Newer(_) | Trouble::Damaged) => Err(failed(rusqlite::Error::InvalidQuery)),
-            }
+            let (connection, fresh) = connect(path).map_err(refused)?;
+            let lost = carry_over(&kept, &connection);
+            Ok(Opened { connection, fresh, moved_aside: Some(kept), lost })
         }
     }
 }
@@ -90,17 +105,63 @@ fn migrate(connection: &mut Connection) -> Result<bool, Trouble> {
     Ok(!missing.is_empty())
 }
 
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+impl Trouble {
+    fn is_damage(&self) -> bool {
+        const DAMAGE: [ErrorCode; 2] = [ErrorCode::DatabaseCorrupt, ErrorCode::NotADatabase];
+        match self {
+            Self::Damaged => true,
+            Self::Newer(_) => false,
+            Self::Sqlite(error) => error.sqlite_error_code().is_some_and(|code| DAMAGE.contains(&code)),
+        }
+    }
+}
+
+/// Copies from a damaged database what no folder can bring back, as far as SQLite can still read it. Returns the tables
+/// that were not read whole.
+fn carry_over(kept: &Path, connection: &Connection) -> Vec<&'static str> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let Ok(damaged) = Connection::open_with_flags(kept, flags) else { return ONLY_HERE.to_vec() };
+    let whole = |table: &str| copy_table(table, &damaged, connection).unwrap_or(false);
+    ONLY_HERE.iter().copied().filter(|table| !whole(table)).collect()
+}
+
+/// Copies a table's rows from both ends up to the damage; whether all of them came over. A row that is not what the
+/// table holds stays behind.
+fn copy_table(table: &str, from: &Connection, to: &Connection) -> rusqlite::Result<bool> {
+    // A layout that has no such table yet has lost nothing.
+    if !from.table_exists(None, table)? {
+        return Ok(true);
+    }
+    let mut whole = true;
+    for order in ["", "ORDER BY rowid DESC"] {
+        let mut read = from.prepare(&format!("SELECT * FROM {table} {order}"))?;
+        let columns: Vec<String> = read.column_names().into_iter().map(str::to_owned).collect();
+        let places = vec!["?"; columns.len()].join(", ");
+        let into = format!("INSERT OR IGNORE INTO {table} ({}) VALUES ({places})", columns.join(", "));
+        let mut insert = to.prepare(&into)?;
+        let mut rows = read.query([])?;
+        let end = loop {
+            match rows.next() {
+                Ok(Some(row)) => {
+                    let values = (0..columns.len()).map(|i| row.get(i)).collect::<Result<Vec<Value>, _>>();
+                    let written = values.and_then(|values| insert.execute(params_from_iter(values)));
+                    whole &= order != "" || written.is_ok_and(|count| count == 1);
+                }
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        if end {
+            return Ok(whole && order.is_empty());
+        }
+        whole = false;
+    }
+    Ok(false)
 }
 
 /// Renames the database and what belongs to it to the first free `modelforge.db.damaged-N`.
 fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let with = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
+    let with = |suffix: &str| with_suffix(path, suffix);
     let mut n = 1;
     let mut kept = with(".damaged-1");
     while kept.exists() {
@@ -116,6 +177,12 @@ fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
         }
     }
     Ok(kept)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 #[cfg(test)]

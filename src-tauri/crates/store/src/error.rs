@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use types::ApiError;
+use types::{ApiError, FieldError};
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,18 @@ pub enum StoreError {
     /// No run has this id.
     #[error("Training run {0} not found")]
     UnknownRun(String),
+    /// An engine works on the run.
+    #[error("Training run {0} is active. Stop it first.")]
+    RunActive(String),
+    /// No conversation has this id.
+    #[error("Conversation {0} not found")]
+    UnknownConversation(String),
+    /// No dataset is known by this path for this task.
+    #[error("Dataset {0} not found")]
+    UnknownDataset(String),
+    /// A value that cannot be kept.
+    #[error("{0}")]
+    Invalid(FieldError),
 }
 
 impl StoreError {
@@ -133,8 +145,11 @@ impl From<StoreError> for ApiError {
         let text = error.to_string();
         match error {
             E::Inaccessible { .. } => Self::forbidden(text),
-            E::UnknownModel(_) | E::UnknownRun(_) => Self::not_found(text),
-            E::UnknownSample { .. } | E::IncompleteModel { .. } => Self::bad_request(text),
+            E::UnknownModel(_) | E::UnknownRun(_) | E::UnknownConversation(_) | E::UnknownDataset(_) => {
+                Self::not_found(text)
+            }
+            E::UnknownSample { .. } | E::IncompleteModel { .. } | E::RunActive(_) => Self::bad_request(text),
+            E::Invalid(field) => Self::invalid(vec![field]),
             E::NoHome
             | E::HomeIsFile { .. }
             | E::Io { .. }

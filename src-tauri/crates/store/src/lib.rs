@@ -8,20 +8,38 @@
 mod base_model;
 mod database;
 mod error;
+mod event_log;
+mod folder;
+mod follow;
 mod home;
+mod hub_cache;
+mod kept;
 mod models;
 mod resources;
 mod runs;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use base_model::{BaseModel, inaccessible};
 pub use error::StoreError;
+pub use event_log::EventTail;
 pub use home::{HOME_VARIABLE, Home};
+pub use hub_cache::{CachedRepository, RepositoryKind, cached_repositories, hub_cache};
+pub use kept::Dataset;
 pub use models::Model;
 pub use resources::{RESOURCES_VARIABLE, Resources, STARTER, Sample};
 pub use runs::{Run, RunStatus};
+pub use table::{
+    conversations::{Conversation, ConversationDraft, ConversationMessage, ConversationRow},
+    datasets::DatasetRow,
+    models::ModelRow,
+    runs::RunRow,
+    session::Session,
+    settings::{Settings, Theme},
+};
+pub use usage::StorageUsage;
 
 use std::{
     path::{Path, PathBuf},
@@ -30,12 +48,16 @@ use std::{
 
 use rusqlite::Connection;
 
+use crate::follow::Followed;
+
 /// The data folder with its database open.
 #[derive(Debug)]
 pub struct Store {
     home: Home,
     db: Mutex<Connection>,
+    followed: Followed,
     moved_aside: Option<PathBuf>,
+    lost: Vec<&'static str>,
 }
 
 impl Store {
@@ -44,8 +66,11 @@ impl Store {
     /// # Errors
     /// When the database cannot be opened or was written by a newer version, which is left as it is.
     pub fn open(home: Home) -> Result<Self, StoreError> {
-        let database::Opened { connection, fresh, moved_aside } = database::open(&home.database())?;
-        let store = Self { home, db: Mutex::new(connection), moved_aside };
+        let database::Opened { connection, fresh, moved_aside, lost } = database::open(&home.database())?;
+        let db = Mutex::new(connection);
+        let store = Self { home, db, followed: Followed::default(), moved_aside, lost };
+        folder::sweep(&store.home.models())?;
+        folder::sweep(&store.home.runs())?;
         if fresh {
             store.reindex()?;
         }
@@ -62,20 +87,16 @@ impl Store {
         self.moved_aside.as_deref()
     }
 
+    /// The tables of the damaged database that could not be carried over whole: `settings`, `conversations`, …
+    /// Models and runs are never among them: their folders bring them back.
+    pub fn lost(&self) -> &[&'static str] {
+        &self.lost
+    }
+
     /// Brings the tables in line with the folders: what is missing is added, what is gone is taken out.
     pub fn reindex(&self) -> Result<(), StoreError> {
         self.reindex_models()?;
         self.reindex_runs()
-    }
-
-    /// What the person chose last.
-    pub fn session(&self) -> Result<table::session::Session, StoreError> {
-        table::session::read(&self.db()).map_err(|e| self.failed(e))
-    }
-
-    /// Keeps what the person chose.
-    pub fn set_session(&self, session: &table::session::Session) -> Result<(), StoreError> {
-        table::session::write(&self.db(), session).map_err(|e| self.failed(e))
     }
 
     /// A panic while the lock was held leaves no half-done statement behind: SQLite rolls it back.

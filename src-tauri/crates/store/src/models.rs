@@ -6,7 +6,7 @@ use serde::Serialize;
 use types::{Manifest, ModelFolder, Task};
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, folder,
     table::models::{self, ModelRow},
 };
 
@@ -58,7 +58,7 @@ impl Store {
     pub fn add_model(&self, model_id: &str) -> Result<ModelRow, StoreError> {
         let folder = self.home().model(model_id)?;
         let manifest = read_manifest(&folder)?;
-        let bytes = folder_bytes(folder.path()).map_err(StoreError::io("read", folder.path()))?;
+        let bytes = folder::bytes(folder.path())?;
         let row = ModelRow {
             model_id: model_id.to_owned(),
             name: manifest.name,
@@ -88,7 +88,7 @@ impl Store {
             }
             Err(source) => return Err(StoreError::Io { doing: "delete", path: manifest, source }),
         }
-        fs::remove_dir_all(folder.path()).map_err(StoreError::io("delete", folder.path()))?;
+        folder::discard(folder.path())?;
         models::remove(&self.db(), model_id).map_err(|e| self.failed(e))
     }
 
@@ -140,18 +140,4 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path, most: u64) 
     }
     let text = fs::read(path).map_err(StoreError::io("read", path))?;
     serde_json::from_slice(&text).map_err(|source| StoreError::BadFile { path: path.to_owned(), source })
-}
-
-fn folder_bytes(folder: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            bytes += folder_bytes(&entry.path())?;
-        } else {
-            bytes += entry.metadata()?.len();
-        }
-    }
-    Ok(bytes)
 }

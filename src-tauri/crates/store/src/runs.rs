@@ -3,24 +3,29 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fs::{self, File, TryLockError},
-    io::{self, BufRead, BufReader},
+    io,
     path::Path,
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use types::{EventLine, JobFolder, RunSpec, TrainEvent};
+use types::{EventLine, JobFolder, Phase, RunSpec};
 
 use crate::{
-    Store, StoreError,
+    EventTail, Store, StoreError,
+    folder::discard,
     models::read_json,
-    table::runs::{self, RunRow},
+    table::{
+        current_run,
+        runs::{self, RunRow},
+    },
 };
 
 /// The largest `run.json` that is read.
 const MAX_SPEC: u64 = 1 << 20;
 
 /// How a run stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum RunStatus {
     /// An engine works on it.
@@ -46,7 +51,7 @@ impl RunStatus {
 }
 
 /// A run and how it stands.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Run {
     /// What the list shows.
     #[serde(flatten)]
@@ -54,32 +59,57 @@ pub struct Run {
     /// How it stands.
     #[serde(flatten)]
     pub status: RunStatus,
+    /// What its engine did last, or does now.
+    pub phase: Option<Phase>,
     /// Optimizer steps done.
     pub step: u64,
     /// Optimizer steps it has in all, once they are planned.
     pub total_steps: Option<u64>,
+    /// Epochs done, with the fraction of the current one; absent until this engine's first step.
+    pub epoch: Option<f64>,
+    /// How often the whole dataset is gone through.
+    pub num_train_epochs: u32,
     /// Loss of the last step.
     pub loss: Option<f64>,
     /// The metrics measured last.
     pub metrics: BTreeMap<String, f64>,
+    /// When its engine last told something, RFC 3339 UTC.
+    pub updated_at: Option<String>,
 }
 
 impl Store {
-    /// All runs, the newest first. Folders that came or went since are taken into account.
+    /// All runs, the newest first. Folders that came or went since are taken into account; a run whose description
+    /// is damaged is not listed.
     pub fn runs(&self) -> Result<Vec<Run>, StoreError> {
         self.reindex_runs()?;
         let rows = runs::all(&self.db()).map_err(|e| self.failed(e))?;
-        rows.into_iter().map(|row| self.follow(row)).collect()
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.run(&row.job_id) {
+                Ok(run) => found.push(run),
+                // Deleted since, or damaged: asking for that run by its id tells what is wrong with it.
+                Err(
+                    StoreError::UnknownRun(_) | StoreError::BadFile { .. } | StoreError::NewerFile { .. },
+                ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 
-    /// One run.
+    /// One run. Cheap to ask often: only what its engine has told since is read.
     ///
     /// # Errors
     /// [`StoreError::UnknownRun`] when there is none.
     pub fn run(&self, job_id: &str) -> Result<Run, StoreError> {
-        let spec = self.run_spec(job_id)?;
-        let row = runs::get(&self.db(), job_id).map_err(|e| self.failed(e))?;
-        self.follow(row.unwrap_or_else(|| index_row(&spec)))
+        let job = self.run_folder(job_id)?;
+        // Asked before the log is read: an engine lets go after its last word.
+        let running = is_locked(&job.lock())?;
+        let mut run = self.followed.run(&job, job_id)?;
+        if running {
+            run.status = RunStatus::Running;
+        }
+        Ok(run)
     }
 
     /// What a run was asked to do.
@@ -87,11 +117,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownRun`] when there is none.
     pub fn run_spec(&self, job_id: &str) -> Result<RunSpec, StoreError> {
-        let job = self.home().run(job_id)?;
-        if !job.run_json().is_file() {
-            return Err(StoreError::UnknownRun(job_id.to_owned()));
-        }
-        read_spec(&job)
+        read_spec(&self.run_folder(job_id)?, job_id)
     }
 
     /// Puts a run whose folder has its `run.json` into the index.
@@ -99,22 +125,85 @@ impl Store {
         runs::put(&self.db(), &index_row(spec)).map_err(|e| self.failed(e))
     }
 
-    /// Every whole line of a run's event log, in order. Lines that cannot be read end it: a killed engine may leave
-    /// half of one.
-    pub fn events(&self, job_id: &str) -> Result<Vec<EventLine>, StoreError> {
-        let path = self.home().run(job_id)?.events();
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(StoreError::Io { doing: "read", path, source }),
-        };
-        let mut events = Vec::new();
-        for line in BufReader::new(file).lines() {
-            let line = line.map_err(StoreError::io("read", &path))?;
-            let Ok(event) = serde_json::from_str(&line) else { break };
-            events.push(event);
+    /// Deletes a run with its log and checkpoints. The model it made stays.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownRun`] when there is none, [`StoreError::RunActive`] while an engine works on it.
+    pub fn delete_run(&self, job_id: &str) -> Result<(), StoreError> {
+        let job = self.run_folder(job_id)?;
+        // Held until the folder has lost its name, so that no engine takes it up meanwhile. Shared, so that others who
+        // ask whether the run is active do not take this process for an engine.
+        let held = share(&job.lock())?;
+        if let Lock::Taken = held {
+            return Err(StoreError::RunActive(job_id.to_owned()));
         }
+        let run_json = job.run_json();
+        match fs::remove_file(&run_json) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::UnknownRun(job_id.to_owned()));
+            }
+            Err(source) => return Err(StoreError::Io { doing: "delete", path: run_json, source }),
+        }
+        // Windows renames no folder with an open file in it; without `run.json` no engine can begin any more.
+        drop(held);
+        self.followed.forget(job_id);
+        discard(job.path())?;
+        let db = self.db();
+        current_run::remove(&db, job_id).and_then(|()| runs::remove(&db, job_id)).map_err(|e| self.failed(e))
+    }
+
+    /// Every whole line of a run's event log, in order. A line that cannot be read ends it.
+    pub fn events(&self, job_id: &str) -> Result<Vec<EventLine>, StoreError> {
+        self.events_after(job_id, None, usize::MAX)
+    }
+
+    /// At most `limit` lines of a run's event log, those after the line with the number `after`.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownRun`] when there is no such run.
+    pub fn events_after(
+        &self,
+        job_id: &str,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<EventLine>, StoreError> {
+        let mut tail = self.event_tail(job_id, after)?;
+        let mut events = Vec::new();
+        while events.len() < limit {
+            let batch = tail.next_batch()?;
+            if batch.is_empty() {
+                break;
+            }
+            events.extend(batch);
+        }
+        events.truncate(limit);
         Ok(events)
+    }
+
+    /// Follows a run's event log as it grows, from its start or from the line after the one with the number `after`.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownRun`] when there is no such run.
+    pub fn event_tail(&self, job_id: &str, after: Option<u64>) -> Result<EventTail, StoreError> {
+        self.followed.tail(&self.run_folder(job_id)?, job_id, after)
+    }
+
+    /// The run whose progress the app's status tells, kept over restarts; `None` once it is deleted.
+    pub fn current_run(&self) -> Result<Option<String>, StoreError> {
+        let kept = current_run::read(&self.db()).map_err(|e| self.failed(e))?;
+        Ok(kept.filter(|job_id| self.run_folder(job_id).is_ok()))
+    }
+
+    /// Sets the run whose progress the app's status tells, or none.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownRun`] when there is no such run.
+    pub fn set_current_run(&self, job_id: Option<&str>) -> Result<(), StoreError> {
+        if let Some(job_id) = job_id {
+            self.run_folder(job_id)?;
+        }
+        current_run::write(&self.db(), job_id).map_err(|e| self.failed(e))
     }
 
     /// The run that an engine works on now, if any.
@@ -149,89 +238,71 @@ impl Store {
             on_disk.insert(job_id.to_owned());
             // A damaged description is not listed; asking for that run by its id tells what is wrong with it.
             if !indexed.contains(job_id)
-                && let Ok(spec) = read_spec(&job)
+                && let Ok(spec) = read_spec(&job, job_id)
             {
                 self.add_run(&spec)?;
             }
         }
         for gone in indexed.difference(&on_disk) {
             runs::remove(&self.db(), gone).map_err(|e| self.failed(e))?;
+            self.followed.forget(gone);
         }
         Ok(())
     }
 
-    /// Adds to a row what the event log tells.
-    fn follow(&self, row: RunRow) -> Result<Run, StoreError> {
-        let running = is_locked(&self.home().run(&row.job_id)?.lock())?;
-        let mut run = Run {
-            status: RunStatus::Interrupted,
-            step: 0,
-            total_steps: None,
-            loss: None,
-            metrics: BTreeMap::new(),
-            row,
-        };
-        for line in self.events(&run.row.job_id)? {
-            match line.event {
-                TrainEvent::Prepared { total_steps, .. } => run.total_steps = Some(total_steps),
-                TrainEvent::Step(stats) => {
-                    (run.step, run.total_steps, run.loss) =
-                        (stats.step, Some(stats.total_steps), Some(stats.loss));
-                }
-                TrainEvent::Eval { metrics, .. } => run.metrics.extend(metrics),
-                // Steps after the checkpoint are done again.
-                TrainEvent::Started { resumed_from, .. } => {
-                    (run.step, run.status) = (resumed_from.unwrap_or(0), RunStatus::Interrupted);
-                }
-                TrainEvent::Stopped { .. } => run.status = RunStatus::Stopped,
-                TrainEvent::Finished { result, metrics } => {
-                    run.metrics.extend(metrics);
-                    run.status = match result.success {
-                        true => RunStatus::Completed,
-                        false => RunStatus::Failed { error: result.error.unwrap_or(result.message) },
-                    };
-                }
-                TrainEvent::Phase { .. }
-                | TrainEvent::Loaded { .. }
-                | TrainEvent::Checkpoint { .. }
-                | TrainEvent::Memory { .. }
-                | TrainEvent::Warning { .. } => {}
-            }
-        }
-        if running {
-            run.status = RunStatus::Running;
-        }
-        Ok(run)
+    /// The folder of a run that is there.
+    fn run_folder(&self, job_id: &str) -> Result<JobFolder, StoreError> {
+        let job = self.home().run(job_id)?;
+        if job.run_json().is_file() { Ok(job) } else { Err(StoreError::UnknownRun(job_id.to_owned())) }
     }
 }
 
 /// Whether a process holds the lock on this file.
 fn is_locked(path: &Path) -> Result<bool, StoreError> {
+    Ok(matches!(share(path)?, Lock::Taken))
+}
+
+/// What came of sharing a lock. Readers who ask at once do not take each other for an engine.
+enum Lock {
+    /// Nobody has held it yet.
+    Absent,
+    /// It is shared for as long as this lives.
+    Shared(#[expect(dead_code, reason = "held, never read")] File),
+    /// An engine has it.
+    Taken,
+}
+
+fn share(path: &Path) -> Result<Lock, StoreError> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Lock::Absent),
         Err(source) => return Err(StoreError::Io { doing: "read", path: path.to_owned(), source }),
     };
-    // Shared, so that several readers who ask at once do not take each other for an engine.
     match file.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
+        Ok(()) => Ok(Lock::Shared(file)),
+        Err(TryLockError::WouldBlock) => Ok(Lock::Taken),
         Err(TryLockError::Error(source)) => {
             Err(StoreError::Io { doing: "lock", path: path.to_owned(), source })
         }
     }
 }
 
-fn read_spec(job: &JobFolder) -> Result<RunSpec, StoreError> {
+pub(crate) fn read_spec(job: &JobFolder, job_id: &str) -> Result<RunSpec, StoreError> {
     let path = job.run_json();
-    let spec: RunSpec = read_json(&path, MAX_SPEC)?;
+    let spec: RunSpec = read_json(&path, MAX_SPEC).map_err(|error| match error {
+        // It was deleted between the look and the reading.
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            StoreError::UnknownRun(job_id.to_owned())
+        }
+        error => error,
+    })?;
     if spec.version != RunSpec::VERSION {
         return Err(StoreError::NewerFile { path, found: spec.version, known: RunSpec::VERSION });
     }
     Ok(spec)
 }
 
-fn index_row(spec: &RunSpec) -> RunRow {
+pub(crate) fn index_row(spec: &RunSpec) -> RunRow {
     RunRow {
         job_id: spec.job_id.clone(),
         model_id: spec.model_id.clone(),

@@ -1,6 +1,7 @@
 //! The index of finished models.
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, named_params};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) const CREATE: &str = "
@@ -18,7 +19,7 @@ CREATE INDEX models_by_time ON models (created_at);
 ";
 
 /// One finished model, in the documented shape of the models list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ModelRow {
     /// `model_YYYYMMDD_HHMMSS`.
     pub model_id: String,
@@ -56,7 +57,7 @@ pub(crate) fn put(db: &Connection, row: &ModelRow, bytes: u64) -> Result<()> {
         named_params! {
             ":model_id": row.model_id, ":name": row.name, ":base_model": row.base_model, ":task": row.task,
             ":strategy": row.strategy, ":created_at": row.created_at,
-            ":bytes": i64::try_from(bytes).unwrap_or(i64::MAX), ":path": row.path,
+            ":bytes": super::signed(bytes), ":path": row.path,
         },
     )?;
     Ok(())

@@ -1,6 +1,7 @@
 //! The index of runs. How far a run is stands in its event log, never here.
 
-use rusqlite::{Connection, OptionalExtension, Result, Row, named_params};
+use rusqlite::{Connection, Result, Row, named_params};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) const CREATE: &str = "
@@ -18,7 +19,7 @@ CREATE INDEX runs_by_time ON runs (created_at);
 ";
 
 /// One run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RunRow {
     /// `train_YYYYMMDD_HHMMSS`.
     pub job_id: String,
@@ -41,11 +42,6 @@ pub struct RunRow {
 /// All rows, the newest first.
 pub(crate) fn all(db: &Connection) -> Result<Vec<RunRow>> {
     db.prepare("SELECT * FROM runs ORDER BY created_at DESC, job_id DESC")?.query_map([], read)?.collect()
-}
-
-/// The row of one run.
-pub(crate) fn get(db: &Connection, job_id: &str) -> Result<Option<RunRow>> {
-    db.query_row("SELECT * FROM runs WHERE job_id = ?1", [job_id], read).optional()
 }
 
 /// Adds a row, or replaces the one with its id.

@@ -1,6 +1,7 @@
 //! What the person chose last: one row.
 
 use rusqlite::{Connection, OptionalExtension, Result, named_params};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) const CREATE: &str = "
@@ -13,7 +14,7 @@ CREATE TABLE session (
 ";
 
 /// The choices that the app opens with.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Session {
     /// The task's JSON spelling.
     pub task: Option<String>,
