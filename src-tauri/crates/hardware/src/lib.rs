@@ -1,26 +1,42 @@
-//! What this machine has, the class it belongs to, and the settings a run starts from on it.
+//! What this machine has, the class it belongs to, the settings a run starts from on it, which models suit it, and what
+//! a run will take of its memory and time.
 //!
 //! Nothing here is needed to train: an engine finds its device itself. A missing driver is the normal case of a
 //! machine without a GPU and never an error.
 
+mod catalogue;
+mod error;
 mod gpu;
+mod memory;
+mod plan;
 mod profile;
+mod recommend;
 mod settings;
+mod shape;
+mod time;
 
 use std::{
     fs,
     path::{Path, absolute},
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 use types::Profile;
 
+pub use catalogue::{Catalogue, CatalogueModel, STARTER, catalogue};
+pub use error::HardwareError;
 pub use gpu::NO_GPU;
+pub use memory::{Fit, MARGIN_PERCENT, MemoryEstimate, estimate_chat_memory, estimate_memory};
+pub use plan::MemoryPlan;
+pub use recommend::{PossibleModel, Recommendation, Situation, recommend};
 pub use settings::Settings;
+pub use shape::ModelShape;
+pub use time::{TimeEstimate, Workload, estimate_time};
 
 /// What this machine has. Sizes are in units of 2^30 bytes, one decimal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Hardware {
     /// The first GPU's name, or [`NO_GPU`].
     pub gpu_name: String,
@@ -35,6 +51,9 @@ pub struct Hardware {
     /// The newest CUDA version that the GPU's driver supports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cuda_version: Option<String>,
+    /// Memory in bytes that a new process could take now; what the machine or its container has left.
+    #[serde(skip)]
+    pub free_memory: u64,
     /// The class of machine.
     #[serde(skip)]
     pub profile: Profile,
@@ -47,7 +66,7 @@ impl Hardware {
     /// Looks at the machine. `home` is the folder whose disk counts.
     pub fn detect(home: &Path) -> Self {
         let gpu = gpu::detect();
-        let ram = memory_bytes();
+        let (ram, free_memory) = memory_bytes();
         let vram = gpu.as_ref().map_or(0, |gpu| gpu.memory_bytes);
         Self {
             profile: profile::of(gib(vram), gib(ram)),
@@ -55,6 +74,7 @@ impl Hardware {
             gpu_memory_gb: one_decimal(gib(vram)),
             ram_gb: one_decimal(gib(ram)),
             disk_space_gb: one_decimal(gib(free_bytes(home))),
+            free_memory,
             cpu_cores: std::thread::available_parallelism().map_or(1, usize::from),
             cuda_version: gpu.as_ref().and_then(|gpu| gpu.cuda_version.clone()),
             gpu_name: gpu.map_or_else(|| NO_GPU.to_owned(), |gpu| gpu.name),
@@ -67,13 +87,16 @@ impl Hardware {
     }
 }
 
-/// All memory, or less where a container is given less. 0 where the system does not tell.
-fn memory_bytes() -> u64 {
+/// All memory and the part of it that is free, or less where a container is given less. 0 where the system does not
+/// tell.
+fn memory_bytes() -> (u64, u64) {
     let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    let Ok(system) = System::new_with_specifics(wanted) else { return 0 };
-    let all = system.total_memory();
-    let container = system.cgroup_limits().map(|limits| limits.total_memory).filter(|&bytes| bytes > 0);
-    container.map_or(all, |bytes| bytes.min(all))
+    let Ok(system) = System::new_with_specifics(wanted) else { return (0, 0) };
+    let (all, free) = (system.total_memory(), system.available_memory());
+    match system.cgroup_limits().filter(|limits| limits.total_memory > 0) {
+        Some(limits) => (limits.total_memory.min(all), limits.free_memory.min(free)),
+        None => (all, free),
+    }
 }
 
 /// Free space on the disk whose mount point is the deepest above `path`. 0 where the system does not tell.
@@ -104,6 +127,8 @@ mod tests {
     fn this_machine_has_memory_cores_and_a_disk() {
         let temp = std::env::temp_dir();
         let found = Hardware::detect(&temp);
+        let all = found.free_memory as f64 / f64::from(1 << 30);
+        assert!(all > 0.0 && all <= found.ram_gb + 0.1, "free memory is a part of all: {found:?}");
         assert!(found.cpu_cores >= 1 && found.ram_gb > 0.0 && found.disk_space_gb > 0.0, "{found:?}");
         let no_gpu = found.gpu_name == NO_GPU;
         assert_eq!(no_gpu, found.gpu_memory_gb == 0.0, "a GPU has memory, none has none: {found:?}");

@@ -1,10 +1,11 @@
 //! The settings that a run starts from, by the class of machine.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use types::{LrScheduler, Optim, Profile};
 
 /// The twelve documented settings.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Settings {
     /// Rows computed at once.
     pub per_device_train_batch_size: u32,

@@ -3,6 +3,7 @@
 //! Nothing here computes on tensors, opens sockets or knows a window. What both the app process and the engine
 //! process must agree on (the JSON they exchange and the layout of the folders they share) is defined here, once.
 
+pub mod architecture;
 pub mod choice;
 pub mod config;
 pub mod dataset;

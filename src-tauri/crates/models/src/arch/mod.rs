@@ -57,3 +57,14 @@ pub fn read_info(folder: &Path) -> Result<ModelInfo, ModelError> {
     let (architecture, json) = find(folder)?;
     (architecture.info)(architecture.name, &json)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_app_offers_what_can_be_loaded() {
+        let names: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
+        assert_eq!(names, types::architecture::TRAINABLE, "the list in types names every family, in its order");
+    }
+}

@@ -1,0 +1,91 @@
+//! What of a run's settings decides the memory and the time it takes.
+
+use types::{Optim, Profile, TrainingConfig};
+
+use crate::{HardwareError, ModelShape, shape::Linear};
+
+/// Bytes of an f32.
+pub(crate) const F32: u64 = 4;
+
+/// The part of a run's settings that memory and time depend on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryPlan {
+    /// Base weights and activations in bf16.
+    pub bf16: bool,
+    /// Rank of the adapter.
+    pub lora_r: u64,
+    /// Names of the linear layers that get an adapter; `None` for all.
+    pub target_modules: Option<Vec<String>>,
+    /// Whether the adapter's input goes through dropout.
+    pub dropout: bool,
+    /// Rows of a micro-batch; with packing, bins of `max_seq_length` tokens.
+    pub batch_size: u64,
+    /// Rows of a batch of evaluation; 0 without evaluation.
+    pub eval_batch_size: u64,
+    /// Tokens of the longest row; with packing, tokens of a bin.
+    pub max_seq_length: u64,
+    /// Tokens of the longest row.
+    pub longest_row: u64,
+    /// Fills bins with several rows that do not see each other.
+    pub packing: bool,
+    /// Keeps the input of each layer only, and computes the layer once more in the backward pass.
+    pub gradient_checkpointing: bool,
+    /// The optimizer.
+    pub optim: Optim,
+}
+
+impl MemoryPlan {
+    /// The plan of a run. `longest_row` is in tokens, where the dataset has been looked at; without it every row is taken
+    /// to be as long as the settings, the profile and the model allow.
+    ///
+    /// # Errors
+    /// [`HardwareError::Unsupported`] for settings that no engine of this version carries out.
+    pub fn new(
+        config: &TrainingConfig,
+        shape: &ModelShape,
+        longest_row: Option<u64>,
+    ) -> Result<Self, HardwareError> {
+        let unsupported = config.unsupported();
+        if !unsupported.is_empty() {
+            return Err(HardwareError::Unsupported(unsupported));
+        }
+        let cap = config.max_seq_length.or(config.compute_specs.map(length_cap)).map_or(u64::MAX, u64::from);
+        let limit = cap.min(shape.context_length);
+        let longest_row = longest_row.unwrap_or(limit).clamp(1, limit.max(1));
+        // Bins are as long as the setting says; where it is left to be found, that is the longest row.
+        let fill = config.packing && config.max_seq_length.is_some();
+        Ok(Self {
+            bf16: config.bf16,
+            lora_r: config.lora_r.into(),
+            target_modules: config.target_modules.clone(),
+            dropout: config.lora_dropout > 0.0,
+            batch_size: config.per_device_train_batch_size.into(),
+            eval_batch_size: if config.eval_split > 0.0 || config.eval_dataset.is_some() {
+                config.per_device_eval_batch_size.into()
+            } else {
+                0
+            },
+            max_seq_length: if fill { limit } else { longest_row },
+            longest_row,
+            packing: config.packing,
+            gradient_checkpointing: config.gradient_checkpointing,
+            optim: config.optim,
+        })
+    }
+
+    /// Whether a linear layer gets an adapter.
+    pub(crate) fn adapts(&self, linear: &Linear) -> bool {
+        self.target_modules.as_ref().is_none_or(|names| names.iter().any(|name| name == linear.name))
+    }
+
+    /// Parameters of the adapter: `Σ r · (in + out)` over the adapted layers.
+    pub fn adapter_parameters(&self, shape: &ModelShape) -> u64 {
+        let widths = shape.linears().iter().filter(|l| self.adapts(l)).map(|l| l.inputs + l.outputs).sum();
+        shape.layers.saturating_mul(self.lora_r).saturating_mul(widths)
+    }
+}
+
+/// The longest sequence that a machine of each class is given when the settings leave it open.
+fn length_cap(profile: Profile) -> u32 {
+    crate::Settings::for_profile(profile, false).max_seq_length
+}

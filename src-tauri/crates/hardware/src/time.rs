@@ -1,0 +1,122 @@
+//! How long a run takes, from the operations it computes and a short measurement of the machine.
+//!
+//! The measurement is the engine's (`modelforge engine calibrate`); nothing here computes on tensors.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use types::engine::Calibration;
+
+use crate::{MemoryPlan, ModelShape, memory::layer_bytes};
+
+/// The tokens and steps of a run, all epochs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Workload {
+    /// Tokens computed in training.
+    pub tokens: u64,
+    /// Of those, tokens that the loss counts.
+    pub trained_tokens: u64,
+    /// Tokens computed in evaluation, all evaluations together.
+    pub eval_tokens: u64,
+    /// Of those, tokens that the loss counts.
+    pub eval_trained_tokens: u64,
+    /// Optimizer steps.
+    pub steps: u64,
+}
+
+/// How long a run takes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct TimeEstimate {
+    /// The whole run in seconds, without reading the dataset and loading the model.
+    pub seconds: f64,
+    /// One optimizer step in seconds.
+    pub seconds_per_step: f64,
+    /// Tokens trained on in a second.
+    pub tokens_per_second: f64,
+    /// Floating-point operations of the whole run, a multiplication and an addition as two.
+    pub flops: f64,
+}
+
+/// Operations by what limits their speed, for one token or for a whole run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    /// Products with a base weight, in the weight's dtype.
+    base: f64,
+    /// Products in f32: adapter and attention.
+    f32: f64,
+    /// Bytes read and written besides products.
+    bytes: f64,
+}
+
+impl Cost {
+    fn plus(self, other: Cost, times: f64) -> Cost {
+        Cost {
+            base: self.base + other.base * times,
+            f32: self.f32 + other.f32 * times,
+            bytes: self.bytes + other.bytes * times,
+        }
+    }
+}
+
+/// Times that the values a layer produces are read or written again: each operation of the forward pass writes them and
+/// the next one reads them; in the backward pass a gradient is computed, added to zeros and read.
+const FORWARD_TRAFFIC: f64 = 2.0;
+const BACKWARD_TRAFFIC: f64 = 5.0;
+
+/// Bytes an optimizer step moves for each parameter of the adapter: weight, gradient and state, read, copied and written.
+const UPDATE_BYTES: f64 = 64.0;
+
+/// The time of a run. `calibration` is what the engine measured on the machine that trains.
+///
+/// Of a token, with `N` the elements of the base's linear layers, `P` the adapter's parameters, `L` the layers, `Q` the
+/// width of all queries, `s` the longest row:
+///
+/// ```text
+/// forward     2 N + 2 P + 4 L Q s       (attention computes all scores, masked ones too)
+/// backward    2 N + 4 P + 8 L Q s       (no gradient of a frozen weight)
+/// recompute   the forward pass again, with gradient checkpointing
+/// loss        2 V H, and again for its gradient, for tokens that the loss counts
+/// ```
+///
+/// To the time of the operations comes that of moving the activations.
+pub fn estimate_time(
+    shape: &ModelShape,
+    plan: &MemoryPlan,
+    work: &Workload,
+    calibration: &Calibration,
+) -> TimeEstimate {
+    let layers = shape.layers as f64;
+    let linear = 2.0 * layers * shape.layer_weights() as f64;
+    let adapter = 2.0 * plan.adapter_parameters(shape) as f64;
+    let attention = 4.0 * layers * shape.query_width() as f64 * plan.longest_row as f64;
+    let values = layers * layer_bytes(shape, plan) as f64;
+    let forward = Cost { base: linear, f32: adapter + attention, bytes: FORWARD_TRAFFIC * values };
+    let backward = Cost { base: linear, f32: 2.0 * (adapter + attention), bytes: BACKWARD_TRAFFIC * values };
+    let head = Cost { base: 2.0 * (shape.vocab_size * shape.hidden_size) as f64, ..Cost::default() };
+
+    let forwards = if plan.gradient_checkpointing { 2.0 } else { 1.0 };
+    let (tokens, trained) = (work.tokens as f64, work.trained_tokens as f64);
+    let update = Cost { bytes: UPDATE_BYTES * plan.adapter_parameters(shape) as f64, ..Cost::default() };
+    let training = Cost::default()
+        .plus(forward, forwards * tokens)
+        .plus(backward, tokens)
+        .plus(head, 2.0 * trained)
+        .plus(update, work.steps as f64);
+    let evaluation =
+        Cost::default().plus(forward, work.eval_tokens as f64).plus(head, work.eval_trained_tokens as f64);
+
+    let base_rate = if plan.bf16 { calibration.matmul_bf16_flops } else { calibration.matmul_f32_flops };
+    let seconds = |cost: Cost| {
+        let time = |amount: f64, rate: f64| if amount > 0.0 { amount / rate.max(1.0) } else { 0.0 };
+        time(cost.base, base_rate)
+            + time(cost.f32, calibration.matmul_f32_flops)
+            + time(cost.bytes, calibration.memory_bytes_per_second)
+    };
+    let training_seconds = seconds(training);
+    let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+    TimeEstimate {
+        seconds: training_seconds + seconds(evaluation),
+        seconds_per_step: ratio(training_seconds, work.steps as f64),
+        tokens_per_second: ratio(tokens, training_seconds),
+        flops: training.base + training.f32 + evaluation.base + evaluation.f32,
+    }
+}
