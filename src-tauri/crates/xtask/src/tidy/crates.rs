@@ -17,8 +17,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["types"]),
     ("train", &["data", "kernels", "models", "types"]),
     ("infer", &["data", "models", "types"]),
-    ("engine", &["data", "infer", "models", "train", "types"]),
+    ("engine", &["data", "infer", "kernels", "models", "train", "types"]),
     ("hub", &["types"]),
+    ("hub-server", &[]),
     ("api", &["data", "hardware", "hub", "store", "types"]),
     ("server", &["api", "types"]),
     ("modelforge", &["api", "data", "engine", "hub", "server", "store", "types"]),
@@ -34,9 +35,9 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
     ),
     (&["rusqlite", "libsqlite3-sys"], &["store"]),
     (&["tauri"], &["modelforge"]),
-    (&["axum"], &["server"]),
+    (&["axum"], &["server", "hub-server"]),
     (&["reqwest", "ureq", "hf-hub", "curl", "isahc", "attohttpc", "minreq"], &["hub"]),
-    (&["hyper"], &["hub", "server"]),
+    (&["hyper"], &["hub", "hub-server", "server"]),
 ];
 
 /// What only some crates may name in their own manifest, so that what it does has one place.

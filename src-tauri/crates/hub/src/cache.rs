@@ -1,0 +1,111 @@
+//! The folder that the Hub's Python tools share: `models--owner--name/{blobs,refs,snapshots}`.
+//!
+//! A blob is a file's content under its hash; a snapshot is a folder of links to blobs for one commit; a ref says
+//! which commit a branch was at. Whoever writes a blob holds the lock that the Python tools hold too.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use types::files;
+
+use crate::error::HubError;
+
+/// One repository in a cache folder.
+#[derive(Debug, Clone)]
+pub(crate) struct RepoCache {
+    folder: PathBuf,
+    locks: PathBuf,
+}
+
+impl RepoCache {
+    /// `repo` must be a checked name.
+    pub(crate) fn new(cache: &Path, repo: &str) -> Self {
+        let name = format!("models--{}", repo.replace('/', "--"));
+        Self { folder: cache.join(&name), locks: cache.join(".locks").join(&name) }
+    }
+
+    pub(crate) fn snapshot(&self, sha: &str) -> PathBuf {
+        self.folder.join("snapshots").join(sha)
+    }
+
+    /// The content with this hash.
+    pub(crate) fn blob(&self, hash: &str) -> PathBuf {
+        self.folder.join("blobs").join(hash)
+    }
+
+    /// What is there so far of the content with this hash. Its name is not one of the Python tools', which could
+    /// take it for theirs.
+    pub(crate) fn partial(&self, hash: &str) -> PathBuf {
+        self.folder.join("blobs").join(format!("{hash}.modelforge.incomplete"))
+    }
+
+    pub(crate) fn make_folders(&self, sha: &str) -> Result<(), HubError> {
+        for folder in
+            [self.folder.join("blobs"), self.folder.join("refs"), self.snapshot(sha), self.locks.clone()]
+        {
+            fs::create_dir_all(&folder).map_err(HubError::file(&folder))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody else downloads this content; the file that is returned is the lock. Blocks.
+    pub(crate) fn lock(&self, hash: &str) -> Result<File, HubError> {
+        let path = self.locks.join(format!("{hash}.lock"));
+        let open = || {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            file.lock()?;
+            io::Result::Ok(file)
+        };
+        open().map_err(HubError::file(&path))
+    }
+
+    /// Puts the content with this hash into a snapshot under a checked name.
+    pub(crate) fn link(&self, sha: &str, name: &str, hash: &str) -> Result<(), HubError> {
+        let blob = self.blob(hash);
+        let path = self.snapshot(sha).join(name);
+        let point = || {
+            if fs::canonicalize(&path).ok() == Some(fs::canonicalize(&blob)?) {
+                return Ok(());
+            }
+            let temporary = path.with_file_name(format!(".{hash}.link"));
+            let _ = fs::remove_file(&temporary);
+            let target = Path::new("..").join("..").join("blobs").join(hash);
+            // Not every system lets everyone make links; a second name for the blob or a copy serves as well.
+            symlink(&target, &temporary)
+                .or_else(|_| fs::hard_link(&blob, &temporary))
+                .or_else(|_| fs::copy(&blob, &temporary).map(|_| ()))?;
+            fs::rename(&temporary, &path)
+        };
+        point().map_err(HubError::file(&path))
+    }
+
+    /// Notes which commit a branch or tag is at.
+    pub(crate) fn note(&self, revision: &str, sha: &str) -> Result<(), HubError> {
+        if revision == sha {
+            return Ok(());
+        }
+        let path = self.folder.join("refs").join(revision);
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder)
+            .and_then(|()| files::write(&path, sha.as_bytes()))
+            .map_err(HubError::file(&path))
+    }
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, path: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, path)
+}
+
+#[cfg(windows)]
+fn symlink(target: &Path, path: &Path) -> io::Result<()> {
+    std::os::windows::fs::symlink_file(target, path)
+}
+
+#[cfg(not(any(unix, windows)))]
+fn symlink(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
