@@ -7,14 +7,16 @@ use std::{
 
 use clap::Subcommand;
 use store::{Run, RunStatus};
+use types::engine::Control;
 
 use super::{
     interrupt::Interrupts,
+    say,
     terminal::{bold, entry, small},
     train,
 };
 
-/// List runs, look at one, resume one
+/// List runs, look at one, pause, finish or resume one
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -37,6 +39,18 @@ enum Action {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Pause a run after its current step; a checkpoint is kept
+    Pause {
+        /// The run
+        #[arg(value_name = "JOB ID")]
+        job_id: String,
+    },
+    /// End a run after its current step and keep the model as it is by then
+    Finish {
+        /// The run
+        #[arg(value_name = "JOB ID")]
+        job_id: String,
     },
     /// Go on with a run that was stopped, was interrupted or failed
     Resume {
@@ -69,6 +83,16 @@ pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
             } else {
                 show(&mut out, &run, &api.store().home().run(&job_id)?.path().display())?;
             }
+        }
+        Action::Pause { job_id } => {
+            api.control(&job_id, Control::Pause)?;
+            say(format_args!(
+                "{job_id} pauses after this step. Go on with:\n  modelforge train --resume {job_id}"
+            ));
+        }
+        Action::Finish { job_id } => {
+            api.control(&job_id, Control::Finish)?;
+            say(format_args!("{job_id} ends after this step; its model is measured and kept."));
         }
         Action::Resume { job_id, json } => {
             drop(out);

@@ -57,14 +57,15 @@ fn arg(field: &'static Field) -> Arg {
     match field.kind {
         Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Kind::Int { .. } | Kind::Float { .. } => arg.allow_negative_numbers(true),
-        Kind::Text | Kind::TextList | Kind::Choice { .. } => arg,
+        Kind::Text | Kind::LongText | Kind::TextList | Kind::Choice { .. } | Kind::Json { .. } => arg,
     }
 }
 
 fn value_name(kind: &Kind) -> &'static str {
     match kind {
         Kind::Choice { .. } => "CHOICE",
-        Kind::Text => "TEXT",
+        Kind::Text | Kind::LongText => "TEXT",
+        Kind::Json { .. } => "JSON",
         Kind::TextList => "A,B,…",
         Kind::Bool => "true|false",
         Kind::Int { .. } => "N",
@@ -98,7 +99,7 @@ fn range(kind: &Kind) -> Option<String> {
         Kind::Float { min, max, ends: Ends::Both } => Some(format!("{min} to {max}")),
         Kind::Float { min, max, ends: Ends::Lower } => Some(format!("at least {min}, below {max}")),
         Kind::Float { min, max, ends: Ends::Upper } => Some(format!("above {min}, at most {max}")),
-        Kind::Text | Kind::TextList | Kind::Bool => None,
+        Kind::Text | Kind::LongText | Kind::TextList | Kind::Bool | Kind::Json { .. } => None,
     }
 }
 

@@ -1,4 +1,5 @@
-//! A run whose engine was started from here: its events as they come, stopping it, and why it ended.
+//! A run whose engine was started from here: its events as they come and why it ended. And orders to a run of
+//! any process.
 
 use std::{
     fs::File,
@@ -8,14 +9,14 @@ use std::{
     sync::Arc,
 };
 
-use store::Store;
+use store::{RunStatus, Store};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout},
 };
-use types::{ApiError, EventLine, RunSpec, TrainEvent, engine::TrainCommand};
+use types::{ApiError, EventLine, JobFolder, RunSpec, TrainEvent, engine::Control};
 
-use crate::Launcher;
+use crate::{Api, Launcher};
 
 /// What an engine says on its way out, at most.
 const TAIL: u64 = 4 << 10;
@@ -28,10 +29,10 @@ pub struct ActiveRun {
     spec: RunSpec,
     store: Arc<Store>,
     child: Child,
-    input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     /// Read while waiting for the start, given out first.
     first: Option<EventLine>,
+    job: JobFolder,
     log: PathBuf,
     /// Where this engine's part of the log begins.
     log_start: u64,
@@ -50,17 +51,19 @@ impl ActiveRun {
         let failed = |e: io::Error| ApiError::internal(format!("{}: {e}", log.display()));
         // A file instead of a pipe: what the engine says is kept even when this process has ended before it.
         let stderr = File::options().create(true).append(true).open(&log).map_err(failed)?;
+        // What an engine before this one did not take up was not meant for this one.
+        Control::withdraw(&job).map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))?;
         let log_start = stderr.metadata().map_err(failed)?.len();
         let not_started =
             |e: io::Error| ApiError::internal(format!("the training engine did not start: {e}"));
         let mut child = launcher
             .launch(&["train".as_ref(), job.path().as_os_str()], Stdio::from(stderr))
             .map_err(not_started)?;
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(ApiError::internal("the training engine has no standard streams"));
+        let Some(output) = child.stdout.take() else {
+            return Err(ApiError::internal("the training engine has no standard output"));
         };
         let lines = BufReader::new(output).lines();
-        Ok(Self { spec, store, child, input, lines, first: None, log, log_start, over: false })
+        Ok(Self { spec, store, child, lines, first: None, job, log, log_start, over: false })
     }
 
     /// Waits until the engine has spoken and so holds its job's lock; then another start may look for an active run.
@@ -99,14 +102,11 @@ impl ActiveRun {
     }
 
     /// Asks the engine to finish the step, write a checkpoint and end. Its last event is still to be read.
+    ///
+    /// # Errors
+    /// 500 when the order cannot be written.
     pub async fn stop(&mut self) -> Result<(), ApiError> {
-        let mut line = serde_json::to_vec(&TrainCommand::Stop).map_err(ApiError::internal)?;
-        line.push(b'\n');
-        match self.input.write_all(&line).await {
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(ApiError::internal(e)),
-            // An engine that has just ended needs no stopping.
-            _ => Ok(()),
-        }
+        give(Control::Pause, &self.job)
     }
 
     /// Ends the engine at once. What it did since the last checkpoint is lost.
@@ -148,6 +148,24 @@ impl ActiveRun {
         file.take(TAIL).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
+}
+
+impl Api {
+    /// Orders a run that is under way, whichever process started it, to pause or to finish early. It does so after the step
+    /// that it is at, and says so in its events.
+    ///
+    /// # Errors
+    /// 404 for an unknown run, 400 for one that is not running, 500 when the order cannot be written.
+    pub fn control(&self, job_id: &str, control: Control) -> Result<(), ApiError> {
+        if self.store.run(job_id)?.status != RunStatus::Running {
+            return Err(ApiError::bad_request(format!("{job_id} is not running")));
+        }
+        give(control, &self.store.home().run(job_id)?)
+    }
+}
+
+fn give(control: Control, job: &JobFolder) -> Result<(), ApiError> {
+    control.give(job).map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))
 }
 
 /// How a process ended, in words.

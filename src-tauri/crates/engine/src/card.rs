@@ -35,7 +35,7 @@ pub fn render(manifest: &Manifest, base_dir: &Path) -> String {
         ("dataset SHA-256", dataset.sha256.clone()),
         ("rows trained on", dataset.train_rows.to_string()),
         ("rows measured on", dataset.eval_rows.to_string()),
-        ("steps", manifest.steps.to_string()),
+        ("steps", steps(manifest)),
         ("tokens", manifest.tokens.to_string()),
         ("time", format!("{:.1} s", manifest.seconds)),
         (
@@ -57,6 +57,15 @@ pub fn render(manifest: &Manifest, base_dir: &Path) -> String {
     }
     let _ = writeln!(card, "\nEvery setting and the hashes of all inputs are in `{}`.", Manifest::FILE);
     card
+}
+
+fn steps(manifest: &Manifest) -> String {
+    match manifest.planned_steps {
+        Some(planned) if planned > manifest.steps => {
+            format!("{} of {planned} (finished early)", manifest.steps)
+        }
+        _ => manifest.steps.to_string(),
+    }
 }
 
 /// A repository as it is, a folder of this computer by its last part.

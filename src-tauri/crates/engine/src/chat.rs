@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    io::{self, BufRead, Write},
+    io::{self, BufRead},
     path::Path,
     process::ExitCode,
     sync::{Arc, Mutex, mpsc},
@@ -14,14 +14,14 @@ use std::{
 
 use candle_core::Device;
 use data::Tokenizer;
-use infer::ChatSession;
+use infer::{ChatSession, Listener};
 use models::{CausalLm, LoadOptions, Pass};
 use types::{
     Manifest, ModelFolder,
     engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest},
 };
 
-use crate::{EngineError, complain, job};
+use crate::{EngineError, complain, load, tell};
 
 /// The longest request line: a conversation that fills any model's context is far shorter.
 const MAX_LINE: usize = 64 << 20;
@@ -111,7 +111,7 @@ fn serve(requests: &mpsc::Receiver<Incoming>, cancelled: &Cancelled) -> io::Resu
             Incoming::Malformed(message) => reply(0, EngineReply::Error { message })?,
             Incoming::Request(EngineRequest { id, command }) => match command {
                 EngineCommand::Load { base_dir, adapter_dir } => {
-                    match load(&base_dir, adapter_dir.as_deref()) {
+                    match load_model(&base_dir, adapter_dir.as_deref()) {
                         Ok(loaded) => {
                             reply(id, loaded.describe())?;
                             left = converse(&loaded, requests, cancelled)?;
@@ -150,10 +150,7 @@ fn converse(
             other => return Ok(Some(other)),
         };
         let pass = if without_adapter { Pass::BASE } else { Pass::EVAL };
-        let mut stream = |text: &str| {
-            let told = reply(id, EngineReply::Token { text: text.to_owned() });
-            told.is_ok() && !cancelled.contains(id)
-        };
+        let mut stream = Stream { id, cancelled, open: true };
         match session.generate(&input, &params, pass, &mut stream) {
             Ok((text, stats)) => reply(id, EngineReply::Done { text, stats })?,
             Err(error) => fail(id, &error.into())?,
@@ -161,6 +158,23 @@ fn converse(
         cancelled.forget(id);
     }
     Ok(None)
+}
+
+/// Sends an answer as it comes, until it is cancelled or nobody reads it.
+struct Stream<'a> {
+    id: u64,
+    cancelled: &'a Cancelled,
+    open: bool,
+}
+
+impl Listener for Stream<'_> {
+    fn text(&mut self, piece: &str) {
+        self.open &= reply(self.id, EngineReply::Token { text: piece.to_owned() }).is_ok();
+    }
+
+    fn listens(&self) -> bool {
+        self.open && !self.cancelled.contains(self.id)
+    }
 }
 
 impl Loaded {
@@ -171,12 +185,12 @@ impl Loaded {
             architecture: info.architecture.clone(),
             parameters: info.parameters + adapter as u64,
             context_length: info.context_length,
-            device: job::DEVICE_NAME.to_owned(),
+            device: load::DEVICE_NAME.to_owned(),
         }
     }
 }
 
-fn load(base_dir: &Path, adapter_dir: Option<&Path>) -> Result<Loaded, EngineError> {
+fn load_model(base_dir: &Path, adapter_dir: Option<&Path>) -> Result<Loaded, EngineError> {
     // A model that was trained in bf16 for want of memory answers in bf16 too.
     let bf16 = adapter_dir.is_some_and(|folder| {
         std::fs::read(ModelFolder::new(folder).manifest())
@@ -189,7 +203,7 @@ fn load(base_dir: &Path, adapter_dir: Option<&Path>) -> Result<Loaded, EngineErr
         model.load_adapter(folder)?;
     }
     let tokenizer = Tokenizer::load(base_dir)?;
-    job::check_vocab(&tokenizer, model.as_ref())?;
+    load::check_vocab(&tokenizer, model.as_ref())?;
     Ok(Loaded { model, tokenizer })
 }
 
@@ -198,8 +212,5 @@ fn fail(id: u64, error: &EngineError) -> io::Result<()> {
 }
 
 fn reply(id: u64, reply: EngineReply) -> io::Result<()> {
-    let mut text = serde_json::to_vec(&EngineReplyLine { id, reply })?;
-    text.push(b'\n');
-    let mut out = io::stdout().lock();
-    out.write_all(&text).and_then(|()| out.flush())
+    tell(&EngineReplyLine { id, reply })
 }

@@ -1,6 +1,6 @@
 //! What can end an engine's work, told so that a person can act on it.
 
-use std::{io, path::PathBuf};
+use std::{any::Any, io, path::PathBuf};
 
 /// Why a job or a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,9 @@ pub enum EngineError {
     /// A request came before a model was loaded.
     #[error("no model is loaded")]
     NoModel,
+    /// A fault of this program.
+    #[error("internal error: {0}; the engine's log has more")]
+    Panic(String),
     /// Reading or tokenizing the dataset.
     #[error(transparent)]
     Data(#[from] data::DataError),
@@ -69,6 +72,13 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// A panic that was caught.
+    pub fn panic(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Self::Panic(text.unwrap_or("the engine panicked").to_owned())
+    }
+
     /// An [`EngineError::File`] maker for `map_err`.
     pub fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -1,28 +1,40 @@
-//! The worker program: trains a job folder or answers a chat, one JSON object a line on its standard streams.
+//! The worker program: trains a job folder, tries one out, answers a chat or measures the machine, one JSON object a line on
+//! its standard output.
 //!
 //! It is started by the app as a process of its own, so that running out of memory or being killed never touches the
 //! app. It needs nothing but its folders and its standard streams, and opens no connection.
 
+mod calibrate;
 mod card;
 mod chat;
 mod error;
 mod event_log;
 mod inputs;
 mod job;
+mod load;
+mod memory;
+mod orders;
+mod probe;
 mod publish;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 pub use error::EngineError;
 
-/// Runs an engine: `train <job folder>` or `chat`. The first argument is the sub-command.
+/// Runs an engine: `train <job folder>`, `probe <job folder>`, `chat` or `calibrate`. The first argument is the sub-command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     match args.iter().map(|a| a.to_str()).collect::<Vec<_>>().as_slice() {
         [Some("train"), _] => job::main(args[1].as_ref()),
+        [Some("probe"), _] => probe::main(args[1].as_ref()),
         [Some("chat")] => chat::main(),
+        [Some("calibrate")] => calibrate::main(),
         _ => {
-            complain("usage: modelforge engine train <job folder> | modelforge engine chat");
+            complain("usage: modelforge engine train <job folder> | probe <job folder> | chat | calibrate");
             ExitCode::from(2)
         }
     }
@@ -32,4 +44,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[expect(clippy::print_stderr, reason = "an engine's standard error is its log")]
 fn complain(text: impl std::fmt::Display) {
     eprintln!("{text}");
+}
+
+/// One line of JSON on standard output. A process that cannot be heard any more has nothing left to do but end.
+fn tell(line: &impl serde::Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&text).and_then(|()| out.flush())
 }

@@ -13,7 +13,7 @@ use types::{
 use crate::{
     EngineError, card,
     inputs::{self, Inputs},
-    job,
+    load, memory,
 };
 
 /// Files of the base model that a model folder carries along, so that it is whole without it but for the weights.
@@ -65,7 +65,7 @@ fn fill(
     model: &dyn CausalLm,
     tokenizer: &Tokenizer,
 ) -> Result<(), EngineError> {
-    model.save_adapter(folder, &job::lora_config(&spec.config), &spec.config.model_name)?;
+    model.save_adapter(folder, &load::lora_config(&spec.config), &spec.config.model_name)?;
     for name in TOKENIZER_FILES {
         let from = spec.base_dir.join(name);
         if from.is_file() {
@@ -126,8 +126,10 @@ fn manifest(spec: &RunSpec, prepared: &Prepared, inputs: &Inputs, summary: &Summ
         versions: BTreeMap::from([("modelforge".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         metrics: summary.metrics.clone(),
         steps: summary.steps,
+        planned_steps: Some(summary.planned_steps),
         tokens: summary.tokens,
         seconds: summary.seconds,
+        peak_memory_bytes: memory::peak(),
         files: Vec::new(),
     }
 }

@@ -32,43 +32,50 @@ impl<'m> Decoder<'m> {
     }
 
     /// Makes `ids`, at least one, the whole sequence, computing only what differs from the tokens already seen. Gives
-    /// the logits of the token after them, `[vocab]`.
-    pub fn start(&mut self, ids: &[u32], pass: Pass) -> Result<Vec<f32>> {
+    /// the logits of the token after them, `[vocab]`; `None` once `wanted`, which is asked before every layer, says no.
+    pub fn start(&mut self, ids: &[u32], pass: Pass, wanted: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>> {
         let common = self.ids.iter().zip(ids).take_while(|(seen, new)| seen == new).count();
         // The last token is always computed, for its logits.
         let keep = if pass == self.pass { common.min(ids.len().saturating_sub(1)) } else { 0 };
         self.pass = pass;
-        self.ids.truncate(keep);
-        self.caches.iter_mut().for_each(|cache| cache.truncate(keep));
-        self.extend(&ids[keep..])
+        self.keep(keep);
+        self.extend(&ids[keep..], wanted)
     }
 
-    /// Goes on with `ids`, at least one. Gives the logits of the token after them, `[vocab]`.
-    pub fn extend(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+    /// Goes on with `ids`, at least one. Gives the logits of the token after them, `[vocab]`; `None` as in
+    /// [`start`](Self::start).
+    pub fn extend(&mut self, ids: &[u32], wanted: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>> {
         let mut last = None;
         for chunk in ids.chunks(CHUNK) {
-            last = Some(self.compute(chunk).inspect_err(|_| self.forget())?);
+            last = self.compute(chunk, wanted).inspect_err(|_| self.keep(0))?;
+            if last.is_none() {
+                self.keep(self.ids.len());
+                return Ok(None);
+            }
         }
         let Some(hidden) = last else { candle_core::bail!("there is no token to go on from") };
         let rows = hidden.dim(0)?;
         let hidden = self.model.final_norm(&hidden.narrow(0, rows - 1, 1)?)?;
-        self.model.logits(&hidden)?.squeeze(0)?.to_vec1()
+        self.model.logits(&hidden)?.squeeze(0)?.to_vec1().map(Some)
     }
 
     /// The hidden states of the next tokens after the last layer.
-    fn compute(&mut self, ids: &[u32]) -> Result<Tensor> {
+    fn compute(&mut self, ids: &[u32], wanted: &dyn Fn() -> bool) -> Result<Option<Tensor>> {
         let sequences = Sequences::continued(ids.len(), self.ids.len());
         let mut hidden = self.model.embed(&Tensor::new(ids, self.model.device())?)?;
         for (index, cache) in self.caches.iter_mut().enumerate() {
+            if !wanted() {
+                return Ok(None);
+            }
             hidden = self.model.layer(index, &hidden, &sequences, self.pass, Some(cache))?;
         }
         self.ids.extend_from_slice(ids);
-        Ok(hidden)
+        Ok(Some(hidden))
     }
 
-    /// Forgets everything: after a failure the layers' caches may differ in length.
-    fn forget(&mut self) {
-        self.ids.clear();
-        self.caches.iter_mut().for_each(|cache| cache.truncate(0));
+    /// Forgets all but the first `length` tokens: where a computation ended halfway, the layers' caches differ in length.
+    fn keep(&mut self, length: usize) {
+        self.ids.truncate(length);
+        self.caches.iter_mut().for_each(|cache| cache.truncate(length));
     }
 }

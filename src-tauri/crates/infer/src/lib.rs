@@ -11,5 +11,5 @@ mod stop;
 pub use decoder::Decoder;
 pub use error::InferError;
 pub use sampler::Sampler;
-pub use session::ChatSession;
+pub use session::{ChatSession, Listener};
 pub use stop::StopText;

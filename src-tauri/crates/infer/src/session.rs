@@ -8,6 +8,15 @@ use types::{GenerateParams, GenerateStats, engine::PromptInput, generate::Finish
 
 use crate::{Decoder, InferError, Sampler, StopText};
 
+/// Whoever an answer is for.
+pub trait Listener {
+    /// Takes the next piece of the answer: whole characters only.
+    fn text(&mut self, piece: &str);
+
+    /// Whether the answer is still wanted. Asked before every layer, while the prompt is computed too.
+    fn listens(&self) -> bool;
+}
+
 /// Generates text; what the next prompt has in common with the last one is not computed again.
 pub struct ChatSession<'m> {
     model: &'m dyn CausalLm,
@@ -21,8 +30,7 @@ impl<'m> ChatSession<'m> {
         ChatSession { model, tokenizer, decoder: Decoder::new(model) }
     }
 
-    /// Answers `input`. `on_text` is given the answer in pieces of whole characters as it comes, and ends it by
-    /// returning false.
+    /// Answers `input`. The listener is given the answer in pieces as it comes, and ends it by not listening any more.
     ///
     /// # Errors
     /// When a setting is out of range, or the prompt is empty or fills the model's context.
@@ -31,7 +39,7 @@ impl<'m> ChatSession<'m> {
         input: &PromptInput,
         params: &GenerateParams,
         pass: Pass,
-        on_text: &mut dyn FnMut(&str) -> bool,
+        listener: &mut dyn Listener,
     ) -> Result<(String, GenerateStats), InferError> {
         if let Some((field, problem)) = params.problems().into_iter().next() {
             return Err(InferError::Params { field, problem });
@@ -48,24 +56,24 @@ impl<'m> ChatSession<'m> {
             return Err(InferError::PromptTooLong { prompt, context });
         }
         let started = Instant::now();
-        let mut logits = self.decoder.start(&ids, pass)?;
+        let mut logits = self.decoder.start(&ids, pass, &|| listener.listens())?;
         let prefill = started.elapsed();
 
         let mut sampler = Sampler::new(params);
         let mut stream = TextStream::new(self.tokenizer);
-        let mut output = Output { stop: StopText::new(&params.stop), text: String::new(), on_text };
+        let mut output = Output { stop: StopText::new(&params.stop), text: String::new(), listener };
         let finish = loop {
-            let id = sampler.choose(logits, &ids)?;
+            let Some(known) = logits else { break FinishReason::Cancelled };
+            let id = sampler.choose(known, &ids)?;
             if self.tokenizer.eos_ids().contains(&id) {
                 break FinishReason::Eos;
             }
             ids.push(id);
-            let wanted = stream.push(id).is_none_or(|piece| output.push(&piece));
+            if let Some(piece) = stream.push(id) {
+                output.push(&piece);
+            }
             if output.stop.stopped() {
                 break FinishReason::Stop;
-            }
-            if !wanted {
-                break FinishReason::Cancelled;
             }
             if ids.len() - prompt == params.max_new_tokens {
                 break FinishReason::Length;
@@ -73,7 +81,7 @@ impl<'m> ChatSession<'m> {
             if ids.len() == context {
                 break FinishReason::Context;
             }
-            logits = self.decoder.extend(&[id])?;
+            logits = self.decoder.extend(&[id], &|| output.listener.listens())?;
         };
         let rest = stream.finish();
         let finish = output.finish(&rest, finish);
@@ -92,19 +100,20 @@ impl<'m> ChatSession<'m> {
 struct Output<'a> {
     stop: StopText,
     text: String,
-    on_text: &'a mut dyn FnMut(&str) -> bool,
+    listener: &'a mut dyn Listener,
 }
 
 impl Output<'_> {
-    /// Takes a piece; false once the listener has had enough.
-    fn push(&mut self, piece: &str) -> bool {
+    fn push(&mut self, piece: &str) {
         let sure = self.stop.push(piece);
-        self.tell(&sure)
+        self.tell(&sure);
     }
 
-    fn tell(&mut self, text: &str) -> bool {
+    fn tell(&mut self, text: &str) {
         self.text.push_str(text);
-        text.is_empty() || (self.on_text)(text)
+        if !text.is_empty() {
+            self.listener.text(text);
+        }
     }
 
     /// Lets the last text through; a stop string may still be found in it.
@@ -112,14 +121,12 @@ impl Output<'_> {
         if matches!(reason, FinishReason::Cancelled | FinishReason::Stop) {
             return reason;
         }
-        let wanted = self.push(rest);
+        self.push(rest);
         if self.stop.stopped() {
             return FinishReason::Stop;
         }
         let held = self.stop.finish();
-        if wanted {
-            self.tell(&held);
-        }
+        self.tell(&held);
         reason
     }
 }

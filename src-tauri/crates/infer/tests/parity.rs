@@ -6,9 +6,21 @@ mod golden;
 use candle_core::Device;
 use data::Tokenizer;
 use golden::{Answer, SHAPES, golden, path};
-use infer::ChatSession;
+use infer::{ChatSession, Listener};
 use models::{LoadOptions, Pass};
 use types::{GenerateParams, engine::PromptInput, generate::FinishReason};
+
+struct Streamed<'a>(&'a mut String);
+
+impl Listener for Streamed<'_> {
+    fn text(&mut self, piece: &str) {
+        self.0.push_str(piece);
+    }
+
+    fn listens(&self) -> bool {
+        true
+    }
+}
 
 #[test]
 fn greedy_text_is_that_of_transformers() {
@@ -23,12 +35,9 @@ fn greedy_text_is_that_of_transformers() {
             for Answer { prompt, new, text, .. } in answers {
                 let params = GenerateParams::greedy(new.len());
                 let mut streamed = String::new();
-                let on_text = &mut |piece: &str| {
-                    streamed.push_str(piece);
-                    true
-                };
+                let listener = &mut Streamed(&mut streamed);
                 let (got, stats) =
-                    session.generate(&PromptInput::Text(prompt.clone()), &params, pass, on_text).unwrap();
+                    session.generate(&PromptInput::Text(prompt.clone()), &params, pass, listener).unwrap();
                 assert_eq!(got, text, "{shape}, {pass:?}: {} greedy tokens after {prompt:?}", new.len());
                 assert_eq!(streamed, text, "{shape}, {pass:?}: the streamed pieces are the whole text");
                 assert_eq!(

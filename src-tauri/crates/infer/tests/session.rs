@@ -4,10 +4,12 @@
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
 
+use std::cell::Cell;
+
 use candle_core::{Device, Tensor};
 use data::Tokenizer;
 use golden::{SHAPES, path};
-use infer::{ChatSession, Decoder, InferError};
+use infer::{ChatSession, Decoder, InferError, Listener};
 use models::{CausalLm, LoadOptions, Pass, Sequences, forward};
 use types::{GenerateParams, GenerateStats, Message, engine::PromptInput, generate::FinishReason};
 
@@ -18,6 +20,30 @@ fn load(shape: &str) -> (Box<dyn CausalLm>, Tokenizer) {
     (model, Tokenizer::load(&path(shape)).unwrap())
 }
 
+/// Keeps what it hears, and hears so many pieces and is asked so often at most.
+struct Audience {
+    pieces: Vec<String>,
+    most_pieces: usize,
+    patience: Cell<usize>,
+}
+
+impl Audience {
+    const PATIENT: Self =
+        Self { pieces: Vec::new(), most_pieces: usize::MAX, patience: Cell::new(usize::MAX) };
+}
+
+impl Listener for Audience {
+    fn text(&mut self, piece: &str) {
+        self.pieces.push(piece.to_owned());
+    }
+
+    fn listens(&self) -> bool {
+        let left = self.patience.get();
+        self.patience.set(left.saturating_sub(1));
+        left > 0 && self.pieces.len() < self.most_pieces
+    }
+}
+
 /// Generates from `prompt`, and all pieces that were streamed.
 fn generate(
     session: &mut ChatSession,
@@ -25,12 +51,9 @@ fn generate(
     params: &GenerateParams,
     pass: Pass,
 ) -> Result<(String, Vec<String>, GenerateStats), InferError> {
-    let mut pieces = Vec::new();
-    let mut on_text = |piece: &str| {
-        pieces.push(piece.to_owned());
-        true
-    };
-    let (text, stats) = session.generate(&PromptInput::Text(prompt.into()), params, pass, &mut on_text)?;
+    let mut audience = Audience::PATIENT;
+    let (text, stats) = session.generate(&PromptInput::Text(prompt.into()), params, pass, &mut audience)?;
+    let pieces = audience.pieces;
     assert_eq!(pieces.concat(), text, "the pieces must be the whole text");
     Ok((text, pieces, stats))
 }
@@ -45,15 +68,15 @@ fn cached_logits_are_those_of_the_whole_sequence() {
             for end in [5, 6, 7, 39, 40] {
                 let seen = decoder.ids().len();
                 let got = if seen == 0 {
-                    decoder.start(&ids[..end], pass)
+                    decoder.start(&ids[..end], pass, &|| true)
                 } else {
-                    decoder.extend(&ids[seen..end])
+                    decoder.extend(&ids[seen..end], &|| true)
                 };
                 let all = Tensor::new(&ids[..end], &Device::Cpu).unwrap();
                 let hidden = forward(model.as_ref(), &all, &Sequences::new(vec![end]), pass).unwrap();
                 let want = model.logits(&hidden.narrow(0, end - 1, 1).unwrap()).unwrap();
                 let want: Vec<f32> = want.squeeze(0).unwrap().to_vec1().unwrap();
-                for (x, y) in got.unwrap().iter().zip(&want) {
+                for (x, y) in got.unwrap().unwrap().iter().zip(&want) {
                     assert!(
                         (x - y).abs() < 1e-4,
                         "{shape}: cached and whole must agree after {end} tokens: {x}, {y}"
@@ -144,14 +167,35 @@ fn generation_ends_by_length_context_or_the_listener() {
     );
     assert!(stats.prompt_tokens + stats.tokens_generated <= context, "no token may be beyond the context");
 
-    let mut pieces = 0;
-    let mut enough = |_: &str| {
-        pieces += 1;
-        pieces < 2
-    };
+    let mut enough = Audience { most_pieces: 2, ..Audience::PATIENT };
     let input = PromptInput::Messages(vec![Message::user("Hello")]);
     let (_, stats) = session.generate(&input, &GenerateParams::greedy(200), Pass::EVAL, &mut enough).unwrap();
-    assert_eq!((pieces, stats.finish), (2, FinishReason::Cancelled), "the listener may end it at any piece");
+    assert_eq!(
+        (enough.pieces.len(), stats.finish),
+        (2, FinishReason::Cancelled),
+        "the listener may end it at any piece"
+    );
+}
+
+#[test]
+fn a_prompt_is_left_between_any_two_layers_and_leaves_no_trace() {
+    let (model, tokenizer) = load(SHAPES[0]);
+    let (layers, params) = (model.info().layers, GenerateParams::greedy(8));
+    let want = generate(&mut ChatSession::new(model.as_ref(), &tokenizer), "The ferry", &params, Pass::EVAL);
+    let want = want.unwrap().0;
+    let mut session = ChatSession::new(model.as_ref(), &tokenizer);
+    for patience in 0..layers {
+        let mut audience = Audience { patience: Cell::new(patience), ..Audience::PATIENT };
+        let input = PromptInput::Text("The ferry leaves the old pier".into());
+        let (text, stats) = session.generate(&input, &params, Pass::EVAL, &mut audience).unwrap();
+        assert_eq!(
+            (text.as_str(), stats.tokens_generated, stats.finish),
+            ("", 0, FinishReason::Cancelled),
+            "an answer that nobody wants is not begun: layer {patience}"
+        );
+        let got = generate(&mut session, "The ferry", &params, Pass::EVAL).unwrap().0;
+        assert_eq!(got, want, "half a prompt must not change the next answer: layer {patience}");
+    }
 }
 
 #[test]

@@ -133,6 +133,33 @@ impl<'a> EpochBatches<'a> {
         Ok(batches)
     }
 
+    /// Tokens of all steps of the run, evaluations aside.
+    pub fn planned_tokens(&self) -> f64 {
+        let epochs = self.total_steps as f64 / self.steps(&self.plan(0)) as f64;
+        epochs * self.data.stats.tokens_per_epoch as f64
+    }
+
+    /// The steps of the first epoch that need the most memory: the one with the most tokens in a micro-batch, and of the
+    /// others the one with the longest row, since attention grows with its square.
+    pub fn heaviest_steps(&self) -> Vec<u64> {
+        let plan = self.plan(0);
+        let rows = &self.data.train;
+        let mut weights: Vec<(u64, usize, usize)> = plan
+            .chunks(self.accumulation)
+            .zip(0..self.total_steps)
+            .map(|(group, step)| {
+                let tokens =
+                    |rows_of: &Vec<usize>| rows_of.iter().map(|&row| rows.length(row)).sum::<usize>();
+                let longest = group.iter().flatten().map(|&row| rows.length(row)).max();
+                (step, group.iter().map(tokens).max().unwrap_or(0), longest.unwrap_or(0))
+            })
+            .collect();
+        let most_tokens = weights.iter().max_by_key(|(_, tokens, longest)| (*tokens, *longest)).map(|w| w.0);
+        weights.retain(|w| Some(w.0) != most_tokens);
+        let longest_row = weights.iter().max_by_key(|(_, tokens, longest)| (*longest, *tokens)).map(|w| w.0);
+        most_tokens.into_iter().chain(longest_row).collect()
+    }
+
     fn steps_of_epochs(&self, epochs: u64) -> u64 {
         let first = self.steps(&self.epoch.plan);
         if self.options.packing {

@@ -9,7 +9,7 @@ use std::{
 use candle_core::{DType, Tensor, Var};
 use data::Prepared;
 use models::{CausalLm, Pass};
-use types::{JobFolder, Phase, StepStats, TrainEvent, TrainingConfig};
+use types::{JobFolder, Phase, StepStats, TrainEvent, TrainingConfig, engine::Control};
 
 use crate::{
     TrainError,
@@ -55,9 +55,9 @@ pub struct BatchRun<'a> {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// All steps are done; the model holds the trained adapter.
+    /// All steps are done, or it was asked to finish early; the model holds the trained adapter.
     Finished(Summary),
-    /// It was asked to stop.
+    /// It was asked to pause.
     Stopped {
         /// The last step done.
         step: u64,
@@ -71,8 +71,10 @@ pub enum Outcome {
 pub struct Summary {
     /// Final values by metric name.
     pub metrics: BTreeMap<String, f64>,
-    /// Optimizer steps.
+    /// Optimizer steps done.
     pub steps: u64,
+    /// Optimizer steps that were planned; more than `steps` where the run was asked to finish early.
+    pub planned_steps: u64,
     /// Tokens computed.
     pub tokens: u64,
     /// Of those, tokens the loss counted.
@@ -88,7 +90,7 @@ pub struct Summary {
 pub fn run(
     run: TrainRun,
     sink: &mut dyn FnMut(TrainEvent),
-    stop: &dyn Fn() -> bool,
+    control: &dyn Fn() -> Option<Control>,
 ) -> Result<Outcome, TrainError> {
     let TrainRun { model, data, config, job, resume } = run;
     let mut batches = EpochBatches::new(data, config)?;
@@ -102,30 +104,32 @@ pub fn run(
         max_seq_length: data.max_seq_length as u64,
         total_steps: batches.total_steps(),
     });
-    run_batches(BatchRun { model, batches: &mut batches, config, job, resume }, sink, stop)
+    run_batches(BatchRun { model, batches: &mut batches, config, job, resume }, sink, control)
 }
 
-/// Trains on given batches. Events go to `sink` as they happen. When `stop` says so the step under way is finished, a
-/// checkpoint is written and the run ends with [`Outcome::Stopped`].
+/// Trains on given batches. Events go to `sink` as they happen. `control` gives the order in force; it is asked between
+/// steps and between batches of an evaluation. [`Control::Pause`] writes a checkpoint and ends with [`Outcome::Stopped`];
+/// [`Control::Finish`] measures and ends with [`Outcome::Finished`], but pauses where no step has been done yet.
 ///
 /// # Errors
 /// See [`TrainError`]. Checkpoints written before an error stay.
 pub fn run_batches(
     run: BatchRun,
     sink: &mut dyn FnMut(TrainEvent),
-    stop: &dyn Fn() -> bool,
+    control: &dyn Fn() -> Option<Control>,
 ) -> Result<Outcome, TrainError> {
     let BatchRun { model, batches, config, job, resume } = run;
     let trainable = model.trainable();
-    Training::new(BatchRun { model, batches, config, job, resume }, &trainable, sink, stop)?.run()
+    Training::new(BatchRun { model, batches, config, job, resume }, &trainable, sink, control)?.run()
 }
 
-struct Training<'a> {
+/// A run under way.
+pub(crate) struct Training<'a> {
     batches: &'a mut dyn Batches,
     config: &'a TrainingConfig,
     job: &'a JobFolder,
     sink: &'a mut dyn FnMut(TrainEvent),
-    stop: &'a dyn Fn() -> bool,
+    control: &'a dyn Fn() -> Option<Control>,
     trainable: &'a [(String, Var)],
     backward: Backward<'a>,
     optimizer: Box<dyn Optimizer>,
@@ -139,11 +143,11 @@ struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    fn new(
+    pub(crate) fn new(
         run: BatchRun<'a>,
         trainable: &'a [(String, Var)],
         sink: &'a mut dyn FnMut(TrainEvent),
-        stop: &'a dyn Fn() -> bool,
+        control: &'a dyn Fn() -> Option<Control>,
     ) -> Result<Self, TrainError> {
         let BatchRun { model, batches, config, job, resume } = run;
         check_adapter(trainable)?;
@@ -174,7 +178,7 @@ impl<'a> Training<'a> {
             config,
             job,
             sink,
-            stop,
+            control,
             trainable,
             backward: Backward { model, strategy, trainable, checkpointing: config.gradient_checkpointing },
             optimizer,
@@ -191,17 +195,28 @@ impl<'a> Training<'a> {
         (self.sink)(TrainEvent::Phase { phase: Phase::Training });
         loop {
             let step = self.progress.step;
-            let last = step >= self.span.total;
-            let evaluated = if self.due(self.config.eval_steps) { self.evaluate(last)? } else { true };
+            let early = step > 0 && (self.control)() == Some(Control::Finish);
+            let last = early || step >= self.span.total;
+            let evaluated = if self.due(self.config.eval_steps, last) { self.evaluate(last)? } else { true };
             let finished = last && evaluated;
-            let stopping = !finished && (!evaluated || (self.stop)());
-            if self.due(self.config.save_steps) || (stopping && step > 0) {
+            let order = (self.control)();
+            if order == Some(Control::Finish) && step > 0 && !finished {
+                // It came during the evaluation.
+                continue;
+            }
+            let stopping = !finished && (!evaluated || order.is_some());
+            if self.due(self.config.save_steps, last) || (stopping && step > 0) {
                 self.save()?;
             }
             if finished {
                 return Ok(Outcome::Finished(self.summary()));
             }
             if stopping {
+                if order == Some(Control::Finish) {
+                    let message =
+                        "no step has been done yet, so there is no model to keep; the run is paused";
+                    (self.sink)(TrainEvent::Warning { message: message.into() });
+                }
                 let checkpoint = self.saved.map(|step| self.job.checkpoint(step));
                 (self.sink)(TrainEvent::Stopped { step, checkpoint: checkpoint.clone() });
                 return Ok(Outcome::Stopped { step, checkpoint });
@@ -210,13 +225,14 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// Whether something that happens every so many steps and at the end happens now.
-    fn due(&self, every: u32) -> bool {
+    /// Whether something that happens every so many steps and after the last one happens now.
+    fn due(&self, every: u32, last: bool) -> bool {
         let step = self.progress.step;
-        step > 0 && (step.is_multiple_of(u64::from(every.max(1))) || step >= self.span.total)
+        step > 0 && (last || step.is_multiple_of(u64::from(every.max(1))))
     }
 
-    fn step(&mut self) -> Result<(), TrainError> {
+    /// Does one step, saves and evaluates nothing.
+    pub(crate) fn step(&mut self) -> Result<(), TrainError> {
         let started = Instant::now();
         let done = self.progress.step;
         let group = self.batches.step(done)?;
@@ -288,7 +304,7 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Measures the evaluation rows unless that was done after this very step. False if it was broken off to stop.
+    /// Measures the evaluation rows unless that was done after this very step. False if it was broken off to pause.
     fn evaluate(&mut self, last: bool) -> Result<bool, TrainError> {
         let step = self.progress.step;
         let batches = self.batches.eval_len();
@@ -298,7 +314,7 @@ impl<'a> Training<'a> {
         (self.sink)(TrainEvent::Phase { phase: Phase::Evaluating });
         let mut total = Total::default();
         for index in 0..batches {
-            if (self.stop)() {
+            if (self.control)() == Some(Control::Pause) {
                 return Ok(false);
             }
             let batch = self.batches.eval(index)?;
@@ -352,6 +368,7 @@ impl<'a> Training<'a> {
         Summary {
             metrics,
             steps: self.progress.step,
+            planned_steps: self.span.total,
             tokens: self.progress.tokens,
             trained_tokens: self.progress.trained_tokens,
             seconds: self.elapsed().as_secs_f64(),

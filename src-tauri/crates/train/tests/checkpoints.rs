@@ -24,7 +24,7 @@ fn resume(
     let mut events = Vec::new();
     let outcome = Checkpoint::newest(job, config).and_then(|resume| {
         let run = BatchRun { model, batches: &mut batches(steps), config, job, resume };
-        run_batches(run, &mut |event| events.push(event), &|| false)
+        run_batches(run, &mut |event| events.push(event), &|| None)
     });
     (outcome, events)
 }
@@ -175,7 +175,7 @@ fn data_in_another_order_is_refused() {
     halves.steps.iter_mut().for_each(|step| step.push(batch(PLAIN.vocab, &[3], 1)));
     let model = model(&PLAIN, 2, 0.0);
     let run = BatchRun { model: model.as_ref(), batches: &mut halves, config: &config, job: &job, resume };
-    let error = run_batches(run, &mut |_| {}, &|| false).unwrap_err();
+    let error = run_batches(run, &mut |_| {}, &|| None).unwrap_err();
     assert!(error.to_string().contains("its place in the data"), "{error}");
 }
 
@@ -193,7 +193,7 @@ fn a_checkpoint_that_cannot_be_written_is_an_error_and_leaves_no_half() {
             job: &job,
             resume: None,
         };
-        run_batches(run, &mut |_| {}, &|| false).unwrap_err()
+        run_batches(run, &mut |_| {}, &|| None).unwrap_err()
     };
     // A file stands where the checkpoint's folder would go.
     types::files::write(&job.checkpoint(2), b"in the way").unwrap();

@@ -130,7 +130,7 @@ fn every_curve_equals_peft() {
                     job,
                     resume: None,
                 };
-                run_batches(run, sink, &|| false).unwrap()
+                run_batches(run, sink, &|| None).unwrap()
             });
             check_curve(&label, curve, &steps);
             check_adapter(&label, model.as_ref(), &tensors, name);
@@ -149,7 +149,7 @@ fn a_run_on_a_dataset_file_equals_peft() {
             let data = prepared(shape, job, model.info().context_length);
             let run_spec =
                 TrainRun { model: model.as_ref(), data: &data, config: &config, job, resume: None };
-            run(run_spec, sink, &|| false).unwrap()
+            run(run_spec, sink, &|| None).unwrap()
         });
         check_curve(&format!("{shape}, dataset file"), curve, &steps);
     }

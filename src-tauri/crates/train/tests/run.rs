@@ -10,7 +10,7 @@ use models::CausalLm;
 use serde_json::{Value, json};
 use support::{GROUPED, PLAIN, Watched, adapter_values, batch, config, job, model};
 use train::{BatchRun, Checkpoint, GivenBatches, Outcome, StepBatches, Summary, TrainError, run_batches};
-use types::{JobFolder, Phase, StepStats, TrainEvent, TrainingConfig};
+use types::{JobFolder, Phase, StepStats, TrainEvent, TrainingConfig, engine::Control};
 
 /// `steps` steps of two micro-batches and two batches to evaluate on.
 fn batches(vocab: usize, steps: u64) -> GivenBatches {
@@ -29,6 +29,17 @@ fn train(
     job: &JobFolder,
     stop_after: Option<u64>,
 ) -> (Result<Outcome, TrainError>, Vec<TrainEvent>) {
+    train_until(model, batches, config, job, stop_after.map(|step| (step, Control::Pause)))
+}
+
+/// Like [`train`], with an order that comes after a step.
+fn train_until(
+    model: &dyn CausalLm,
+    batches: &mut GivenBatches,
+    config: &TrainingConfig,
+    job: &JobFolder,
+    order: Option<(u64, Control)>,
+) -> (Result<Outcome, TrainError>, Vec<TrainEvent>) {
     let mut events = Vec::new();
     let steps = Cell::new(0);
     let resume = match Checkpoint::newest(job, config) {
@@ -44,7 +55,7 @@ fn train(
             }
             events.push(event);
         },
-        &|| stop_after.is_some_and(|step| steps.get() >= step),
+        &|| order.filter(|(step, _)| steps.get() >= *step).map(|(_, control)| control),
     );
     (outcome, events)
 }
@@ -259,6 +270,39 @@ fn a_stop_breaks_off_an_evaluation_which_is_made_up_for_later() {
         .filter_map(|e| if let TrainEvent::Eval { step, .. } = e { Some(*step) } else { None })
         .collect();
     assert_eq!(evaluated, [2, 4], "the broken-off evaluation comes first");
+}
+
+#[test]
+fn a_run_that_is_finished_early_is_measured_and_kept_as_it_is() {
+    for (eval_steps, after) in [(1000, 3), (3, 3), (2, 1)] {
+        let config = config(&json!({"eval_steps": eval_steps, "save_steps": 1000}));
+        let (_guard, job) = job();
+        let model = model(&PLAIN, 2, 0.0);
+        let mut data = batches(PLAIN.vocab, 8);
+        let order = Some((after, Control::Finish));
+        let (outcome, events) = train_until(model.as_ref(), &mut data, &config, &job, order);
+        let summary = finished(outcome);
+        assert_eq!((summary.steps, summary.planned_steps), (after, 8), "no step is done after the order");
+        assert!(summary.metrics.contains_key("eval_loss"), "the model that is kept is measured");
+        let measured: Vec<u64> = events
+            .iter()
+            .filter_map(|e| if let TrainEvent::Eval { step, .. } = e { Some(*step) } else { None })
+            .collect();
+        assert_eq!(measured, [after], "once, even where a measurement was due: every {eval_steps}");
+        assert_eq!(job.checkpoints().unwrap(), [after], "what is published lies in a checkpoint first");
+    }
+}
+
+#[test]
+fn before_the_first_step_there_is_nothing_to_finish() {
+    let (_guard, job) = job();
+    let model = model(&PLAIN, 2, 0.0);
+    let mut data = batches(PLAIN.vocab, 3);
+    let order = Some((0, Control::Finish));
+    let (outcome, events) = train_until(model.as_ref(), &mut data, &config(&json!({})), &job, order);
+    assert_eq!(outcome.unwrap(), Outcome::Stopped { step: 0, checkpoint: None });
+    let warned = events.iter().filter(|e| matches!(e, TrainEvent::Warning { .. })).count();
+    assert_eq!(warned, 1, "the person is told why there is no model");
 }
 
 #[test]

@@ -3,14 +3,14 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use data::{Encoded, PrepareStats, Prepared, TokenRows};
 use models::CausalLm;
 use serde_json::{Value, json};
 use support::{LayerCall, Noise, PLAIN, Watched, adapter_values, config, job, model};
 use train::{Batches, Checkpoint, EpochBatches, Outcome, TrainError, TrainRun, run};
-use types::{StepStats, TrainEvent};
+use types::{StepStats, TrainEvent, engine::Control};
 
 const TRAIN_ROWS: usize = 22;
 const EVAL_ROWS: usize = 5;
@@ -64,7 +64,7 @@ fn trace(changes: &Value) -> Trace {
             TrainEvent::Checkpoint { step, .. } => saves.push(step),
             _ => {}
         },
-        &|| false,
+        &|| None,
     );
     assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{changes}: {outcome:?}");
     Trace { steps, evals, saves, calls: model.take_calls(), weights: adapter_values(inner.as_ref()) }
@@ -213,6 +213,40 @@ fn a_dataset_without_rows_is_refused() {
     assert!(matches!(EpochBatches::new(&data, &config(&json!({}))), Err(TrainError::NoRows)));
 }
 
+#[test]
+fn a_probe_does_the_heaviest_steps_and_keeps_nothing() {
+    let changes = json!({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "eval_steps": 3,
+        "num_train_epochs": 2, "save_steps": 1, "group_by_length": false});
+    let config = config(&changes);
+    let inner = model(&PLAIN, 2, config.lora_dropout);
+    let model = Watched::new(inner.as_ref());
+    let (guard, job) = job();
+    let mut data = prepared(guard.path());
+    data.stats.tokens_per_epoch = (0..TRAIN_ROWS).map(|row| data.train.length(row) as u64).sum();
+
+    let (mut most, mut longest) = (0, 0);
+    let mut batches = EpochBatches::new(&data, &config).unwrap();
+    for step in 0..batches.total_steps() {
+        for batch in batches.step(step).unwrap().batches {
+            most = most.max(batch.ids.len());
+            longest = longest.max(batch.lengths.into_iter().max().unwrap());
+        }
+    }
+    let mut told = Vec::new();
+    let run = TrainRun { model: &model, data: &data, config: &config, job: &job, resume: None };
+    let probed = train::probe(run, &mut |step| told.push(step.clone())).unwrap();
+    assert_eq!(probed.total_steps, batches.total_steps(), "the steps of the run, not of the probe");
+    assert_eq!((probed.steps.len(), &probed.steps), (2, &told));
+    assert!(probed.steps.iter().all(|step| step.loss.is_finite() && step.loss > 0.0), "{probed:?}");
+    let seconds = probed.steps.iter().map(|step| step.step_ms / 1e3).sum::<f64>();
+    assert!(probed.estimated_seconds > seconds, "the run has more steps than the probe: {probed:?}");
+    let calls = model.take_calls();
+    let lengths = || calls.iter().map(|call| &call.lengths);
+    assert_eq!(lengths().map(|of| of.iter().sum()).max(), Some(most), "the largest micro-batch is tried");
+    assert_eq!(lengths().flatten().max(), Some(&longest), "and the longest row");
+    assert_eq!(fs::read_dir(job.path()).unwrap().count(), 0, "nothing is kept");
+}
+
 /// Stops in the middle of the second epoch, resumes with everything made anew, and compares with a run in one go.
 fn check_resume(packing: bool) {
     let config = config(
@@ -237,7 +271,7 @@ fn check_resume(packing: bool) {
                 TrainEvent::Prepared { total_steps, .. } => prepared_steps = total_steps,
                 _ => {}
             },
-            &|| done.get() >= stop_after,
+            &|| (done.get() >= stop_after).then_some(Control::Pause),
         );
         (outcome.unwrap(), losses, prepared_steps)
     };

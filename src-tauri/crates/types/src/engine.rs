@@ -11,14 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{GenerateParams, GenerateStats, JobFolder, Message, Phase, files};
 
-/// What a training engine reads on its standard input. The end of the input says nothing: the run goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
-pub enum TrainCommand {
-    /// Finish the step, write a checkpoint and end.
-    Stop,
-}
-
 /// An order to the training engine of a job: the content of the job's `control.json`. The newest order counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "control", rename_all = "snake_case", deny_unknown_fields)]

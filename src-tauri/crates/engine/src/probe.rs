@@ -1,0 +1,79 @@
+//! A dry run: a job's own data and model and two real steps, told as JSON lines, with nothing published or kept.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    process::ExitCode,
+    time::Instant,
+};
+
+use train::TrainRun;
+use types::{
+    JobFolder, Phase,
+    engine::{ProbeLine, ProbeReport},
+};
+
+use crate::{EngineError, complain, load, memory, tell};
+
+/// Tries out the job in `folder`, of which only `run.json` is needed. Exit codes: 0 measured, 1 failed.
+pub fn main(folder: &Path) -> ExitCode {
+    let job = JobFolder::new(folder);
+    let result = catch_unwind(AssertUnwindSafe(|| probe(&job)))
+        .unwrap_or_else(|panic| Err(EngineError::panic(panic.as_ref())));
+    let (line, code) = match result {
+        Ok(report) => (ProbeLine::Report(report), ExitCode::SUCCESS),
+        Err(error) => (ProbeLine::Error(error.to_string()), ExitCode::FAILURE),
+    };
+    match tell(&line) {
+        Ok(()) => code,
+        Err(error) => {
+            complain(format!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
+    // A dry run that nobody waits for any more is not worth its time.
+    let say = |line: &ProbeLine| tell(line).map_err(EngineError::file("standard output"));
+    let spec = load::spec(job)?;
+    // Beside the job's own tokens, which an engine may be working on.
+    let tokens = tempfile::Builder::new()
+        .prefix(".probe-")
+        .tempdir_in(job.path())
+        .map_err(EngineError::file(job.path()))?;
+
+    say(&ProbeLine::Phase(Phase::PreparingData))?;
+    let started = Instant::now();
+    let (tokenizer, data) = load::data(&spec, tokens.path())?;
+    let prepare_ms = millis(started);
+
+    say(&ProbeLine::Phase(Phase::LoadingModel))?;
+    let started = Instant::now();
+    let model = load::model(&spec, &tokenizer)?;
+    let load_ms = millis(started);
+
+    say(&ProbeLine::Phase(Phase::Training))?;
+    let run = TrainRun { model: model.as_ref(), data: &data, config: &spec.config, job, resume: None };
+    let mut told: io::Result<()> = Ok(());
+    let probed = train::probe(run, &mut |step| {
+        if told.is_ok() {
+            told = tell(&ProbeLine::Step(step.clone()));
+        }
+    })?;
+    told.map_err(EngineError::file("standard output"))?;
+    Ok(ProbeReport {
+        load_ms,
+        prepare_ms,
+        total_steps: probed.total_steps,
+        steps: probed.steps,
+        peak_memory_bytes: memory::peak(),
+        device: load::DEVICE_NAME.into(),
+        estimated_total_seconds: (prepare_ms + load_ms) / 1e3 + probed.estimated_seconds,
+    })
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}

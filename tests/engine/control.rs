@@ -1,0 +1,95 @@
+//! Orders to an engine at work: pause, finish early, cancel an answer.
+
+use std::fs;
+
+use serde_json::json;
+use types::{Manifest, TrainEvent, engine::Control};
+
+use crate::support::*;
+
+#[test]
+fn a_paused_run_keeps_a_checkpoint_and_the_next_start_finishes() {
+    let home = tempfile::tempdir().unwrap();
+    let job = job(home.path(), json!({"save_steps": 100}));
+    let mut engine = Engine::start(&job);
+    engine.until(|e| matches!(e, TrainEvent::Step(s) if s.step == 2));
+    Control::Pause.give(&job).unwrap();
+    let stopped = engine.until(|e| matches!(e, TrainEvent::Stopped { .. }));
+    let TrainEvent::Stopped { step, checkpoint } = stopped else { unreachable!() };
+    assert!(step < 8, "the run pauses soon, not at its end");
+    assert_eq!(checkpoint, Some(job.checkpoint(step)), "a paused run keeps a checkpoint of its last step");
+    assert!(engine.finish().0.success(), "pausing is not a failure");
+    assert!(!job.control().exists(), "an order that was carried out is gone");
+    assert!(!home.path().join("models").exists(), "a paused run makes no model");
+    // Nobody took this one up before the run ended: it is none for the engine that goes on.
+    Control::Pause.give(&job).unwrap();
+    assert!(run_to_end(&job).0.success());
+    assert_eq!(losses(&job).keys().copied().collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+    let (status, stderr) = run_to_end(&job);
+    assert!(
+        !status.success() && stderr.contains("finished already"),
+        "a finished run is not trained again: {stderr}"
+    );
+}
+
+#[test]
+fn a_run_that_is_finished_early_gives_a_whole_model_that_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let job = job(home.path(), json!({"max_steps": 1000, "eval_steps": 1000, "save_steps": 1000}));
+    let mut engine = Engine::start(&job);
+    engine.until(|e| matches!(e, TrainEvent::Step(s) if s.step == 2));
+    Control::Finish.give(&job).unwrap();
+    let finished = engine.until(|e| matches!(e, TrainEvent::Finished { .. }));
+    let TrainEvent::Finished { result, metrics } = finished else { unreachable!() };
+    assert!(engine.finish().0.success() && result.success, "{result:?}");
+    let steps = losses(&job).len() as u64;
+    assert!((2..1000).contains(&steps), "no further steps are done");
+    assert_eq!(result.message, format!("Training finished early at step {steps} of 1000"));
+    assert!(metrics.contains_key("eval_loss"), "the model that is kept is measured: {metrics:?}");
+
+    let folder = home.path().join("models/model_20260101_000000");
+    let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(Manifest::FILE)).unwrap()).unwrap();
+    assert_eq!((manifest.steps, manifest.planned_steps), (steps, Some(1000)), "the manifest tells the truth");
+    let card = fs::read_to_string(folder.join("README.md")).unwrap();
+    assert!(card.contains(&format!("{steps} of 1000 (finished early)")), "and so does the card: {card}");
+    let load = json!({"id": 1, "command": "load", "base_dir": starter(), "adapter_dir": folder});
+    let replies = chat(&[load]);
+    assert_eq!(replies[0]["reply"], json!("loaded"), "the model can be talked to: {replies:?}");
+}
+
+#[test]
+fn before_the_first_step_a_run_can_only_be_paused() {
+    let home = tempfile::tempdir().unwrap();
+    let job = job(home.path(), json!({}));
+    for control in [Control::Pause, Control::Finish] {
+        let mut engine = Engine::start(&job);
+        engine.until(|e| matches!(e, TrainEvent::Started { .. }));
+        control.give(&job).unwrap();
+        let stopped = engine.until(|e| matches!(e, TrainEvent::Stopped { .. } | TrainEvent::Step(_)));
+        assert_eq!(stopped, TrainEvent::Stopped { step: 0, checkpoint: None }, "{control:?}");
+        assert!(engine.finish().0.success(), "{control:?} is no failure");
+        let log = events(&job);
+        let loaded = log.iter().any(|e| matches!(e, TrainEvent::Loaded { .. }));
+        assert_eq!(loaded, control == Control::Finish, "a pause does not wait for the model to load");
+        let warned =
+            log.iter().any(|e| matches!(e, TrainEvent::Warning { message } if message.contains("no model")));
+        assert_eq!(warned, control == Control::Finish, "why there is no model is told");
+    }
+    assert!(!home.path().join("models").exists());
+}
+
+#[test]
+fn a_cancel_reaches_a_prompt_before_its_first_token() {
+    let words = "The ferry leaves the old pier. ".repeat(30);
+    let generate = |id| json!({"id": id, "command": "generate", "input": {"text": words}, "params": {"max_new_tokens": 4}});
+    let load = json!({"id": 1, "command": "load", "base_dir": starter(), "adapter_dir": null});
+    // Read while the model loads, so the answer is cancelled before its prompt is begun.
+    let replies = chat(&[load, generate(2), json!({"id": 3, "command": "cancel", "target": 2})]);
+    let done = replies.iter().find(|reply| reply["id"] == json!(2)).unwrap();
+    assert_eq!(
+        (&done["reply"], &done["stats"]["finish"]),
+        (&json!("done"), &json!("cancelled")),
+        "{replies:?}"
+    );
+    assert_eq!(done["stats"]["tokens_generated"], json!(0), "no text is needed for a cancel to take effect");
+}

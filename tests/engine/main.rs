@@ -1,0 +1,167 @@
+//! The engine as a process: jobs that are killed, resumed, fought over, starved of disk or broken.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod control;
+mod inputs;
+mod measure;
+mod support;
+
+use std::{fs, process::Command};
+
+use serde_json::json;
+use support::*;
+use types::{JobFolder, TrainEvent, files};
+
+#[test]
+fn a_killed_run_resumes_and_equals_the_undisturbed_one() {
+    for packing in [false, true] {
+        let changes = json!({"packing": packing, "max_seq_length": 64, "gradient_checkpointing": packing});
+        let (calm, rough) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let undisturbed = job(calm.path(), changes.clone());
+        let (status, stderr) = run_to_end(&undisturbed);
+        assert!(status.success(), "an undisturbed run ends well: {stderr}");
+
+        let killed = job(rough.path(), changes);
+        for at in [3, 5] {
+            let mut engine = Engine::start(&killed);
+            engine.until(|e| matches!(e, TrainEvent::Step(s) if s.step == at));
+            engine.child.kill().unwrap();
+            engine.finish();
+        }
+        let mut engine = Engine::start(&killed);
+        let started = engine.until(|e| matches!(e, TrainEvent::Started { .. }));
+        assert!(
+            matches!(started, TrainEvent::Started { resumed_from: Some(4), .. }),
+            "the newest whole checkpoint is taken up: {started:?}"
+        );
+        let (status, stderr) = engine.finish();
+        assert!(status.success(), "a resumed run ends well: {stderr}");
+        assert_eq!(
+            losses(&killed),
+            losses(&undisturbed),
+            "resumed and uninterrupted losses are equal to the bit"
+        );
+        assert_eq!(adapter(rough.path()), adapter(calm.path()), "and so are the final weights");
+    }
+}
+
+#[test]
+fn the_finished_folder_is_whole_and_says_where_it_came_from() {
+    let home = tempfile::tempdir().unwrap();
+    let job = job(home.path(), json!({}));
+    assert!(run_to_end(&job).0.success());
+    let folder = home.path().join("models/model_20260101_000000");
+    let manifest: types::Manifest =
+        serde_json::from_slice(&fs::read(folder.join("modelforge.json")).unwrap()).unwrap();
+    for file in &manifest.files {
+        assert_eq!(files::sha256(&folder.join(&file.path)).unwrap(), file.sha256, "{}", file.path);
+    }
+    assert_eq!(manifest.dataset.sha256, files::sha256(&home.path().join("rows.jsonl")).unwrap());
+    let weights = manifest.base_model.files.iter().find(|f| f.path == "model.safetensors").unwrap();
+    assert_eq!(weights.sha256, files::sha256(&starter().join("model.safetensors")).unwrap());
+    for metric in ["final_loss", "eval_loss", "perplexity"] {
+        assert!(manifest.metrics.contains_key(metric), "{metric} was measured");
+    }
+    for name in ["adapter_config.json", "tokenizer.json", "chat_template.jinja", "README.md"] {
+        assert!(folder.join(name).is_file(), "{name} belongs to a model folder");
+    }
+    let card = fs::read_to_string(folder.join("README.md")).unwrap();
+    assert!(card.contains("base_model: \"modelforge/starter\"") && card.contains("library_name: peft"));
+    assert!(!card.contains(home.path().to_str().unwrap()), "a card tells no folder of this computer");
+    let strays = fs::read_dir(home.path().join("models")).unwrap().count();
+    assert_eq!(strays, 1, "nothing half-written stays beside the model");
+}
+
+#[test]
+fn a_second_engine_on_the_same_job_is_turned_away() {
+    let home = tempfile::tempdir().unwrap();
+    let job = job(home.path(), json!({"max_steps": 1000}));
+    let mut first = Engine::start(&job);
+    first.until(|e| matches!(e, TrainEvent::Step(_)));
+    let (status, stderr) = run_to_end(&job);
+    assert_eq!(status.code(), Some(3), "the second engine says that the job is taken");
+    assert!(stderr.contains("another engine is already working on"), "{stderr}");
+    first.child.kill().unwrap();
+    first.finish();
+}
+
+#[test]
+fn a_job_that_cannot_be_trained_says_why_and_leaves_no_model() {
+    type Damage = fn(&JobFolder);
+    let cases: [(&str, Damage, &str); 6] = [
+        ("no run.json", |job| fs::remove_file(job.run_json()).unwrap(), "run.json"),
+        (
+            "broken run.json",
+            |job| files::write(&job.run_json(), b"{\"version\": 1,").unwrap(),
+            "run.json: EOF",
+        ),
+        ("newer run.json", |job| edit(job, "version", json!(99)), "has version 99"),
+        ("vanished dataset", |job| edit(job, "dataset_path", json!("/nowhere/rows.jsonl")), "File not found"),
+        ("vanished model", |job| edit(job, "base_dir", json!("/nowhere/model")), "/nowhere/model"),
+        ("no model at all", |job| edit(job, "base_dir", json!(job.path())), "config.json"),
+    ];
+    for (what, damage, told) in cases {
+        let home = tempfile::tempdir().unwrap();
+        let job = job(home.path(), json!({}));
+        damage(&job);
+        let (status, stderr) = run_to_end(&job);
+        assert_eq!(status.code(), Some(1), "{what}: {stderr}");
+        assert!(stderr.contains(told), "{what}: {stderr}");
+        let last = events(&job).pop();
+        assert!(
+            matches!(&last, Some(TrainEvent::Finished { result, .. }) if !result.success && result.error.is_some()),
+            "{what}: the log ends with the failure: {last:?}"
+        );
+        assert!(!home.path().join("models").exists(), "{what}: no model folder is made");
+    }
+}
+
+#[test]
+fn a_dataset_that_changed_is_told_when_the_run_is_resumed() {
+    let home = tempfile::tempdir().unwrap();
+    let job = job(home.path(), json!({}));
+    let mut engine = Engine::start(&job);
+    engine.until(|e| matches!(e, TrainEvent::Checkpoint { .. }));
+    engine.child.kill().unwrap();
+    engine.finish();
+    let dataset = home.path().join("rows.jsonl");
+    let changed = fs::read_to_string(&dataset).unwrap().replace("blue", "red");
+    files::write(&dataset, changed.as_bytes()).unwrap();
+    let (status, stderr) = run_to_end(&job);
+    assert!(!status.success() && stderr.contains("rows.jsonl has changed since"), "{stderr}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_ends_the_run_with_a_clear_error_and_no_model() {
+    let home = tempfile::tempdir().unwrap();
+    let mount = home.path().join("small");
+    fs::create_dir(&mount).unwrap();
+    // A file system of its own that holds the job but neither its checkpoint nor its model.
+    let script = format!(
+        "mount -t tmpfs -o size=400k none '{mount}' && cp -r '{home}/job' '{mount}/job' && \
+         '{BIN}' engine train '{mount}/job' </dev/null; code=$?; cp -r '{mount}/job' '{home}/after'; \
+         ls -A '{mount}' >'{home}/left'; exit $code",
+        mount = mount.display(),
+        home = home.path().display(),
+    );
+    let job = job(home.path(), json!({"lora_r": 64}));
+    edit(&job, "model_dir", json!(mount.join("models/model_20260101_000000")));
+    let unshare = ["--user", "--map-root-user", "--mount"];
+    let probe = Command::new("unshare").args(unshare).args(["sh", "-c", "mount -t tmpfs none /mnt"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        eprintln!(
+            "SKIPPED: this machine lets nobody mount a small file system, so a full disk was not tested"
+        );
+        return;
+    }
+    let output = Command::new("unshare").args(unshare).args(["sh", "-c", &script]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("No space left on device"), "the reason is told: {stderr}");
+    assert!(stderr.contains("checkpoint"), "and the file: {stderr}");
+    let left = fs::read_to_string(home.path().join("left")).unwrap();
+    assert!(!left.contains("models"), "no model folder is made: {left}");
+    let after = JobFolder::new(home.path().join("after"));
+    assert_eq!(after.checkpoints().unwrap(), [0u64; 0], "no checkpoint looks whole that is not");
+}
