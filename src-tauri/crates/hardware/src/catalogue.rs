@@ -30,8 +30,10 @@ pub struct CatalogueModel {
     pub parameters: u64,
     /// SPDX identifier in lower case, or the name its page gives the license.
     pub license: String,
-    /// Whether the Hub asks for a token of an account that has accepted the license.
-    pub gated: bool,
+    /// Whether the Hub asks for a token of an account that has accepted the license; absent where that has changed over
+    /// time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gated: Option<bool>,
     /// What it is good at.
     pub tasks: Vec<Task>,
     /// The longest sequence in tokens.

@@ -138,3 +138,108 @@ fn best(model: &CatalogueModel, cached: bool, needs: Vec<Need>, free: u64) -> Op
             memory,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NO_GPU;
+
+    const GIB: u64 = 1 << 30;
+
+    /// A made-up machine; all of its memory but 2 GB is free.
+    fn machine(ram: u64, vram: u64) -> (Hardware, u64) {
+        let hardware = Hardware {
+            gpu_name: if vram == 0 { NO_GPU } else { "A GPU" }.to_owned(),
+            gpu_memory_gb: vram as f64,
+            ram_gb: ram as f64,
+            disk_space_gb: 100.0,
+            cpu_cores: 4,
+            cuda_version: None,
+            free_memory: ram.saturating_sub(2) * GIB,
+            profile: crate::profile::of(vram as f64, ram as f64),
+            fast_bf16: vram > 0,
+        };
+        let free = hardware.free_memory;
+        (hardware, free)
+    }
+
+    fn ask(task: Task, ram: u64, vram: u64) -> Recommendation {
+        let (hardware, free_memory) = machine(ram, vram);
+        recommend(task, &hardware, Situation { free_memory, ..Situation::default() })
+    }
+
+    #[test]
+    fn machines_of_every_size_get_a_model_that_fits() {
+        let small = "HuggingFaceTB/SmolLM2-360M-Instruct";
+        let cases = [
+            (1, 0, STARTER),
+            (4, 0, small),
+            (8, 0, small),
+            (16, 0, small),
+            (64, 0, small),
+            (16, 4, small),
+            (16, 8, "HuggingFaceTB/SmolLM2-1.7B-Instruct"),
+            (64, 12, "meta-llama/Llama-3.1-8B-Instruct"),
+            // The settings of this class, four rows of 4096 tokens, leave less room for weights.
+            (64, 24, "meta-llama/Llama-3.2-3B-Instruct"),
+            (128, 24, "meta-llama/Llama-3.1-8B-Instruct"),
+        ];
+        let got = cases.map(|(ram, vram, _)| (ram, vram, ask(Task::TextGeneration, ram, vram).recommended));
+        let want = cases.map(|(ram, vram, want)| (ram, vram, want.to_owned()));
+        assert_eq!(got, want, "GB of memory, GB on the GPU, model to start with");
+    }
+
+    #[test]
+    fn only_what_trains_and_fits_is_named() {
+        for &task in Task::ALL {
+            for (ram, vram) in [(2, 0), (4, 0), (8, 0), (16, 4), (16, 8), (32, 12), (64, 24), (512, 80)] {
+                let got = ask(task, ram, vram);
+                let (_, free) = machine(ram, vram);
+                let what = format!("{task}, {ram} GB, GPU with {vram} GB");
+                assert!(
+                    got.possible.iter().any(|p| p.model.name == STARTER),
+                    "{what}: the starter is possible"
+                );
+                for p in &got.possible {
+                    assert!(p.model.trainable(), "{what}: {} trains", p.model.name);
+                    assert_eq!(p.fit, Fit::of(p.memory.total, free), "{what}: {}", p.model.name);
+                    assert!(p.fit != Fit::TooLarge || p.model.name == STARTER, "{what}: {}", p.model.name);
+                    let config =
+                        config(task, &p.model.name, &machine(ram, vram).0.settings(), p.strategy, p.bf16);
+                    assert!(config.unwrap().unsupported().is_empty(), "{what}: the engine carries it out");
+                }
+                let chosen = got.possible.iter().find(|p| p.model.name == got.recommended).unwrap();
+                assert!(
+                    chosen.fit == Fit::Fits || got.recommended == STARTER,
+                    "{what}: tight is not recommended"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn offline_only_models_on_this_machine_count() {
+        let (hardware, free_memory) = machine(16, 0);
+        let mut situation = Situation { free_memory, offline: true, cached: &[] };
+        let got = recommend(Task::Summarization, &hardware, situation);
+        assert_eq!((got.recommended.as_str(), got.possible.len()), (STARTER, 1), "nothing is cached");
+
+        // The case of a repository's name does not matter, and what cannot be trained stays out.
+        let cached = ["huggingfacetb/smollm2-135m-instruct".to_owned(), "google/flan-t5-small".to_owned()];
+        situation.cached = &cached;
+        let got = recommend(Task::Summarization, &hardware, situation);
+        let names: Vec<&str> = got.possible.iter().map(|p| p.model.name.as_str()).collect();
+        assert_eq!(names, ["HuggingFaceTB/SmolLM2-135M-Instruct", STARTER]);
+        assert_eq!(got.recommended, names[0]);
+        assert!(got.possible.iter().all(|p| p.cached));
+    }
+
+    #[test]
+    fn bf16_is_taken_where_f32_does_not_fit() {
+        let way = |ram: u64| {
+            let got = ask(Task::TextGeneration, ram, 0).possible;
+            got.into_iter().find(|p| p.model.name.ends_with("1.7B-Instruct")).map(|p| p.bf16)
+        };
+        assert_eq!([4, 8, 64].map(way), [None, Some(true), Some(false)], "f32 takes 7 GB, bf16 half of it");
+    }
+}
