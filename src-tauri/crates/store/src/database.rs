@@ -32,18 +32,12 @@ pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
         Trouble::Sqlite(error) => failed(error),
         Trouble::Damaged => failed(rusqlite::Error::InvalidQuery),
     };
-    let opened = |(connection, fresh)| Opened { connection, fresh, moved_aside: None, lost: Vec::new() };
-    match connect(path) {
-        Ok(connected) => return Ok(opened(connected)),
-        Err(trouble) if !trouble.is_damage() => return Err(refused(trouble)),
-        Err(_) => {}
-    }
-    // One process repairs; another that found the same damage opens what the first one made.
-    let lock_path = with_suffix(path, ".repair");
+    // One process at a time: SQLite lets no two switch to WAL at once, and only one may move a damaged file aside.
+    let lock_path = with_suffix(path, ".lock");
     let lock = File::create(&lock_path).map_err(StoreError::io("make", &lock_path))?;
     lock.lock().map_err(StoreError::io("lock", &lock_path))?;
     match connect(path) {
-        Ok(connected) => Ok(opened(connected)),
+        Ok((connection, fresh)) => Ok(Opened { connection, fresh, moved_aside: None, lost: Vec::new() }),
         Err(trouble) if !trouble.is_damage() => Err(refused(trouble)),
         Err(_) => {
             let kept = move_aside(path)?;
@@ -125,38 +119,51 @@ fn carry_over(kept: &Path, connection: &Connection) -> Vec<&'static str> {
     ONLY_HERE.iter().copied().filter(|table| !whole(table)).collect()
 }
 
-/// Copies a table's rows from both ends up to the damage; whether all of them came over. A row that is not what the
-/// table holds stays behind.
+/// Copies a table's rows up to the damage, then from the other end; whether all of them came over.
 fn copy_table(table: &str, from: &Connection, to: &Connection) -> rusqlite::Result<bool> {
     // A layout that has no such table yet has lost nothing.
     if !from.table_exists(None, table)? {
         return Ok(true);
     }
-    let mut whole = true;
-    for order in ["", "ORDER BY rowid DESC"] {
-        let mut read = from.prepare(&format!("SELECT * FROM {table} {order}"))?;
-        let columns: Vec<String> = read.column_names().into_iter().map(str::to_owned).collect();
-        let places = vec!["?"; columns.len()].join(", ");
-        let into = format!("INSERT OR IGNORE INTO {table} ({}) VALUES ({places})", columns.join(", "));
-        let mut insert = to.prepare(&into)?;
-        let mut rows = read.query([])?;
-        let end = loop {
-            match rows.next() {
-                Ok(Some(row)) => {
-                    let values = (0..columns.len()).map(|i| row.get(i)).collect::<Result<Vec<Value>, _>>();
-                    let written = values.and_then(|values| insert.execute(params_from_iter(values)));
-                    whole &= order != "" || written.is_ok_and(|count| count == 1);
-                }
-                Ok(None) => break true,
-                Err(_) => break false,
-            }
-        };
-        if end {
-            return Ok(whole && order.is_empty());
-        }
-        whole = false;
+    let known = columns(table, to)?;
+    let columns: Vec<String> =
+        columns(table, from)?.into_iter().filter(|name| known.contains(name)).collect();
+    let whole = copy_rows(table, &columns, "ASC", from, to)?;
+    if !whole {
+        copy_rows(table, &columns, "DESC", from, to)?;
     }
-    Ok(false)
+    Ok(whole)
+}
+
+/// A row that is not what the table may hold, or that is there already, stays behind.
+fn copy_rows(
+    table: &str,
+    columns: &[String],
+    order: &str,
+    from: &Connection,
+    to: &Connection,
+) -> rusqlite::Result<bool> {
+    let (names, places) = (columns.join(", "), vec!["?"; columns.len()].join(", "));
+    let mut read = from.prepare(&format!("SELECT {names} FROM {table} ORDER BY rowid {order}"))?;
+    let mut write = to.prepare(&format!("INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})"))?;
+    let mut rows = read.query([])?;
+    let mut whole = true;
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => {
+                let values = (0..columns.len()).map(|i| row.get(i)).collect::<Result<Vec<Value>, _>>();
+                let written = values.and_then(|values| write.execute(params_from_iter(values)));
+                whole &= written.is_ok_and(|count| count == 1);
+            }
+            Ok(None) => return Ok(whole),
+            Err(_) => return Ok(false),
+        }
+    }
+}
+
+fn columns(table: &str, db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let statement = db.prepare(&format!("SELECT * FROM {table}"))?;
+    Ok(statement.column_names().into_iter().map(str::to_owned).collect())
 }
 
 /// Renames the database and what belongs to it to the first free `modelforge.db.damaged-N`.
@@ -168,8 +175,7 @@ fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
         n += 1;
         kept = with(&format!(".damaged-{n}"));
     }
-    fs::rename(path, &kept).map_err(StoreError::io("move aside", path))?;
-    for suffix in ["-wal", "-shm"] {
+    for suffix in ["-wal", "-shm", ""] {
         let part = with(suffix);
         if part.exists() {
             let target = with(&format!(".damaged-{n}{suffix}"));

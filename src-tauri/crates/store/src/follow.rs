@@ -83,6 +83,7 @@ impl Following {
             epoch: None,
             num_train_epochs: spec.config.num_train_epochs,
             loss: None,
+            peak_memory_bytes: None,
             metrics: BTreeMap::new(),
             updated_at: None,
         };
@@ -122,6 +123,9 @@ fn note(run: &mut Run, line: EventLine) {
             run.total_steps = Some(stats.total_steps);
             run.epoch = Some(stats.epoch);
             run.loss = Some(stats.loss);
+        }
+        TrainEvent::Memory { peak_bytes, .. } => {
+            run.peak_memory_bytes = run.peak_memory_bytes.max(Some(peak_bytes));
         }
         TrainEvent::Eval { metrics, .. } => run.metrics.extend(metrics),
         // Steps after the checkpoint are done again.

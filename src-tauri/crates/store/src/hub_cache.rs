@@ -103,3 +103,77 @@ fn parse(folder: &str) -> Option<(RepositoryKind, String)> {
     let name = name.replacen("--", "/", 1);
     base_model::is_repository(&name).then_some((kind, name))
 }
+
+#[cfg(test)]
+mod tests {
+    use types::files;
+
+    use super::*;
+
+    /// A repository with one snapshot of `files`, each a link to a blob where the system has links.
+    fn repository(cache: &Path, folder: &str, files: &[&str]) {
+        let repository = cache.join(folder);
+        let snapshot = repository.join("snapshots/abc123");
+        for part in [&repository.join("blobs"), &repository.join("refs"), &snapshot] {
+            fs::create_dir_all(part).unwrap();
+        }
+        files::write(&repository.join("refs/main"), b"abc123").unwrap();
+        for file in files {
+            let blob = repository.join("blobs").join(file);
+            files::write(&blob, &[b'x'; 1000]).unwrap();
+            #[cfg(unix)]
+            std::os::unix::fs::symlink(&blob, snapshot.join(file)).unwrap();
+            #[cfg(not(unix))]
+            fs::rename(&blob, snapshot.join(file)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_cache_is_read_through_its_main_branch() {
+        let temp = tempfile::tempdir().unwrap();
+        repository(temp.path(), "models--org--name", &["config.json"]);
+        let folder = temp.path().join("models--org--name");
+        assert_eq!(find_model(temp.path(), "org/name"), Some(folder.join("snapshots/abc123")));
+        for hostile in ["../../..", "", "/etc", "abc123/../abc123", "gone"] {
+            files::write(&folder.join("refs/main"), hostile.as_bytes()).unwrap();
+            assert_eq!(find_model(temp.path(), "org/name"), None, "{hostile:?} is no commit that is here");
+        }
+        fs::remove_file(folder.join("refs/main")).unwrap();
+        assert_eq!(find_model(temp.path(), "org/name"), None, "without a main branch there is no snapshot");
+    }
+
+    #[test]
+    fn repositories_are_counted_once_and_whole_models_told_apart() {
+        const WHOLE: [&str; 3] = ["config.json", "tokenizer.json", "model.safetensors"];
+        let temp = tempfile::tempdir().unwrap();
+        let cache = temp.path();
+        repository(cache, "models--org--whole", &WHOLE);
+        repository(cache, "models--gpt2", &WHOLE[..2]);
+        repository(cache, "datasets--org--rows", &WHOLE);
+        for other in [".locks", "models--", "models--..--x", "version--1", "notes"] {
+            fs::create_dir_all(cache.join(other).join("refs")).unwrap();
+        }
+        files::write(&cache.join("models--org--file"), b"x").unwrap();
+        let found = repositories(cache).unwrap();
+        let short: Vec<_> = found.iter().map(|r| (r.name.as_str(), r.kind, r.base_model.is_some())).collect();
+        let want = [
+            ("gpt2", RepositoryKind::Model, false),
+            ("org/rows", RepositoryKind::Dataset, false),
+            ("org/whole", RepositoryKind::Model, true),
+        ];
+        assert_eq!(short, want, "repositories only, and which of them can be tuned");
+        assert_eq!(found[2].bytes, 3 * 1000 + 6, "links to blobs take nothing");
+        assert_eq!(found[2].base_model, Some(cache.join("models--org--whole/snapshots/abc123")));
+        assert!(repositories(&cache.join("none")).unwrap().is_empty(), "there need not be a cache");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_in_a_circle_is_not_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        repository(temp.path(), "models--a--b", &["config.json"]);
+        let folder = temp.path().join("models--a--b");
+        std::os::unix::fs::symlink(&folder, folder.join("snapshots/again")).unwrap();
+        assert_eq!(repositories(temp.path()).unwrap()[0].bytes, 1006);
+    }
+}

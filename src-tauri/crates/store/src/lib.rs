@@ -1,8 +1,9 @@
 //! What stays between two starts: the data folder, the database, finished models, runs, and where bundled and
 //! downloaded files are found.
 //!
-//! The folders on disk are the truth: a model is its manifest, a run is its `run.json` and event log. The database
-//! indexes them and holds the session; it can be lost and is made again. Nothing here starts an engine, reads the
+//! The folders on disk are the truth of models and runs: a model is its manifest, a run is its `run.json` and event log.
+//! The database indexes them, and alone holds what the person keeps: settings, conversations, the session. It can be
+//! lost: the index is made again, and of the rest is saved what can be read. Nothing here starts an engine, reads the
 //! rows of a dataset or opens a connection.
 
 mod base_model;
@@ -61,7 +62,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database of `home`, made on first use. A damaged one is moved aside and made anew from the folders.
+    /// Opens the database of `home`, made on first use. A damaged one is moved aside and made anew from the folders and
+    /// from what can still be read of it.
     ///
     /// # Errors
     /// When the database cannot be opened or was written by a newer version, which is left as it is.

@@ -71,6 +71,8 @@ pub struct Run {
     pub num_train_epochs: u32,
     /// Loss of the last step.
     pub loss: Option<f64>,
+    /// The most memory its engine has had resident, in bytes, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
     /// The metrics measured last.
     pub metrics: BTreeMap<String, f64>,
     /// When its engine last told something, RFC 3339 UTC.

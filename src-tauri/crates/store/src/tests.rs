@@ -1,5 +1,9 @@
 //! Models and runs over real folders: what is listed, what is told of them, what a lost database costs.
 
+mod events;
+mod kept;
+mod recovery;
+
 use std::{fs, io::Write, path::Path};
 
 use serde_json::json;
@@ -78,9 +82,10 @@ fn put_run(store: &Store) -> RunSpec {
 
 fn append(store: &Store, events: impl IntoIterator<Item = TrainEvent>) {
     let path = store.home().run(JOB).unwrap().events();
+    let begun = fs::read_to_string(&path).unwrap_or_default().lines().count();
     let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
-    for event in events {
-        let line = EventLine { seq: 0, time: String::new(), event };
+    for (seq, event) in (begun as u64..).zip(events) {
+        let line = EventLine { seq, time: format!("at {seq}"), event };
         writeln!(file, "{}", serde_json::to_string(&line).unwrap()).unwrap();
     }
 }
@@ -93,7 +98,7 @@ fn step(step: u64) -> TrainEvent {
     TrainEvent::Step(StepStats {
         step,
         total_steps: 9,
-        epoch: 0.0,
+        epoch: step as f64 / 3.0,
         loss: step as f64,
         learning_rate: 0.0,
         grad_norm: 0.0,
@@ -156,31 +161,6 @@ fn the_list_of_models_follows_the_folders() {
 }
 
 #[test]
-fn a_damaged_database_costs_only_the_session() {
-    let temp = tempfile::tempdir().unwrap();
-    let first = store(temp.path());
-    put_model(&first, MODEL);
-    put_run(&first);
-    let session = table::session::Session {
-        task: Some("summarization".into()),
-        selected_model: None,
-        is_custom_model: true,
-    };
-    first.set_session(&session).unwrap();
-    assert_eq!(first.session().unwrap(), session);
-    let database = first.home().database();
-    drop(first);
-    files::write(&database, b"this is no database, but it is long enough to be taken for one").unwrap();
-
-    let second = store(temp.path());
-    let kept = second.moved_aside().unwrap();
-    assert!(fs::read(kept).unwrap().starts_with(b"this is no database"), "the damaged file is kept");
-    assert_eq!(second.models().unwrap()[0].model_id, MODEL, "models come back from their manifests");
-    assert_eq!(second.runs().unwrap()[0].row.job_id, JOB, "runs come back from their descriptions");
-    assert_eq!(second.session().unwrap(), Default::default(), "nothing is chosen any more");
-}
-
-#[test]
 fn a_run_stands_as_its_last_event_says() {
     let temp = tempfile::tempdir().unwrap();
     let store = store(temp.path());
@@ -204,6 +184,10 @@ fn a_run_stands_as_its_last_event_says() {
         );
         assert_eq!(run.status.can_resume(), status != RunStatus::Completed);
         assert_eq!(store.runs().unwrap(), [run], "the list tells the same");
+        assert_eq!(
+            super::Store::open(store.home().clone()).unwrap().run(JOB).unwrap(),
+            store.run(JOB).unwrap()
+        );
     }
     let path = store.home().run(JOB).unwrap().events();
     let whole = store.events(JOB).unwrap().len();
@@ -237,4 +221,143 @@ fn unknown_and_hostile_runs_are_not_found() {
     }
     files::write(&store.home().run(JOB).unwrap().run_json(), b"[]").unwrap();
     assert!(matches!(store.run(JOB).unwrap_err(), StoreError::BadFile { .. }));
+}
+
+#[test]
+fn a_run_tells_what_a_status_line_needs() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = store(temp.path());
+    put_run(&store);
+    let run = store.run(JOB).unwrap();
+    assert_eq!((run.phase, run.epoch, run.updated_at), (None, None, None), "nothing has happened yet");
+    let phase = |phase| TrainEvent::Phase { phase };
+    let memory = |peak_bytes| TrainEvent::Memory { peak_bytes, current_bytes: 1 };
+    append(&store, [started(None), phase(types::Phase::Training), step(4), memory(70), memory(60)]);
+    let run = store.run(JOB).unwrap();
+    assert_eq!(run.phase, Some(types::Phase::Training));
+    assert_eq!((run.step, run.total_steps, run.epoch), (4, Some(9), Some(4.0 / 3.0)));
+    assert_eq!(run.num_train_epochs, config().num_train_epochs, "as the run was asked for");
+    assert_eq!(run.peak_memory_bytes, Some(70), "the most of all engines that worked on it");
+    assert_eq!(run.updated_at.as_deref(), Some("at 4"));
+    append(&store, [started(Some(3)), phase(types::Phase::LoadingModel)]);
+    let run = store.run(JOB).unwrap();
+    assert_eq!((run.step, run.epoch), (3, None), "a resumed run goes on from its checkpoint");
+}
+
+#[test]
+fn a_deleted_run_is_gone_and_its_model_stays() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = store(temp.path());
+    let spec = put_run(&store);
+    store.add_run(&spec).unwrap();
+    put_model(&store, MODEL);
+    append(&store, [started(None), finished(true)]);
+    let job = store.home().run(JOB).unwrap();
+    fs::create_dir(job.checkpoint(1)).unwrap();
+    store.set_current_run(Some(JOB)).unwrap();
+
+    let lock = fs::File::create(job.lock()).unwrap();
+    lock.lock().unwrap();
+    let error = store.delete_run(JOB).unwrap_err();
+    assert!(matches!(&error, StoreError::RunActive(id) if id == JOB), "{error}");
+    assert_eq!(types::ApiError::from(error).status_code, 400);
+    assert_eq!(store.run(JOB).unwrap().status, RunStatus::Running, "a refusal changes nothing");
+    drop(lock);
+
+    store.delete_run(JOB).unwrap();
+    assert_eq!(fs::read_dir(store.home().runs()).unwrap().count(), 0, "log and checkpoints go with it");
+    assert_eq!(store.current_run().unwrap(), None, "its progress is told no more");
+    assert!(store.runs().unwrap().is_empty());
+    assert!(store.model(MODEL).is_ok(), "the model is the person's");
+    for unknown in [JOB, "../models", "", MODEL, "train_1/.."] {
+        for result in [
+            store.delete_run(unknown),
+            store.run(unknown).map(drop),
+            store.events(unknown).map(drop),
+            store.events_after(unknown, Some(3), 1).map(drop),
+            store.event_tail(unknown, None).map(drop),
+            store.set_current_run(Some(unknown)),
+        ] {
+            assert!(matches!(result.unwrap_err(), StoreError::UnknownRun(_)), "{unknown:?}");
+        }
+    }
+    put_run(&store);
+    assert_eq!(store.run(JOB).unwrap().step, 0, "nothing of the deleted run is remembered");
+}
+
+#[test]
+fn what_a_cut_short_deletion_left_goes_at_the_next_start() {
+    let temp = tempfile::tempdir().unwrap();
+    let first = store(temp.path());
+    let left = [first.home().runs().join(".deleted-train_1"), first.home().models().join(".deleted-model_1")];
+    for folder in &left {
+        fs::create_dir_all(folder.join("checkpoint-1")).unwrap();
+    }
+    assert!(first.runs().unwrap().is_empty() && first.models().unwrap().is_empty(), "nothing lists it");
+    assert_eq!(first.active_run().unwrap(), None);
+    drop(first);
+    store(temp.path());
+    assert!(left.iter().all(|folder| !folder.exists()), "its space is given back");
+}
+
+#[test]
+fn runs_reserved_by_several_stores_are_different() {
+    let temp = tempfile::tempdir().unwrap();
+    let stores: Vec<Store> = (0..2).map(|_| store(temp.path())).collect();
+    let mut ids: Vec<String> = std::thread::scope(|scope| {
+        let reserve = |store: &'_ Store| -> Vec<String> {
+            (0..10).map(|_| store.home().reserve_run().unwrap().0).collect()
+        };
+        let threads: Vec<_> = stores.iter().map(|store| scope.spawn(move || reserve(store))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 20, "no id is given twice, whoever asks");
+}
+
+#[test]
+fn usage_adds_up_every_part() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = store(temp.path());
+    put_model(&store, MODEL);
+    put_run(&store);
+    files::write(&store.home().datasets().join("rows.jsonl"), &[b'x'; 300]).unwrap();
+    let usage = store.usage().unwrap();
+    assert_eq!(usage.home, store.home().path());
+    let manifest = fs::metadata(store.home().model(MODEL).unwrap().manifest()).unwrap().len();
+    assert_eq!(usage.models_bytes, 1_000_000 + manifest);
+    assert_eq!(usage.runs_bytes, fs::metadata(store.home().run(JOB).unwrap().run_json()).unwrap().len());
+    assert_eq!(usage.datasets_bytes, 300);
+    assert!(usage.database_bytes >= 4096, "a database has at least a page");
+    assert_eq!(usage.cache_bytes, usage.cached.iter().map(|repository| repository.bytes).sum::<u64>());
+}
+
+#[test]
+fn one_store_serves_many_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let temp = tempfile::tempdir().unwrap();
+    let store = store(temp.path());
+    shared(&store);
+    put_run(&store);
+    append(&store, [started(None)]);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut before = 0;
+                    while before < 200 {
+                        let run = store.run(JOB).unwrap();
+                        assert!(run.step >= before, "a run does not go back");
+                        before = run.step;
+                        assert_eq!(store.runs().unwrap().len(), 1);
+                        store.set_session(&store.session().unwrap()).unwrap();
+                    }
+                })
+            })
+            .collect();
+        (1..=200).for_each(|n| append(&store, [step(n)]));
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+    assert_eq!(store.events(JOB).unwrap().len(), 201);
 }
