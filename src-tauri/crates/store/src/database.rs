@@ -163,7 +163,7 @@ fn copy_rows(
 
 fn columns(table: &str, db: &Connection) -> rusqlite::Result<Vec<String>> {
     let statement = db.prepare(&format!("SELECT * FROM {table}"))?;
-    Ok(statement.column_names().into_iter().map(str::to_owned).collect())
+    Ok(statement.column_names().map(str::to_owned).collect())
 }
 
 /// Renames the database and what belongs to it to the first free `modelforge.db.damaged-N`.

@@ -180,7 +180,7 @@ fn problem(draft: &ConversationDraft) -> Option<FieldError> {
         return Some(FieldError::value("title", format!("must have at most {MAX_TITLE} characters")));
     }
     let (field, problem) = draft.params.problems().into_iter().next()?;
-    Some(FieldError::value(field, problem))
+    Some(FieldError::value("params", format!("{field} {problem}")))
 }
 
 fn title(draft: &ConversationDraft) -> String {

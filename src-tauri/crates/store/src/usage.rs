@@ -1,6 +1,6 @@
 //! What everything takes on disk.
 
-use std::path::PathBuf;
+use std::{cmp::Reverse, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -33,7 +33,7 @@ impl Store {
     pub fn usage(&self) -> Result<StorageUsage, StoreError> {
         let home = self.home();
         let mut cached = hub_cache::cached_repositories()?;
-        cached.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+        cached.sort_by_key(|repository| Reverse(repository.bytes));
         let mut database_bytes = 0;
         for path in folder::entries(home.path())? {
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("modelforge.db")) {

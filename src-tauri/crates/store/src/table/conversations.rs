@@ -65,25 +65,19 @@ pub struct Conversation {
 }
 
 /// A conversation as it is handed in to be kept.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConversationDraft {
     /// The conversation to replace; without it, a new one is made.
-    #[serde(default)]
     pub id: Option<String>,
     /// What people see; without it, the beginning of the person's first message.
-    #[serde(default)]
     pub title: Option<String>,
     /// The model talked to: its id or its name.
     pub model: String,
     /// Instructions that stand before the messages.
-    #[serde(default)]
     pub system_prompt: Option<String>,
     /// How answers are generated.
-    #[serde(default)]
     pub params: GenerateParams,
     /// From the first to the last.
-    #[serde(default)]
     pub messages: Vec<ConversationMessage>,
 }
 

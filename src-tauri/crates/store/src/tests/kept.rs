@@ -133,7 +133,7 @@ fn a_conversation_has_a_title_that_fits_a_list() {
         (ConversationDraft { model: " ".into(), ..draft() }, "model"),
         (
             ConversationDraft { params: GenerateParams { top_p: f64::NAN, ..draft().params }, ..draft() },
-            "top_p",
+            "params",
         ),
     ] {
         let error = store.put_conversation(bad).unwrap_err();
