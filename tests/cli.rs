@@ -8,10 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use types::{
-    config::{FIELDS, Kind},
-    files,
-};
+use types::{config::FIELDS, field::Kind, files};
 
 const BIN: &str = env!("CARGO_BIN_EXE_modelforge");
 
@@ -72,7 +69,8 @@ fn bad_settings_are_refused_by_flag_name() {
             Kind::Int { .. } => "=1.5",
             Kind::Float { .. } => "=much",
             Kind::Choice { .. } => "=neither",
-            Kind::Text | Kind::TextList => "= ",
+            Kind::Text | Kind::LongText | Kind::TextList => "= ",
+            Kind::Json { .. } => "={",
         };
         let flag = format!("--{}{bad}", field.name.replace('_', "-"));
         let name = flag.split('=').next().unwrap();

@@ -290,6 +290,42 @@ fn a_killed_engine_is_told_and_its_run_can_be_resumed() {
     assert!(!again.status.success() && stderr(&again).contains("finished"), "{}", stderr(&again));
 }
 
+#[test]
+fn a_run_takes_orders_from_any_process() {
+    let home = Home::new();
+    let mut run = home.train(10_000);
+    run.until_step(1);
+    let job_id = run.job_id.clone().unwrap();
+    let told = home.run(&["runs", "pause", &job_id]);
+    assert!(told.status.success() && stderr(&told).contains("train --resume"), "{}", stderr(&told));
+    let (code, last, _) = run.finish();
+    assert!(matches!(last, Some(TrainEvent::Stopped { checkpoint: Some(_), .. })), "{last:?}");
+    assert_eq!(code, Some(130), "a paused run made no model");
+    assert_eq!(home.json(&["runs", "show", &job_id, "--json"])["status"], json!("stopped"));
+
+    let resume = ["train", "--resume", &job_id, "--json"];
+    let mut child = home.command(&resume).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    let mut run = Train { child, lines, job_id: None };
+    run.until(|event| matches!(event, TrainEvent::Step(_)));
+    assert!(home.run(&["runs", "finish", &job_id]).status.success());
+    let (code, last, told) = run.finish();
+    assert_eq!(code, Some(0), "{told}");
+    let Some(TrainEvent::Finished { result, .. }) = last else { panic!("the run is over: {last:?}") };
+    assert!(result.success && result.message.contains("finished early"), "{result:?}");
+    assert_eq!(home.json(&["runs", "show", &job_id, "--json"])["status"], json!("completed"));
+    assert_eq!(home.json(&["models", "list", "--json"])[0]["model_id"], json!(result.model_id));
+
+    for (args, why) in [
+        (["runs", "pause", &job_id], "is not running"),
+        (["runs", "finish", "train_20000101_000000"], "train_20000101_000000"),
+    ] {
+        let output = home.run(&args);
+        assert_eq!(output.status.code(), Some(1), "there is nobody to take the order");
+        assert!(stderr(&output).contains(why), "{}", stderr(&output));
+    }
+}
+
 /// Ends the engine of a run as running out of memory would: at once, from outside.
 fn kill_engine(home: &Home, job_id: &str) {
     let log = fs::read_to_string(home.job(job_id).events()).unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::json;
-use types::{Manifest, TrainEvent, engine::Control};
+use types::{Manifest, TrainEvent, engine::Control, files};
 
 use crate::support::*;
 
@@ -61,6 +61,9 @@ fn a_run_that_is_finished_early_gives_a_whole_model_that_says_so() {
 fn before_the_first_step_a_run_can_only_be_paused() {
     let home = tempfile::tempdir().unwrap();
     let job = job(home.path(), json!({}));
+    // Enough to read that the order is there before the model is wanted.
+    let row = json!({"input": "What is in the box?", "output": "The box is empty."}).to_string() + "\n";
+    files::write(&home.path().join("rows.jsonl"), row.repeat(10_000).as_bytes()).unwrap();
     for control in [Control::Pause, Control::Finish] {
         let mut engine = Engine::start(&job);
         engine.until(|e| matches!(e, TrainEvent::Started { .. }));

@@ -25,8 +25,9 @@ use super::{
 /// Fine-tune a model
 ///
 /// Settings come from the flags, then from the --config file, then from the defaults. Ctrl-C stops after the current
-/// step and keeps a checkpoint; --resume goes on from there. The exit code is 0 once the model is complete, 130 after
-/// Ctrl-C, and 1 when something went wrong.
+/// step and keeps a checkpoint; --resume goes on from there. `modelforge runs pause` does the same from elsewhere, and
+/// `modelforge runs finish` keeps the model as it is by then. The exit code is 0 once the model is complete, 130 when the
+/// run was stopped, and 1 when something went wrong.
 #[derive(clap::Args)]
 pub struct Args {
     /// Read settings from this JSON or YAML file; flags go before it
@@ -131,7 +132,15 @@ fn summary(api: &Api, run: &ActiveRun, tally: &Tally, metrics: &BTreeMap<String,
     if let Some(last) = &tally.last {
         let (steps, time) = (thousands(last.step), clock(last.elapsed_ms as f64 / 1e3));
         let speed = thousands(tally.tokens_per_second() as u64);
-        writeln!(out, "{}", entry("training", format_args!("{steps} steps in {time}, {speed} tokens/s")))?;
+        let early = match last.total_steps {
+            total if total > last.step => format!(" (finished early, {} were planned)", thousands(total)),
+            _ => String::new(),
+        };
+        writeln!(
+            out,
+            "{}",
+            entry("training", format_args!("{steps} steps in {time}, {speed} tokens/s{early}"))
+        )?;
     }
     for (name, value) in metrics {
         writeln!(out, "{}", entry(&name.replace('_', " "), small(*value)))?;

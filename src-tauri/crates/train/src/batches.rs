@@ -139,25 +139,26 @@ impl<'a> EpochBatches<'a> {
         epochs * self.data.stats.tokens_per_epoch as f64
     }
 
-    /// The steps of the first epoch that need the most memory: the one with the most tokens in a micro-batch, and of the
-    /// others the one with the longest row, since attention grows with its square.
+    /// The steps of the run that need the most memory: the one with the most tokens in a micro-batch, and of the others
+    /// the one with the longest row, since attention grows with its square.
     pub fn heaviest_steps(&self) -> Vec<u64> {
-        let plan = self.plan(0);
         let rows = &self.data.train;
-        let mut weights: Vec<(u64, usize, usize)> = plan
-            .chunks(self.accumulation)
-            .zip(0..self.total_steps)
-            .map(|(group, step)| {
-                let tokens =
-                    |rows_of: &Vec<usize>| rows_of.iter().map(|&row| rows.length(row)).sum::<usize>();
-                let longest = group.iter().flatten().map(|&row| rows.length(row)).max();
-                (step, group.iter().map(tokens).max().unwrap_or(0), longest.unwrap_or(0))
-            })
-            .collect();
+        let mut weights: Vec<(u64, usize, usize)> = Vec::new();
+        let epochs = (0..).map(|epoch| self.plan(epoch)).take_while(|plan| !plan.is_empty());
+        for (step, group) in (0..self.total_steps).zip(epochs.flat_map(|plan| self.groups(&plan))) {
+            let tokens = |batch: &Vec<usize>| batch.iter().map(|&row| rows.length(row)).sum::<usize>();
+            let longest = group.iter().flatten().map(|&row| rows.length(row)).max();
+            weights.push((step, group.iter().map(tokens).max().unwrap_or(0), longest.unwrap_or(0)));
+        }
         let most_tokens = weights.iter().max_by_key(|(_, tokens, longest)| (*tokens, *longest)).map(|w| w.0);
         weights.retain(|w| Some(w.0) != most_tokens);
         let longest_row = weights.iter().max_by_key(|(_, tokens, longest)| (*longest, *tokens)).map(|w| w.0);
         most_tokens.into_iter().chain(longest_row).collect()
+    }
+
+    /// The micro-batches of each step of an epoch.
+    fn groups(&self, plan: &[Vec<usize>]) -> Vec<Vec<Vec<usize>>> {
+        plan.chunks(self.accumulation).map(<[_]>::to_vec).collect()
     }
 
     fn steps_of_epochs(&self, epochs: u64) -> u64 {
