@@ -44,7 +44,7 @@ const ONLY_IN: &[(&[&str], &[&str])] = &[
 const NAMED_ONLY_IN: &[(&[&str], &[&str])] = &[
     (&["tokenizers", "minijinja", "parquet", "csv"], &["data"]),
     (&["safetensors"], &["models", "train"]),
-    (&["nvml-wrapper", "sysinfo"], &["hardware"]),
+    (&["nvml-wrapper", "objc2-metal", "sysinfo"], &["hardware"]),
     (&["clap", "indicatif"], &["modelforge"]),
 ];
 
