@@ -1,0 +1,73 @@
+//! Python's `huggingface_hub` against the server of these tests, and both clients against each other's work.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use hub::Push;
+use hub_server::{HubServer, tiny_safetensors};
+
+use crate::{ALICE, hub, quiet, server_with_models, write};
+
+fn python() -> PathBuf {
+    let python = std::env::var_os("MODELFORGE_PYTHON").map_or("python3".into(), PathBuf::from);
+    let found = Command::new(&python).args(["-c", "import huggingface_hub"]).output();
+    assert!(
+        found.is_ok_and(|output| output.status.success()),
+        "{} has no huggingface_hub: see tests/hub/README.md",
+        python.display()
+    );
+    python
+}
+
+fn run(step: &str, server: &HubServer, work: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/hub/official_client.py");
+    let output = Command::new(python()).arg(script).arg(step).arg(server.url()).arg(work).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "step {step}:\n{said}");
+    println!("{said}");
+}
+
+#[tokio::test]
+#[ignore = "needs Python with huggingface_hub"]
+async fn both_clients_read_what_the_other_wrote() {
+    let server = server_with_models();
+    let work = tempfile::tempdir().unwrap();
+    run("theirs", &server, work.path());
+
+    let hub = hub(&server, Some(ALICE));
+    let cache = work.path().join("cache");
+    let got = hub.download("alice/from-python", "main", &cache, &mut quiet).await.unwrap();
+    for name in ["config.json", "model.safetensors", "adapter_model.safetensors"] {
+        let made = std::fs::read(work.path().join("made-by-python").join(name)).unwrap();
+        assert!(
+            std::fs::read(got.join(name)).unwrap() == made,
+            "{name} of the official client arrives byte for byte"
+        );
+    }
+    hub.download("acme/public", "main", &cache, &mut quiet).await.unwrap();
+
+    let folder = work.path().join("folder");
+    let files: &[(&str, Vec<u8>)] = &[
+        ("README.md", b"---\nlicense: mit\n---\n# From Rust\n".to_vec()),
+        ("config.json", b"{\"model_type\": \"llama\"}".to_vec()),
+        ("empty.txt", vec![]),
+        ("sub/notes with space.txt", "grüße".into()),
+        ("adapter_model.safetensors", tiny_safetensors(1000)),
+        ("model.safetensors", tiny_safetensors(2_300_000)),
+    ];
+    for (name, bytes) in files {
+        write(&folder, name, bytes);
+    }
+    let push = Push {
+        folder,
+        files: files.iter().map(|(name, _)| name.to_string()).collect(),
+        repo: "alice/from-rust".into(),
+        private: true,
+        message: "Add the model".into(),
+    };
+    hub.push(push, &mut quiet).await.unwrap();
+    run("ours", &server, work.path());
+}
