@@ -257,6 +257,8 @@ impl Partial {
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), HubError> {
         self.file.write_all(bytes).await.map_err(HubError::file(&self.path))?;
+        // What is told as done must outlive this download.
+        self.file.flush().await.map_err(HubError::file(&self.path))?;
         self.hasher.update(bytes);
         self.there += bytes.len() as u64;
         Ok(())
@@ -268,7 +270,6 @@ impl Partial {
     }
 
     async fn publish(mut self, wanted: &Blob, blob: &Path) -> Result<(), HubError> {
-        self.file.flush().await.map_err(HubError::file(&self.path))?;
         self.file.sync_all().await.map_err(HubError::file(&self.path))?;
         let got = self.hasher.clone().finish();
         if got != wanted.hash {
