@@ -93,7 +93,7 @@ pub async fn follow(
                 }
                 stopping = true;
                 view.say("Stopping after this step and keeping a checkpoint. Ctrl-C again ends it at once.");
-                run.stop().await?;
+                run.stop()?;
             }
         }
     }

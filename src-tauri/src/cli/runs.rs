@@ -85,13 +85,13 @@ pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         Action::Pause { job_id } => {
-            api.control(&job_id, Control::Pause)?;
+            api.order(&job_id, Control::Pause)?;
             say(format_args!(
                 "{job_id} pauses after this step. Go on with:\n  modelforge train --resume {job_id}"
             ));
         }
         Action::Finish { job_id } => {
-            api.control(&job_id, Control::Finish)?;
+            api.order(&job_id, Control::Finish)?;
             say(format_args!("{job_id} ends after this step; its model is measured and kept."));
         }
         Action::Resume { job_id, json } => {

@@ -145,6 +145,9 @@ fn summary(api: &Api, run: &ActiveRun, tally: &Tally, metrics: &BTreeMap<String,
     for (name, value) in metrics {
         writeln!(out, "{}", entry(&name.replace('_', " "), small(*value)))?;
     }
+    if let Some(peak) = model.manifest.peak_memory_bytes {
+        writeln!(out, "{}", entry("memory", format_args!("{} MB at most", peak.div_ceil(1_000_000))))?;
+    }
     writeln!(out, "{}", entry("size", format_args!("{} MB", model.row.size_mb)))?;
     writeln!(out, "{}", entry("folder", &model.row.path))?;
     writeln!(out, "\nTalk to it:\n  modelforge chat {}", model.row.model_id)?;

@@ -52,7 +52,8 @@ impl ActiveRun {
         // A file instead of a pipe: what the engine says is kept even when this process has ended before it.
         let stderr = File::options().create(true).append(true).open(&log).map_err(failed)?;
         // What an engine before this one did not take up was not meant for this one.
-        Control::withdraw(&job).map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))?;
+        Control::withdraw(&job)
+            .map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))?;
         let log_start = stderr.metadata().map_err(failed)?.len();
         let not_started =
             |e: io::Error| ApiError::internal(format!("the training engine did not start: {e}"));
@@ -105,7 +106,7 @@ impl ActiveRun {
     ///
     /// # Errors
     /// 500 when the order cannot be written.
-    pub async fn stop(&mut self) -> Result<(), ApiError> {
+    pub fn stop(&self) -> Result<(), ApiError> {
         give(Control::Pause, &self.job)
     }
 
@@ -156,7 +157,7 @@ impl Api {
     ///
     /// # Errors
     /// 404 for an unknown run, 400 for one that is not running, 500 when the order cannot be written.
-    pub fn control(&self, job_id: &str, control: Control) -> Result<(), ApiError> {
+    pub fn order(&self, job_id: &str, control: Control) -> Result<(), ApiError> {
         if self.store.run(job_id)?.status != RunStatus::Running {
             return Err(ApiError::bad_request(format!("{job_id} is not running")));
         }
