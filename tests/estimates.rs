@@ -147,10 +147,20 @@ fn dataset(path: &Path, words: usize) -> u64 {
     let (question, answer) =
         ("Count to the end.", ["one", "two", "three", "four", "five"].repeat(words / 5).join(" "));
     let row = json!({"input": question, "output": answer}).to_string();
-    fs::write(path, [row.as_str()].repeat(24).join("\n")).unwrap();
+    fs::write(path, [row.as_str()].repeat(40_000 / words).join("\n")).unwrap();
     let tokenizer = data::Tokenizer::load(&starter()).unwrap();
     let prompt = tokenizer.encode_prompt(&[Message { role: Role::User, content: question.into() }]).unwrap();
     (prompt.len() + tokenizer.encode(&answer).unwrap().len()) as u64
+}
+
+/// The mean of two calibrations: another program may have begun or ended between them.
+fn mean(a: Calibration, b: Calibration) -> Calibration {
+    Calibration {
+        matmul_f32_flops: (a.matmul_f32_flops + b.matmul_f32_flops) / 2.0,
+        matmul_bf16_flops: (a.matmul_bf16_flops + b.matmul_bf16_flops) / 2.0,
+        memory_bytes_per_second: (a.memory_bytes_per_second + b.memory_bytes_per_second) / 2.0,
+        ..a
+    }
 }
 
 fn calibrate() -> Calibration {
@@ -188,7 +198,7 @@ fn measure(home: &Path, setting: &Setting) -> Measured {
         created_at: types::id::now_rfc3339(),
     };
     files::write_json(&job.run_json(), &spec).unwrap();
-    let calibration = calibrate();
+    let before = calibrate();
     let mut engine = Command::new(BIN)
         .args(["engine", "train"])
         .arg(job.path())
@@ -211,6 +221,7 @@ fn measure(home: &Path, setting: &Setting) -> Measured {
         }
     }
     assert!(engine.wait().unwrap().success(), "{}: the run finishes", setting.changes);
+    let calibration = mean(before, calibrate());
     Measured {
         name: format!("{} {}", setting.model, setting.changes),
         estimated_bytes: estimate_memory(&shape, &plan).total,
