@@ -1,6 +1,6 @@
 //! Orders to an engine at work: pause, finish early, cancel an answer.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::json;
 use types::{Manifest, TrainEvent, engine::Control, files};
@@ -55,6 +55,23 @@ fn a_run_that_is_finished_early_gives_a_whole_model_that_says_so() {
     let load = json!({"id": 1, "command": "load", "base_dir": starter(), "adapter_dir": folder});
     let replies = chat(&[load]);
     assert_eq!(replies[0]["reply"], json!("loaded"), "the model can be talked to: {replies:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_termination_signal_pauses_a_run() {
+    let home = tempfile::tempdir().unwrap();
+    let job = job(home.path(), json!({"max_steps": 1000, "eval_steps": 1000, "save_steps": 1000}));
+    let mut engine = Engine::start(&job);
+    engine.until(|e| matches!(e, TrainEvent::Step(_)));
+    let status = Command::new("kill").args(["-TERM", &engine.child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    let stopped = engine.until(|e| matches!(e, TrainEvent::Stopped { .. } | TrainEvent::Finished { .. }));
+    assert!(
+        matches!(&stopped, TrainEvent::Stopped { checkpoint: Some(folder), .. } if folder.is_dir()),
+        "{stopped:?}"
+    );
+    assert!(engine.finish().0.success(), "being asked to end is not a failure");
 }
 
 #[test]
