@@ -79,7 +79,8 @@ fn kind(kind: &Kind) -> (&'static str, String) {
         Kind::Choice { values } => {
             ("choice", values.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", "))
         }
-        Kind::Text => ("text", "not blank".into()),
+        Kind::Text | Kind::LongText => ("text", "not blank".into()),
+        Kind::Json { .. } => ("JSON", "any of its form".into()),
         Kind::TextList => ("list of texts", "not empty".into()),
         Kind::Bool => ("bool", "`true`, `false`".into()),
         Kind::Int { min, max } if max >= i32::MAX.into() => ("int", format!("≥ {min}")),
