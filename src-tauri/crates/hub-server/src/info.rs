@@ -77,9 +77,14 @@ pub(crate) async fn model_at(
             }
         })
         .collect();
+    let mut ballast = String::new();
     for trouble in &repo.troubles {
-        if let Trouble::HostileName(name) = trouble {
-            siblings.push(json!({ "rfilename": name, "blobId": "0".repeat(40), "size": 1 }));
+        match trouble {
+            Trouble::HostileName(name) => {
+                siblings.push(json!({ "rfilename": name, "blobId": "0".repeat(40), "size": 1 }));
+            }
+            Trouble::Bloated(bytes) => ballast = "x".repeat(*bytes),
+            _ => {}
         }
     }
     let gated = match repo.visibility {
@@ -100,7 +105,7 @@ pub(crate) async fn model_at(
         "tags": ["safetensors", "license:apache-2.0"],
         "pipeline_tag": "text-generation",
         "library_name": "transformers",
-        "cardData": { "license": "apache-2.0" },
+        "cardData": { "license": "apache-2.0", "ballast": ballast },
         "createdAt": "2025-01-02T03:04:05.000Z",
         "lastModified": "2025-01-02T03:04:05.000Z",
         "siblings": siblings,

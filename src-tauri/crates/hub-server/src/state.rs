@@ -94,6 +94,8 @@ pub enum Trouble {
     WrongByte,
     /// The list of files has this name in it.
     HostileName(String),
+    /// The description of the repository has this many bytes more than it should.
+    Bloated(usize),
     /// Every request is refused with 400 and a text that repeats the `Authorization` header.
     RepeatsToken,
     /// Any write of a commit fails with 500.

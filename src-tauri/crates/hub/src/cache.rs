@@ -67,17 +67,21 @@ impl RepoCache {
         let blob = self.blob(hash);
         let path = self.snapshot(sha).join(name);
         let point = || {
-            if fs::canonicalize(&path).ok() == Some(fs::canonicalize(&blob)?) {
+            let size = fs::metadata(&blob)?.len();
+            let is_copy =
+                fs::symlink_metadata(&path).is_ok_and(|there| there.is_file() && there.len() == size);
+            if is_copy || fs::canonicalize(&path).ok() == Some(fs::canonicalize(&blob)?) {
                 return Ok(());
             }
-            let temporary = path.with_file_name(format!(".{hash}.link"));
-            let _ = fs::remove_file(&temporary);
             let target = Path::new("..").join("..").join("blobs").join(hash);
             // Not every system lets everyone make links; a second name for the blob or a copy serves as well.
-            symlink(&target, &temporary)
-                .or_else(|_| fs::hard_link(&blob, &temporary))
-                .or_else(|_| fs::copy(&blob, &temporary).map(|_| ()))?;
-            fs::rename(&temporary, &path)
+            let link = |to: &Path| {
+                symlink(&target, to)
+                    .or_else(|_| fs::hard_link(&blob, to))
+                    .or_else(|_| fs::copy(&blob, to).map(|_| ()))
+            };
+            let made = tempfile::Builder::new().prefix(".link-").make_in(self.snapshot(sha), link)?;
+            made.into_temp_path().persist(&path).map_err(|e| e.error)
         };
         point().map_err(HubError::file(&path))
     }

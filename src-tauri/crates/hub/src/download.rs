@@ -59,13 +59,14 @@ impl Hub {
             token: token.as_ref(),
             cache: &cache,
             before: 0,
-            total: files.iter().map(|file| file.size).sum(),
+            // What the Hub announces can be any number.
+            total: files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size)),
             on_progress,
         };
         for file in &files {
             transfer.fetch(file).await?;
             cache.link(&info.sha, &file.path, &file.hash)?;
-            transfer.before += file.size;
+            transfer.before = transfer.before.saturating_add(file.size);
             transfer.tell(file, 0);
         }
         // Last, so that a branch never leads to a folder with files missing.
@@ -153,7 +154,7 @@ struct Partial {
 impl Transfer<'_> {
     fn tell(&mut self, file: &Blob, there: u64) {
         (self.on_progress)(Progress {
-            bytes_done: self.before + there,
+            bytes_done: self.before.saturating_add(there),
             bytes_total: self.total,
             file: file.path.clone(),
         });
@@ -269,7 +270,7 @@ impl Partial {
         let _ = tokio::fs::remove_file(&self.path).await;
     }
 
-    async fn publish(mut self, wanted: &Blob, blob: &Path) -> Result<(), HubError> {
+    async fn publish(self, wanted: &Blob, blob: &Path) -> Result<(), HubError> {
         self.file.sync_all().await.map_err(HubError::file(&self.path))?;
         let got = self.hasher.clone().finish();
         if got != wanted.hash {

@@ -11,7 +11,7 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use serde::de::DeserializeOwned;
-use url::Url;
+use url::{Host, Url};
 
 use crate::{
     HubOptions,
@@ -62,13 +62,16 @@ impl Http {
         if !endpoint.username().is_empty() || endpoint.password().is_some() || endpoint.query().is_some() {
             return Err(bad("it must not hold a user name, a password or a question mark"));
         }
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .user_agent(concat!("modelforge/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             // Followed by hand, because what is sent along depends on where a redirect leads.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|e| unreachable("set up the connection to the Hub", e))?;
+            .redirect(reqwest::redirect::Policy::none());
+        if is_this_machine(&endpoint) {
+            // The environment's proxy is on the way to others.
+            client = client.no_proxy();
+        }
+        let client = client.build().map_err(|e| unreachable("set up the connection to the Hub", e))?;
         let HubOptions { offline, tokens, first_delay, .. } = options;
         Ok(Self(Arc::new(Inner { client, address, endpoint, offline, tokens, first_delay })))
     }
@@ -304,17 +307,27 @@ impl<'a> Request<'a> {
                 value.get("error").and_then(|error| error.as_str()).unwrap_or_default().to_string()
             }
         };
-        let mut said: String = message.chars().filter(|c| !c.is_control()).take(300).collect();
-        if let Some(token) = self.token {
-            said = said.replace(token.secret(), "…");
-        }
+        // A server could send back what it was sent.
+        let shown = |text: &str| {
+            let text = self.token.map_or(text.to_string(), |token| text.replace(token.secret(), "…"));
+            text.chars().filter(|c| !c.is_control()).take(300).collect::<String>()
+        };
         HubError::Refused {
             what: what.into(),
             status: status.as_u16(),
-            code: code.unwrap_or_default(),
-            said,
+            code: shown(&code.unwrap_or_default()),
+            said: shown(&message),
             retry_after: retry_after(status, &headers),
         }
+    }
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 

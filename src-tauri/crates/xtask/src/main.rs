@@ -67,6 +67,12 @@ const CHORES: &[Chore] = &[
         run: python::golden,
     },
     Chore {
+        name: "hub",
+        arguments: "",
+        help: "check the Hub client and its test server against the official client (needs Python)",
+        run: python::hub,
+    },
+    Chore {
         name: "fuzz",
         arguments: "[target] [--seconds N]",
         help: "fuzz one parser or all of them (needs a nightly toolchain)",

@@ -1,5 +1,5 @@
-//! `starter` and `golden`: the development scripts in Python, each in an environment of its own in the user's cache.
-//! Nothing that ships needs Python.
+//! `starter`, `golden` and `hub`: the development scripts in Python, each in an environment of its own in the user's
+//! cache. Nothing that ships needs Python.
 
 use std::{
     fs,
@@ -36,6 +36,16 @@ pub fn golden(arguments: &[String]) -> Result<()> {
     };
     let python = environment(&cache()?, &folder.join("requirements.txt"))?;
     run(in_root(python).arg(folder.join(script)).env("CARGO", cargo().get_program()))
+}
+
+/// `hub`: lets the Hub's official client work with the server of our tests, and both clients with each other's files.
+pub fn hub(arguments: &[String]) -> Result<()> {
+    if !arguments.is_empty() {
+        bail!("hub takes no arguments");
+    }
+    let python = environment(&cache()?, &root().join("tests/hub/requirements.txt"))?;
+    let test = ["test", "--package", "hub", "--test", "it", "official_client", "--", "--ignored"];
+    run(cargo().args(test).env("MODELFORGE_PYTHON", python))
 }
 
 /// The Python of the environment under `caches` that has exactly these requirements.

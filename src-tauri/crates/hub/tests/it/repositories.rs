@@ -118,6 +118,15 @@ async fn what_passes_is_waited_for_and_what_does_not_is_not() {
 }
 
 #[tokio::test]
+async fn an_answer_without_end_is_not_read_to_the_end() {
+    let server = server_with_models();
+    server.trouble("acme/public", &[Trouble::Bloated(33 << 20)]);
+    let error = hub(&server, None).model_info("acme/public").await.unwrap_err();
+    assert!(matches!(error, HubError::Malformed { .. }), "{error:?}");
+    assert!(error.to_string().contains("larger than"), "memory is not the Hub's to fill: {error}");
+}
+
+#[tokio::test]
 async fn a_hub_that_is_not_there() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = hub_at(&format!("http://{free}"), None, false).model_info("a/b").await.unwrap_err();
