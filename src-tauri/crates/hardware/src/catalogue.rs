@@ -11,9 +11,6 @@ use types::{Profile, Task, architecture::TRAINABLE};
 
 use crate::ModelShape;
 
-/// The model that ships with the app.
-pub const STARTER: &str = "modelforge/starter";
-
 /// A model of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +85,8 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use types::run::STARTER;
 
     use super::*;
 

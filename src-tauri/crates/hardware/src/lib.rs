@@ -25,7 +25,7 @@ use serde::Serialize;
 use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 use types::Profile;
 
-pub use catalogue::{Catalogue, CatalogueModel, STARTER, catalogue};
+pub use catalogue::{Catalogue, CatalogueModel, catalogue};
 pub use error::HardwareError;
 pub use gpu::NO_GPU;
 pub use memory::{Fit, MARGIN_PERCENT, MemoryEstimate, estimate_chat_memory, estimate_memory};

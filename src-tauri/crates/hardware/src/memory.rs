@@ -11,8 +11,9 @@ use types::Optim;
 
 use crate::{MemoryPlan, ModelShape, plan::F32, shape::Linear};
 
-/// The process itself: code, threads, tokenizer, buffers of the matrix products. Measured.
-const PROCESS: u64 = 24 << 20;
+/// The process itself, in training and in a chat: code, threads, tokenizer, buffers of the matrix products. Measured.
+const TRAINING_PROCESS: u64 = 24 << 20;
+const CHAT_PROCESS: u64 = 16 << 20;
 /// What a tokenizer keeps for each entry of its vocabulary and its merges, beyond what loading the weights takes up again.
 /// Measured.
 const TOKENIZER_ENTRY: u64 = 256;
@@ -142,7 +143,7 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
         logits,
         kv_cache: 0,
         saving: copies.saturating_sub(freed),
-        runtime: runtime(shape),
+        runtime: TRAINING_PROCESS + tokenizer(shape),
         total: 0,
     }
     .sum()
@@ -184,7 +185,7 @@ pub fn estimate_chat_memory(
         activations: layers.saturating_mul(layer),
         logits: 3 * F32 * shape.vocab_size,
         kv_cache: shape.layers.saturating_mul(room).saturating_mul(cached),
-        runtime: runtime(shape),
+        runtime: CHAT_PROCESS + tokenizer(shape),
         ..MemoryEstimate::default()
     }
     .sum()
@@ -229,8 +230,8 @@ fn base_weights(shape: &ModelShape, bf16: bool) -> u64 {
     shape.parameters().saturating_mul(if bf16 { 2 } else { F32 })
 }
 
-fn runtime(shape: &ModelShape) -> u64 {
-    PROCESS + TOKENIZER_ENTRY * shape.vocab_size
+fn tokenizer(shape: &ModelShape) -> u64 {
+    TOKENIZER_ENTRY * shape.vocab_size
 }
 
 fn optimizer_state(shape: &ModelShape, plan: &MemoryPlan) -> u64 {

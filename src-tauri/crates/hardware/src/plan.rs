@@ -89,3 +89,60 @@ impl MemoryPlan {
 fn length_cap(profile: Profile) -> u32 {
     crate::Settings::for_profile(profile, false).max_seq_length
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn shape() -> ModelShape {
+        let config = json!({
+            "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
+            "vocab_size": 1000, "max_position_embeddings": 4096,
+        });
+        ModelShape::from_config(&config).unwrap()
+    }
+
+    fn plan(changes: Value, longest_row: Option<u64>) -> Result<MemoryPlan, HardwareError> {
+        let mut request = json!({"task": "text-generation", "model_name": "m", "dataset": "d"});
+        request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let config = TrainingConfig::from_json(request.as_object().unwrap()).unwrap();
+        MemoryPlan::new(&config, &shape(), longest_row)
+    }
+
+    #[test]
+    fn rows_are_as_long_as_everything_allows() {
+        for (changes, row, want) in [
+            (json!({}), None, (4096, 4096)),
+            (json!({"compute_specs": "low_end"}), None, (512, 512)),
+            (json!({"compute_specs": "low_end", "max_seq_length": 1024}), None, (1024, 1024)),
+            (json!({"max_seq_length": 9000}), None, (4096, 4096)),
+            (json!({"max_seq_length": 1024}), Some(100), (100, 100)),
+            (json!({"max_seq_length": 1024}), Some(5000), (1024, 1024)),
+            (json!({"max_seq_length": 1024, "packing": true}), Some(100), (1024, 100)),
+            (json!({"packing": true}), Some(100), (100, 100)),
+            (json!({}), Some(0), (1, 1)),
+        ] {
+            let plan = plan(changes.clone(), row).unwrap();
+            let got = (plan.max_seq_length, plan.longest_row);
+            assert_eq!(got, want, "tokens of a sequence and of a row, {changes}, longest row {row:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_engine_carries_out_has_no_estimate() {
+        let refused = plan(json!({"strategy": "qlora"}), None).unwrap_err();
+        let error = types::ApiError::from(refused.clone());
+        assert_eq!(error.status_code, 400, "the request is at fault");
+        assert!(matches!(refused, HardwareError::Unsupported(fields) if fields[0].field() == "strategy"));
+    }
+
+    #[test]
+    fn named_modules_alone_are_adapted() {
+        let all = plan(json!({"lora_r": 8}), None).unwrap().adapter_parameters(&shape());
+        assert_eq!(all, 2 * 8 * (4 * 128 + 3 * 192), "every linear layer");
+        let some = plan(json!({"lora_r": 8, "target_modules": ["q_proj", "down_proj"]}), None).unwrap();
+        assert_eq!(some.adapter_parameters(&shape()), 2 * 8 * (128 + 192));
+    }
+}

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use types::{Profile, Strategy, Task, TrainingConfig};
+use types::{Profile, Strategy, Task, TrainingConfig, run::STARTER};
 
 use crate::{
-    Catalogue, CatalogueModel, Fit, Hardware, MemoryEstimate, MemoryPlan, STARTER, Settings, catalogue,
+    Catalogue, CatalogueModel, Fit, Hardware, MemoryEstimate, MemoryPlan, Settings, catalogue,
     estimate_memory,
 };
 

@@ -30,7 +30,7 @@ pub use home::{HOME_VARIABLE, Home};
 pub use hub_cache::{CachedRepository, RepositoryKind, cached_repositories, hub_cache};
 pub use kept::Dataset;
 pub use models::Model;
-pub use resources::{RESOURCES_VARIABLE, Resources, STARTER, Sample};
+pub use resources::{RESOURCES_VARIABLE, Resources, Sample};
 pub use runs::{Run, RunStatus};
 pub use table::{
     conversations::{Conversation, ConversationDraft, ConversationMessage, ConversationRow},
@@ -40,6 +40,7 @@ pub use table::{
     session::Session,
     settings::{Settings, Theme},
 };
+pub use types::run::STARTER;
 pub use usage::StorageUsage;
 
 use std::{

@@ -13,9 +13,6 @@ use crate::StoreError;
 /// The environment variable that names the folder of bundled files.
 pub const RESOURCES_VARIABLE: &str = "MODELFORGE_RESOURCES";
 
-/// The name of the bundled model, wherever a model name is taken.
-pub const STARTER: &str = "modelforge/starter";
-
 const SAMPLE_PREFIX: &str = "sample:";
 
 /// The folder of bundled files.

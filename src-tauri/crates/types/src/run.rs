@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainingConfig;
 
+/// The name of the base model that ships with the app, wherever a model's name is taken.
+pub const STARTER: &str = "modelforge/starter";
+
 /// Everything an engine needs to know about a run. Written once into the job folder, never changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunSpec {
