@@ -94,7 +94,10 @@ fn memory_bytes() -> (u64, u64) {
     let Ok(system) = System::new_with_specifics(wanted) else { return (0, 0) };
     let (all, free) = (system.total_memory(), system.available_memory());
     match system.cgroup_limits().filter(|limits| limits.total_memory > 0) {
-        Some(limits) => (limits.total_memory.min(all), limits.free_memory.min(free)),
+        // Cached files count as used in a container; they give way to a program that asks for memory.
+        Some(limits) => {
+            (limits.total_memory.min(all), limits.total_memory.saturating_sub(limits.rss).min(free))
+        }
         None => (all, free),
     }
 }
