@@ -130,8 +130,8 @@ mod tests {
     fn this_machine_has_memory_cores_and_a_disk() {
         let temp = std::env::temp_dir();
         let found = Hardware::detect(&temp);
-        let all = found.free_memory as f64 / f64::from(1 << 30);
-        assert!(all > 0.0 && all <= found.ram_gb + 0.1, "free memory is a part of all: {found:?}");
+        let free = gib(found.free_memory);
+        assert!(free > 0.0 && free <= found.ram_gb + 0.1, "free memory is a part of all: {found:?}");
         assert!(found.cpu_cores >= 1 && found.ram_gb > 0.0 && found.disk_space_gb > 0.0, "{found:?}");
         let no_gpu = found.gpu_name == NO_GPU;
         assert_eq!(no_gpu, found.gpu_memory_gb == 0.0, "a GPU has memory, none has none: {found:?}");
