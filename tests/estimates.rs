@@ -15,10 +15,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use hardware::{MARGIN_PERCENT, MemoryPlan, ModelShape, Workload, estimate_memory, estimate_time};
+use hardware::{
+    MARGIN_PERCENT, MemoryPlan, ModelShape, Workload, estimate_chat_memory, estimate_memory, estimate_time,
+};
 use serde_json::{Value, json};
 use types::{
-    EventLine, JobFolder, Message, Role, RunSpec, TrainEvent, TrainingConfig, engine::Calibration, files,
+    EventLine, GenerateParams, JobFolder, Message, RunSpec, TrainEvent, TrainingConfig,
+    engine::{Calibration, EngineCommand, EngineReply, EngineReplyLine, EngineRequest, PromptInput},
+    files,
 };
 
 const BIN: &str = env!("CARGO_BIN_EXE_modelforge");
@@ -149,7 +153,7 @@ fn dataset(path: &Path, words: usize) -> u64 {
     let row = json!({"input": question, "output": answer}).to_string();
     fs::write(path, [row.as_str()].repeat(40_000 / words).join("\n")).unwrap();
     let tokenizer = data::Tokenizer::load(&starter()).unwrap();
-    let prompt = tokenizer.encode_prompt(&[Message { role: Role::User, content: question.into() }]).unwrap();
+    let prompt = tokenizer.encode_prompt(&[Message::user(question)]).unwrap();
     (prompt.len() + tokenizer.encode(&answer).unwrap().len()) as u64
 }
 
@@ -231,6 +235,51 @@ fn measure(home: &Path, setting: &Setting) -> Measured {
     }
 }
 
+/// Answers one prompt of `words` words with a base model and compares.
+fn measure_chat(home: &Path, name: &str, words: usize) -> Measured {
+    let base_dir = model(home, name);
+    let json: Value = serde_json::from_slice(&fs::read(base_dir.join("config.json")).unwrap()).unwrap();
+    let shape = ModelShape::from_config(&json).unwrap();
+    let text = ["one", "two", "three", "four", "five"].repeat(words / 5).join(" ");
+    let tokens = data::Tokenizer::load(&base_dir).unwrap().encode(&text).unwrap().len() as u64;
+    let params = GenerateParams { max_new_tokens: 4, ..GenerateParams::default() };
+    let input = PromptInput::Text(text);
+    let commands = [
+        EngineCommand::Load { base_dir, adapter_dir: None },
+        EngineCommand::Generate { input, params, without_adapter: false },
+    ];
+    let mut engine = Command::new(BIN)
+        .args(["engine", "chat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", engine.id());
+    let mut requests = engine.stdin.take().unwrap();
+    for (id, command) in (1..).zip(commands) {
+        let line = serde_json::to_string(&EngineRequest { id, command }).unwrap();
+        writeln!(requests, "{line}").unwrap();
+    }
+    let mut measured_bytes = 0;
+    for line in BufReader::new(engine.stdout.take().unwrap()).lines() {
+        measured_bytes = peak(&status).unwrap_or(measured_bytes);
+        let reply = serde_json::from_str::<EngineReplyLine>(&line.unwrap()).unwrap().reply;
+        assert!(!matches!(reply, EngineReply::Error { .. }), "the engine answers: {reply:?}");
+        if matches!(reply, EngineReply::Done { .. }) {
+            break;
+        }
+    }
+    drop(requests);
+    assert!(engine.wait().unwrap().success(), "the engine ends with its input");
+    Measured {
+        name: format!("chat, {name}, {tokens} tokens"),
+        estimated_bytes: estimate_chat_memory(&shape, false, None, tokens + 4).total,
+        measured_bytes,
+        estimated_seconds: 0.0,
+        measured_seconds: 0.0,
+    }
+}
+
 /// The most memory a process has had so far, in bytes; nothing of one that has ended.
 fn peak(status: &str) -> Option<u64> {
     let text = fs::read_to_string(status).ok()?;
@@ -244,6 +293,23 @@ fn the_starter_model_takes_the_memory_that_was_estimated() {
     let short =
         json!({"max_seq_length": 256, "per_device_train_batch_size": 2, "gradient_checkpointing": false});
     measure(home.path(), &Setting::new("starter", short)).check();
+}
+
+#[test]
+#[ignore = "loads a model of 135 million parameters"]
+fn a_chat_takes_the_memory_that_was_estimated() {
+    let home = tempfile::tempdir().unwrap();
+    for (name, words) in [("starter", 350), ("135M", 300), ("135M", 1500)] {
+        let m = measure_chat(home.path(), name, words);
+        println!(
+            "{}: estimated {} bytes, measured {}, ratio {:.2}",
+            m.name,
+            m.estimated_bytes,
+            m.measured_bytes,
+            m.ratio()
+        );
+        m.check();
+    }
 }
 
 /// The table behind the promise of the estimator: `cargo test --workspace --test estimates -- --ignored --nocapture`.
