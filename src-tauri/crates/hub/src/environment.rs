@@ -52,7 +52,7 @@ mod tests {
 
     fn read(variables: &[(&str, &str)]) -> Environment {
         let find = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string());
-        Environment::from_variables(find, Some("/home/someone".into()))
+        Environment::from_variables(find, Some("/their".into()))
     }
 
     #[test]
@@ -61,7 +61,7 @@ mod tests {
         assert!(!nothing.offline && nothing.endpoint.is_none() && nothing.token.is_none(), "{nothing:?}");
         assert_eq!(
             nothing.token_file,
-            Some("/home/someone/.cache/huggingface/token".into()),
+            Some("/their/.cache/huggingface/token".into()),
             "where the Python tools log in by default"
         );
         for (value, offline) in
