@@ -41,6 +41,13 @@ impl FieldError {
         Self::new(field, "extra_forbidden", format!("Unknown field `{field}`.{hint}"))
     }
 
+    /// Says where the field stands in the request: `body`, `path` or `query`.
+    pub fn place(&mut self, place: &str) {
+        if let Some(first) = self.loc.first_mut() {
+            place.clone_into(first);
+        }
+    }
+
     /// The field's name.
     pub fn field(&self) -> &str {
         self.loc.last().map_or("", String::as_str)

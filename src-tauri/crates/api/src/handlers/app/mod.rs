@@ -1,0 +1,4 @@
+//! The app itself.
+
+pub mod health;
+pub mod info;

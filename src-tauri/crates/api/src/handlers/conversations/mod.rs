@@ -1,0 +1,6 @@
+//! Conversations that are kept.
+
+pub mod delete;
+pub mod get;
+pub mod list;
+pub mod put;

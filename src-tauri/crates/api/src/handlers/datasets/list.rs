@@ -1,0 +1,25 @@
+//! `datasets_list`.
+
+use std::sync::Arc;
+
+use store::Dataset;
+use types::{ApiError, field::Field, fields};
+
+use crate::Api;
+
+fields! {
+    /// Nothing.
+    pub struct Input {}
+}
+
+impl types::Input for Input {
+    const FIELDS: &'static [Field] = Self::TABLE;
+}
+
+/// The one checked last first.
+pub type Output = Vec<Dataset>;
+
+/// Datasets that were checked, and whether they are still there.
+pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
+    Ok(api.store().datasets()?)
+}

@@ -1,0 +1,6 @@
+//! The Hugging Face Hub.
+
+pub mod clear_token;
+pub mod push;
+pub mod set_token;
+pub mod whoami;

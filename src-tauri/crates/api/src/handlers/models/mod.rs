@@ -1,0 +1,6 @@
+//! Finished models.
+
+pub mod by_task;
+pub mod delete;
+pub mod get;
+pub mod list;

@@ -1,0 +1,4 @@
+//! The app's settings.
+
+pub mod get;
+pub mod set;

@@ -1,0 +1,3 @@
+//! What the app takes on disk.
+
+pub mod usage;
