@@ -1,6 +1,8 @@
-//! ModelForge's faces. So far there is one: the command `modelforge`.
+//! ModelForge's faces: the command `modelforge`, and the commands of the window behind the feature `desktop`.
 
 mod cli;
+#[cfg(feature = "desktop")]
+pub mod desktop;
 
 use std::{ffi::OsString, process::ExitCode};
 

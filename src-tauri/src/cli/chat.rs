@@ -5,12 +5,12 @@ use std::{
     process::ExitCode,
 };
 
-use api::ChatEngine;
+use api::{ChatEngine, ask};
 use tokio::sync::mpsc::{Receiver, channel};
 use types::{GenerateParams, Message, Task, engine::PromptInput, generate::FinishReason};
 
 use super::{
-    generate::{ask, stream, took},
+    generate::{stream, took},
     interrupt::Interrupts,
     sampling::Sampling,
     say,

@@ -2,13 +2,11 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use api::Api;
 use clap::Subcommand;
-use data::{DataError, Tokenizer};
+use data::Tokenizer;
 use store::{BaseModel, STARTER};
 use types::{
     Strategy, Task,
@@ -71,7 +69,7 @@ enum Action {
 }
 
 /// Does what the sub-command says.
-pub fn main(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
     let api = super::open()?;
     let mut out = io::stdout().lock();
     match args.action {
@@ -82,8 +80,7 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Action::Check { dataset, task, strategy, errors, json } => {
-            let (path, known) = locate(&api, &dataset)?;
-            let (report, task) = check(&path, task.or(known), strategy, errors)?;
+            let (report, task) = api.check_dataset(&dataset, task, strategy, errors).await?;
             if json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
             } else {
@@ -92,11 +89,11 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
             Ok(if report.error_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Action::Preview { dataset, task, model, rows, max_seq_length, json } => {
-            let (path, known) = locate(&api, &dataset)?;
-            let task = match task.or(known) {
+            let task = match task {
                 Some(task) => task,
-                None => check(&path, None, None, 1)?.1,
+                None => api.check_dataset(&dataset, None, None, 1).await?.1,
             };
+            let path = api.dataset_path(&dataset)?;
             let tokenizer = Tokenizer::load(&BaseModel::find(&model, api.resources())?.dir)?;
             let rows = data::preview(&path, task, &tokenizer, max_seq_length, rows)?;
             if json {
@@ -109,34 +106,6 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// The file, and its task where it is a sample.
-fn locate(api: &Api, dataset: &str) -> anyhow::Result<(PathBuf, Option<Task>)> {
-    let task = api.resources().sample(dataset)?.map(|sample| sample.task);
-    Ok((api.dataset_path(dataset)?, task))
-}
-
-/// Checks for the task that is asked for, or for the first one that the rows' form goes with.
-fn check(
-    path: &Path,
-    task: Option<Task>,
-    strategy: Option<Strategy>,
-    limit: usize,
-) -> Result<(DatasetReport, Task), DataError> {
-    let tasks = task.as_ref().map_or(Task::ALL, std::slice::from_ref);
-    let strategies = strategy.as_ref().map_or(&[Strategy::Sft, Strategy::Dpo][..], std::slice::from_ref);
-    let mut refused = None;
-    for &strategy in strategies {
-        for &task in tasks {
-            match data::check(path, task, strategy, limit) {
-                Ok(report) => return Ok((report, task)),
-                Err(error @ DataError::WrongForm { .. }) => refused = refused.or(Some(error)),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Err(refused.unwrap_or_else(|| DataError::NotFound { path: path.to_owned() }))
 }
 
 fn print_report(out: &mut impl Write, report: &DatasetReport, task: Task) -> io::Result<()> {

@@ -11,7 +11,7 @@ use api::{Api, ChatModel};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use store::{STARTER, Sample};
-use types::{GenerateParams, Message, Strategy, engine::PromptInput};
+use types::{ApiError, GenerateParams, Message, Strategy, TrainingConfig, engine::PromptInput};
 
 use super::{
     INTERRUPTED, detect,
@@ -72,7 +72,8 @@ pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
 
     writeln!(out, "\n{}", bold("Training"))?;
     let start = Instant::now();
-    let mut run = api.start_training(&settings(&sample, &dataset)).await?;
+    let config = TrainingConfig::from_json(&settings(&sample, &dataset)).map_err(ApiError::invalid)?;
+    let mut run = api.start_training(config).await?;
     let mut view = Progress::new();
     let (ending, tally) = follow(&mut run, &mut view, &mut interrupts).await?;
     let seconds = start.elapsed().as_secs_f64();

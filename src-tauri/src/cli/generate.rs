@@ -6,10 +6,9 @@ use std::{
 };
 
 use anyhow::bail;
-use api::{Generation, Piece};
-use data::{PromptParts, prompt_for};
+use api::{Generation, Piece, ask};
 use store::STARTER;
-use types::{GenerateStats, Message, Task, engine::PromptInput, generate::FinishReason};
+use types::{GenerateStats, Message, engine::PromptInput, generate::FinishReason};
 
 use super::{INTERRUPTED, interrupt::Interrupts, sampling::Sampling, say};
 
@@ -67,18 +66,6 @@ pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// The person's words as the model was trained to read them.
-pub fn ask(task: Option<Task>, context: Option<&str>, text: &str) -> String {
-    let task = task.unwrap_or(Task::TextGeneration);
-    match context {
-        Some(context) => {
-            let parts = PromptParts { text: context, question: Some(text) };
-            prompt_for(Task::ExtractiveQuestionAnswering, parts)
-        }
-        None => prompt_for(task, PromptParts { text, question: None }),
-    }
-}
-
 /// Prints an answer as it comes. Ctrl-C ends it early.
 pub async fn stream(
     generation: &mut Generation<'_>,
@@ -93,7 +80,7 @@ pub async fn stream(
             }
         };
         match piece {
-            Piece::Text(text) => {
+            Piece::Text { text } => {
                 let mut out = io::stdout().lock();
                 out.write_all(text.as_bytes())?;
                 out.flush()?;

@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
             Command::Generate(args) => generate::main(args).await,
             Command::Models(args) => models::main(args),
             Command::Runs(args) => runs::main(args).await,
-            Command::Datasets(args) => datasets::main(args),
+            Command::Datasets(args) => datasets::main(args).await,
             Command::Detect(args) => detect::main(args).await,
         }
     });
@@ -83,6 +83,9 @@ fn open() -> anyhow::Result<Api> {
              kept as {}.",
             kept.display()
         ));
+        if !store.lost().is_empty() {
+            say(format_args!("Not all of these could be saved: {}.", store.lost().join(", ")));
+        }
     }
     Ok(Api::new(store, Resources::find()?, Box::new(Local::from_env()?)))
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::bail;
 use api::{ActiveRun, Api};
 use serde_json::Map;
-use types::{ApiError, FieldError, error::Detail};
+use types::{ApiError, FieldError, TrainingConfig, error::Detail};
 
 use super::{
     INTERRUPTED,
@@ -104,7 +104,11 @@ async fn start(
 ) -> anyhow::Result<ActiveRun> {
     let mut request = file.as_ref().map_or_else(Map::new, |file| file.values.clone());
     request.extend(flags.clone());
-    api.start_training(&request).await.map_err(|error| {
+    let started = match TrainingConfig::from_json(&request) {
+        Ok(config) => api.start_training(config).await,
+        Err(fields) => Err(ApiError::invalid(fields)),
+    };
+    started.map_err(|error| {
         let place = |field: &FieldError| match (field.field(), &file) {
             (name, Some(file)) if !flags.contains_key(name) => format!("{}: {name}", file.place(name)),
             (name, _) => flag_of(name),

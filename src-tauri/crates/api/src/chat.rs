@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use data::{PromptParts, prompt_for};
+use schemars::JsonSchema;
 use serde::Serialize;
 use store::BaseModel;
 use tokio::{
@@ -16,7 +18,6 @@ use tokio::{
 use types::{
     ApiError, GenerateParams, GenerateStats, Task,
     engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest, PromptInput},
-    id,
 };
 
 use crate::{Api, Launcher, run::describe};
@@ -29,6 +30,8 @@ const KEPT_LINES: usize = 20;
 pub struct ChatModel {
     /// As people know it.
     pub name: String,
+    /// Its id; none for a base model.
+    pub model_id: Option<String>,
     /// The base model's folder.
     pub base_dir: PathBuf,
     /// The adapter's folder, for a fine-tuned model.
@@ -38,7 +41,7 @@ pub struct ChatModel {
 }
 
 /// What an engine tells of the model it loaded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LoadedModel {
     /// Architecture as `config.json` names it.
     pub architecture: String,
@@ -69,10 +72,14 @@ pub struct Generation<'a> {
 }
 
 /// A part of an answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Piece {
     /// More text, whole characters only.
-    Text(String),
+    Text {
+        /// The text.
+        text: String,
+    },
     /// The end.
     Done {
         /// All of the text.
@@ -82,6 +89,26 @@ pub enum Piece {
     },
 }
 
+impl ChatModel {
+    /// Its id, or its name where it is a base model.
+    pub fn id(&self) -> &str {
+        self.model_id.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// The person's words as a model for this task was trained to read them. `context` is the text that holds the answer to a
+/// question.
+pub fn ask(task: Option<Task>, context: Option<&str>, text: &str) -> String {
+    let task = task.unwrap_or(Task::TextGeneration);
+    match context {
+        Some(context) => {
+            let parts = PromptParts { text: context, question: Some(text) };
+            prompt_for(Task::ExtractiveQuestionAnswering, parts)
+        }
+        None => prompt_for(task, PromptParts { text, question: None }),
+    }
+}
+
 impl Api {
     /// The model that a name stands for: a finished model's id or name, or a base model.
     ///
@@ -89,7 +116,8 @@ impl Api {
     /// 404 for an unknown id, 403 for a base model that cannot be reached, 400 for a name that several models have and
     /// for a base model that has changed since.
     pub fn chat_model(&self, name: &str) -> Result<ChatModel, ApiError> {
-        if id::is_valid("model", name) {
+        // What looks like an id is one: a misspelt id is an unknown model, not a repository.
+        if name.starts_with("model_") && !std::path::Path::new(name).is_dir() {
             return self.finished_model(name);
         }
         let named: Vec<String> =
@@ -97,7 +125,13 @@ impl Api {
         match named.as_slice() {
             [] => {
                 let base = BaseModel::find(name, &self.resources)?;
-                Ok(ChatModel { name: base.name, base_dir: base.dir, adapter_dir: None, task: None })
+                Ok(ChatModel {
+                    name: base.name,
+                    model_id: None,
+                    base_dir: base.dir,
+                    adapter_dir: None,
+                    task: None,
+                })
             }
             [one] => self.finished_model(one),
             many => {
@@ -132,6 +166,7 @@ impl Api {
         }
         Ok(ChatModel {
             name: manifest.name,
+            model_id: Some(model_id.to_owned()),
             base_dir: base.dir,
             adapter_dir: Some(self.store.home().model(model_id)?.path().to_owned()),
             task: Some(manifest.config.task),
@@ -245,7 +280,7 @@ impl Generation<'_> {
         let reply = self.engine.receive(self.id).await;
         self.done = !matches!(reply, Ok(EngineReply::Token { .. }));
         match reply? {
-            EngineReply::Token { text } => Ok(Piece::Text(text)),
+            EngineReply::Token { text } => Ok(Piece::Text { text }),
             EngineReply::Done { text, stats } => Ok(Piece::Done { text, stats }),
             EngineReply::Error { message } => Err(ApiError::bad_request(message)),
             other => Err(unexpected(&other)),

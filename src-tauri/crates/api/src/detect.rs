@@ -1,14 +1,14 @@
 //! What this machine has and which models fit it, in the documented shape.
 
-use hardware::Hardware;
+use hardware::{Recommendation, Situation};
+use schemars::JsonSchema;
 use serde::Serialize;
-use store::STARTER;
 use types::{ApiError, Profile, Task};
 
 use crate::Api;
 
 /// The machine and the recommendation for one task.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Detected {
     /// Always 200.
     pub status_code: u16,
@@ -35,8 +35,8 @@ pub struct Detected {
 impl Api {
     /// Looks at the machine.
     pub async fn detect(&self, task: Task) -> Result<Detected, ApiError> {
-        let home = self.store.home().path().to_owned();
-        let found = crate::blocking(move || Hardware::detect(&home)).await?;
+        let found = self.hardware().await?;
+        let models = self.recommend(task).await?;
         Ok(Detected {
             status_code: 200,
             profile: found.profile,
@@ -46,8 +46,19 @@ impl Api {
             ram_total_gb: found.ram_gb,
             available_diskspace_gb: found.disk_space_gb,
             cpu_cores: found.cpu_cores,
-            model_recommendation: STARTER.to_owned(),
-            possible_options: vec![STARTER.to_owned()],
+            model_recommendation: models.recommended,
+            possible_options: models.possible.into_iter().map(|possible| possible.model.name).collect(),
         })
+    }
+
+    /// Models for a task that this version trains and this machine holds.
+    pub async fn recommend(&self, task: Task) -> Result<Recommendation, ApiError> {
+        let hardware = self.hardware().await?;
+        let offline = self.hub()?.offline();
+        let cached = crate::blocking(store::cached_repositories).await??;
+        let cached: Vec<String> =
+            cached.into_iter().filter(|found| found.base_model.is_some()).map(|found| found.name).collect();
+        let situation = Situation { free_memory: hardware.free_memory, offline, cached: &cached };
+        Ok(hardware::recommend(task, &hardware, situation))
     }
 }

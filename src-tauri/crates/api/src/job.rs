@@ -3,68 +3,39 @@
 use std::{
     fs,
     path::{Path, PathBuf, absolute},
+    sync::Arc,
 };
 
 use data::{BadRows, DataError};
-use hardware::Hardware;
-use serde_json::{Map, Value};
 use store::{BaseModel, RunStatus};
-use types::{ApiError, Provider, RunSpec, TrainingConfig, files, id};
+use types::{ApiError, JobFolder, Provider, RunSpec, TrainingConfig, files, id};
 
-use crate::{Api, run::ActiveRun};
+use crate::{Api, base::Reached, run::ActiveRun};
 
 /// Bad rows that a refusal names at most.
 const NAMED_ROWS: usize = 20;
 
+/// A request that has passed every check.
+pub(crate) struct Checked {
+    pub config: TrainingConfig,
+    pub base: Reached,
+    dataset_path: PathBuf,
+    eval_dataset_path: Option<PathBuf>,
+}
+
 impl Api {
-    /// Checks a request in every respect and starts the run.
+    /// Checks a request in every respect and starts the run. The model must be on this machine.
     ///
     /// # Errors
-    /// 400 with the bad fields, for a dataset that cannot be trained on, and while another run is active; 403 for a
-    /// model that cannot be reached; 500 when the job folder cannot be written or the engine does not start.
-    pub async fn start_training(&self, request: &Map<String, Value>) -> Result<ActiveRun, ApiError> {
-        let mut config = TrainingConfig::from_json(request).map_err(ApiError::invalid)?;
-        let refused = config.unsupported();
-        if !refused.is_empty() {
-            return Err(ApiError::invalid(refused));
-        }
-        self.refuse_second_run()?;
-        let base = BaseModel::find(&config.model_name, &self.resources)?;
-        let dataset_path = self.dataset_path(&config.dataset)?;
-        check_dataset(dataset_path.clone(), config.clone()).await?;
-        let eval_dataset_path =
-            config.eval_dataset.as_deref().map(|name| self.eval_dataset_path(name)).transpose()?;
-        if let Some(path) = &eval_dataset_path {
-            check_dataset(path.clone(), config.clone()).await?;
-        }
-        let home = self.store.home().clone();
-        let profile = crate::blocking(move || Hardware::detect(home.path()).profile).await?;
-        config.provider.get_or_insert(Provider::Huggingface);
-        config.compute_specs.get_or_insert(profile);
-        config.name.get_or_insert_with(|| default_name(&base, &dataset_path, &config.dataset));
-
+    /// 400 for settings that no engine carries out, for a dataset that cannot be trained on, and while another run is
+    /// active; 403 for a model that cannot be reached; 500 when the job folder cannot be written or the engine does not
+    /// start.
+    pub async fn start_training(&self, config: TrainingConfig) -> Result<ActiveRun, ApiError> {
+        let base = Reached::Here(BaseModel::find(&config.model_name, &self.resources)?);
+        let checked = self.check_run(config, base).await?;
         let gate = self.gate().await?;
-        self.refuse_second_run()?;
-        let (job_id, model_id) = self.store.home().reserve_run()?;
-        let job = self.store.home().run(&job_id)?;
-        let started = async {
-            let spec = RunSpec {
-                version: RunSpec::VERSION,
-                model_dir: self.store.home().model(&model_id)?.path().to_owned(),
-                job_id,
-                model_id,
-                config,
-                base_dir: base.dir,
-                dataset_path,
-                eval_dataset_path,
-                created_at: id::now_rfc3339(),
-            };
-            files::write_json(&job.run_json(), &spec)
-                .map_err(|e| ApiError::internal(format!("{}: {e}", job.run_json().display())))?;
-            self.store.add_run(&spec)?;
-            ActiveRun::launch(self.store.clone(), self.launcher.as_ref(), spec)
-        };
-        match started.await {
+        let (spec, job) = self.reserve(checked)?;
+        match ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec) {
             Ok(run) => run.started(gate).await,
             Err(error) => {
                 // The folder holds nothing yet that anyone could use.
@@ -80,6 +51,12 @@ impl Api {
     /// 404 for an unknown run, 400 for a finished one and while a run is active, 500 when the engine does not start.
     pub async fn resume(&self, job_id: &str) -> Result<ActiveRun, ApiError> {
         let gate = self.gate().await?;
+        let spec = self.resumable(job_id)?;
+        ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await
+    }
+
+    /// What a run that can be taken up was asked to do. Asked with the gate held.
+    pub(crate) fn resumable(&self, job_id: &str) -> Result<RunSpec, ApiError> {
         let run = self.store.run(job_id)?;
         self.refuse_second_run()?;
         if run.status == RunStatus::Completed {
@@ -87,8 +64,59 @@ impl Api {
                 format!("{job_id} is finished: its model is {}. Start a new run instead.", run.row.model_id);
             return Err(ApiError::bad_request(text));
         }
-        let spec = self.store.run_spec(job_id)?;
-        ActiveRun::launch(self.store.clone(), self.launcher.as_ref(), spec)?.started(gate).await
+        Ok(self.store.run_spec(job_id)?)
+    }
+
+    /// Everything that can be wrong with a request, before anything is made.
+    pub(crate) async fn check_run(&self, config: TrainingConfig, base: Reached) -> Result<Checked, ApiError> {
+        self.refuse_second_run()?;
+        self.check_settings(config, base).await
+    }
+
+    /// The same for what is not to be started now.
+    pub(crate) async fn check_settings(
+        &self,
+        mut config: TrainingConfig,
+        base: Reached,
+    ) -> Result<Checked, ApiError> {
+        let refused = config.unsupported();
+        if !refused.is_empty() {
+            return Err(ApiError::invalid(refused));
+        }
+        let dataset_path = self.dataset_path(&config.dataset)?;
+        check_dataset(dataset_path.clone(), config.clone()).await?;
+        let eval_dataset_path =
+            config.eval_dataset.as_deref().map(|name| self.eval_dataset_path(name)).transpose()?;
+        if let Some(path) = &eval_dataset_path {
+            check_dataset(path.clone(), config.clone()).await?;
+        }
+        let profile = self.hardware().await?.profile;
+        config.provider.get_or_insert(Provider::Huggingface);
+        config.compute_specs.get_or_insert(profile);
+        config.name.get_or_insert_with(|| default_name(base.name(), &dataset_path, &config.dataset));
+        Ok(Checked { config, base, dataset_path, eval_dataset_path })
+    }
+
+    /// Makes the job folder of a checked request. Asked with the gate held.
+    pub(crate) fn reserve(&self, checked: Checked) -> Result<(RunSpec, JobFolder), ApiError> {
+        self.refuse_second_run()?;
+        let (job_id, model_id) = self.store.home().reserve_run()?;
+        let job = self.store.home().run(&job_id)?;
+        let written = || {
+            let model_dir = self.store.home().model(&model_id)?.path().to_owned();
+            let spec = checked.spec(job_id, model_id, model_dir);
+            files::write_json(&job.run_json(), &spec)
+                .map_err(|e| ApiError::internal(format!("{}: {e}", job.run_json().display())))?;
+            self.store.add_run(&spec)?;
+            Ok(spec)
+        };
+        match written() {
+            Ok(spec) => Ok((spec, job)),
+            Err(error) => {
+                fs::remove_dir_all(job.path()).ok();
+                Err(error)
+            }
+        }
     }
 
     /// The file that a dataset's name stands for: a sample's rows for training, or the path itself, absolute.
@@ -107,7 +135,7 @@ impl Api {
         }
     }
 
-    fn refuse_second_run(&self) -> Result<(), ApiError> {
+    pub(crate) fn refuse_second_run(&self) -> Result<(), ApiError> {
         match self.store.active_run()? {
             Some(job_id) => Err(ApiError::bad_request(format!("Training already in progress: {job_id}"))),
             None => Ok(()),
@@ -115,7 +143,7 @@ impl Api {
     }
 
     /// Held from the look for an active run until the new engine holds its job's lock, by one process at a time.
-    async fn gate(&self) -> Result<fs::File, ApiError> {
+    pub(crate) async fn gate(&self) -> Result<fs::File, ApiError> {
         let path = self.store.home().start_lock();
         let failed = format!("Could not lock {}", path.display());
         let lock = move || {
@@ -123,6 +151,23 @@ impl Api {
             file.lock().map(|()| file)
         };
         crate::blocking(lock).await?.map_err(|e: std::io::Error| ApiError::internal(format!("{failed}: {e}")))
+    }
+}
+
+impl Checked {
+    /// The description of the run that this request asks for.
+    pub(crate) fn spec(&self, job_id: String, model_id: String, model_dir: PathBuf) -> RunSpec {
+        RunSpec {
+            version: RunSpec::VERSION,
+            job_id,
+            model_id,
+            model_dir,
+            config: self.config.clone(),
+            base_dir: self.base.dir().to_owned(),
+            dataset_path: self.dataset_path.clone(),
+            eval_dataset_path: self.eval_dataset_path.clone(),
+            created_at: id::now_rfc3339(),
+        }
     }
 }
 
@@ -142,12 +187,12 @@ async fn check_dataset(path: PathBuf, config: TrainingConfig) -> Result<(), ApiE
 }
 
 /// `<model>-<dataset>`, both without folder and extension.
-fn default_name(base: &BaseModel, dataset: &Path, as_named: &str) -> String {
+fn default_name(base: &str, dataset: &Path, as_named: &str) -> String {
     let last =
         |text: &str| text.rsplit(['/', '\\', ':']).find(|part| !part.is_empty()).unwrap_or(text).to_owned();
     let stem = dataset.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let dataset = if as_named.starts_with("sample:") { last(as_named) } else { stem.unwrap_or_default() };
-    format!("{}-{dataset}", last(&base.name))
+    format!("{}-{dataset}", last(base))
 }
 
 #[cfg(test)]
@@ -166,8 +211,7 @@ mod tests {
             ("/models/my model/", "/data/rows.v2.csv", "rows.v2.csv", "my model-rows.v2"),
             ("HuggingFaceTB/SmolLM2-135M", "/d/x.jsonl", "/d/x.jsonl", "SmolLM2-135M-x"),
         ] {
-            let base = BaseModel { name: base.into(), dir: "/anywhere".into() };
-            assert_eq!(default_name(&base, Path::new(path), as_named), want);
+            assert_eq!(default_name(base, Path::new(path), as_named), want);
         }
     }
 }

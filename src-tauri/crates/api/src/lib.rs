@@ -3,21 +3,41 @@
 //! It knows no window and computes on no tensor. Whatever does runs in an engine process, reached over its standard
 //! streams. Every failure is an [`ApiError`] with the documented status.
 
+mod base;
 mod chat;
+mod datasets;
 mod detect;
+mod estimate;
+pub mod handlers;
+mod hub;
 mod job;
 mod launcher;
 mod models;
+mod openapi;
+mod operation;
+mod operations;
+mod playground;
+mod probe;
 mod run;
+mod runner;
+mod schemas;
+mod typescript;
 
-pub use chat::{ChatEngine, ChatModel, Generation, LoadedModel, Piece};
+pub use chat::{ChatEngine, ChatModel, Generation, LoadedModel, Piece, ask};
 pub use detect::Detected;
+pub use estimate::Estimate;
 pub use launcher::{ENGINE_VARIABLE, Launcher, Local};
 pub use models::ModelDetails;
+pub use openapi::openapi;
+pub use operation::{Item, Items, Method, Operation, Place};
+pub use operations::OPERATIONS;
 pub use run::ActiveRun;
+pub use typescript::typescript;
 
 use std::sync::Arc;
 
+use ::hub::{Environment, TokenPlaces, Tokens};
+use hardware::Hardware;
 use store::{Resources, Store};
 use types::ApiError;
 
@@ -26,12 +46,30 @@ pub struct Api {
     store: Arc<Store>,
     resources: Resources,
     launcher: Box<dyn Launcher>,
+    tokens: Tokens,
+    runner: runner::Runner,
+    playground: playground::Playground,
+    /// Held while this machine's speed is measured.
+    calibrating: tokio::sync::Mutex<()>,
 }
 
 impl Api {
     /// Puts the parts together.
     pub fn new(store: Store, resources: Resources, launcher: Box<dyn Launcher>) -> Self {
-        Self { store: Arc::new(store), resources, launcher }
+        let tokens = Tokens::new(TokenPlaces {
+            keychain: true,
+            file: Some(store.home().path().join("hub_token")),
+            environment: Environment::read(),
+        });
+        Self {
+            store: Arc::new(store),
+            resources,
+            launcher,
+            tokens,
+            runner: Default::default(),
+            playground: Default::default(),
+            calibrating: Default::default(),
+        }
     }
 
     /// Models, runs and the session.
@@ -39,9 +77,20 @@ impl Api {
         &self.store
     }
 
+    /// The same, for work that outlives the caller.
+    pub(crate) fn store_handle(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
     /// The files that ship with the app.
     pub fn resources(&self) -> &Resources {
         &self.resources
+    }
+
+    /// What this machine has.
+    pub async fn hardware(&self) -> Result<Hardware, ApiError> {
+        let home = self.store.home().path().to_owned();
+        blocking(move || Hardware::detect(&home)).await
     }
 }
 

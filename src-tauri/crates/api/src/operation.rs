@@ -1,12 +1,7 @@
 //! What an operation is, for the hosts that offer it: a name, a route, a table of fields, and a function from checked
 //! input to JSON. Hosts know nothing else of the app.
 
-use std::{
-    future::Future,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::Arc,
-};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use futures_util::FutureExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -42,6 +37,29 @@ pub enum Place {
     Query,
     /// In the JSON body.
     Body,
+}
+
+impl Method {
+    /// As HTTP spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+        }
+    }
+}
+
+impl Place {
+    /// As error details and OpenAPI spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Place::Path => "path",
+            Place::Query => "query",
+            Place::Body => "body",
+        }
+    }
 }
 
 /// One operation of the app.
@@ -110,7 +128,9 @@ impl Operation {
     pub async fn stream(&self, api: &Arc<Api>, request: Map<String, Value>) -> Result<Items, ApiError> {
         match self.run {
             Run::Stream(run) => self.guarded(run(Arc::clone(api), request)).await,
-            Run::Once(_) => Err(ApiError::bad_request(format!("{} answers at once, not with a stream", self.name))),
+            Run::Once(_) => {
+                Err(ApiError::bad_request(format!("{} answers at once, not with a stream", self.name)))
+            }
         }
     }
 
@@ -123,27 +143,36 @@ impl Operation {
         }
     }
 
-    /// The statuses that a request can be refused with. 404 is for operations that look something up by its name.
-    pub fn errors(&self) -> &'static [u16] {
-        &[400, 403, 404, 500]
+    /// The part of the app it belongs to: the first word of its name.
+    pub fn group(&self) -> &'static str {
+        self.name.split('_').next().unwrap_or(self.name)
+    }
+
+    /// The statuses that a request over HTTP can be refused with, from the smallest to the largest.
+    pub fn errors(&self) -> Vec<u16> {
+        let has_body = matches!(self.method, Method::Post | Method::Put);
+        // Only what is asked for by an id can be unknown.
+        let has_id = self.fields.iter().any(|field| field.name == "id" || field.name.ends_with("_id"));
+        let mut errors = vec![400, 401, 403];
+        errors.extend(has_id.then_some(404));
+        errors.push(408);
+        errors.extend(has_body.then_some([413, 415]).into_iter().flatten());
+        errors.push(500);
+        errors
     }
 
     async fn guarded<T>(&self, work: Pending<T>) -> Result<T, ApiError> {
         let answer = AssertUnwindSafe(work).catch_unwind().await;
-        answer.unwrap_or_else(|_| Err(ApiError::internal(format!("{} ended unexpectedly", self.name)))).map_err(
-            |mut error| {
+        answer
+            .unwrap_or_else(|_| Err(ApiError::internal(format!("{} ended unexpectedly", self.name))))
+            .map_err(|mut error| {
                 if let types::error::Detail::Fields(fields) = &mut error.detail {
                     for field in fields {
-                        field.place(match self.place(field.field()) {
-                            Place::Path => "path",
-                            Place::Query => "query",
-                            Place::Body => "body",
-                        });
+                        field.place(self.place(field.field()).name());
                     }
                 }
                 error
-            },
-        )
+            })
     }
 }
 
@@ -157,7 +186,7 @@ pub(crate) fn answer(output: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(output).map_err(ApiError::internal)
 }
 
-/// The schema of an answer, with the types it is made of by reference.
+/// The schema of an answer: by reference where its type has a name of its own, which the handlers' `Output` is not.
 pub(crate) fn schema<O: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
-    O::json_schema(generator)
+    if O::schema_name() == "Output" { O::json_schema(generator) } else { generator.subschema_for::<O>() }
 }

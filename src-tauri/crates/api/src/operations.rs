@@ -107,7 +107,8 @@ mod tests {
     fn names_and_routes_are_unique() {
         let names: HashSet<&str> = OPERATIONS.iter().map(|o| o.name).collect();
         assert_eq!(names.len(), OPERATIONS.len(), "an operation has a name of its own");
-        let routes: HashSet<String> = OPERATIONS.iter().map(|o| format!("{:?} {}", o.method, o.path)).collect();
+        let routes: HashSet<String> =
+            OPERATIONS.iter().map(|o| format!("{:?} {}", o.method, o.path)).collect();
         assert_eq!(routes.len(), OPERATIONS.len(), "an operation has a route of its own");
     }
 

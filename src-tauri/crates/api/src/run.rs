@@ -158,6 +158,9 @@ impl Api {
     /// # Errors
     /// 404 for an unknown run, 400 for one that is not running, 500 when the order cannot be written.
     pub fn order(&self, job_id: &str, control: Control) -> Result<(), ApiError> {
+        if self.end_download(job_id) {
+            return Ok(());
+        }
         if self.store.run(job_id)?.status != RunStatus::Running {
             return Err(ApiError::bad_request(format!("{job_id} is not running")));
         }

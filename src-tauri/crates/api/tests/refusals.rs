@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use api::{Api, ChatModel, Launcher, Local};
 use serde_json::{Map, Value, json};
 use store::{Home, Resources, Store};
-use types::{ApiError, error::Detail, files};
+use types::{ApiError, TrainingConfig, error::Detail, files};
 
 /// The app over an empty data folder, with engines started by `launcher`.
 fn app(folder: &Path, launcher: impl Launcher + 'static) -> Api {
@@ -25,7 +25,11 @@ fn request(folder: &Path, changes: Value) -> Map<String, Value> {
 }
 
 async fn refused(api: &Api, request: &Map<String, Value>) -> ApiError {
-    match api.start_training(request).await {
+    let config = match TrainingConfig::from_json(request) {
+        Ok(config) => config,
+        Err(fields) => return ApiError::invalid(fields),
+    };
+    match api.start_training(config).await {
         Ok(run) => panic!("{} was started", run.job_id()),
         Err(error) => error,
     }
@@ -111,7 +115,8 @@ async fn an_engine_that_ends_at_once_is_told_with_its_exit_code() {
     assert!(error.to_string().contains("the training engine ended with exit code 1"), "{error}");
     assert!(api.store().active_run().unwrap().is_none(), "a dead engine blocks no other run");
     let starter = api.resources().starter();
-    let model = ChatModel { name: "a".into(), base_dir: starter, adapter_dir: None, task: None };
+    let model =
+        ChatModel { name: "a".into(), model_id: None, base_dir: starter, adapter_dir: None, task: None };
     let error = api.chat(&model).await.err().unwrap();
     assert!(error.to_string().contains("the chat engine ended with exit code 1"), "{error}");
 }

@@ -67,8 +67,8 @@ fn locate(name: &str, resources: &Resources) -> Result<PathBuf, StoreError> {
     }
     hub_cache::hub_cache().and_then(|cache| hub_cache::find_model(&cache, name)).ok_or_else(|| {
         refuse(
-            "It is not in the Hugging Face cache of this machine, and this version does not download models: use \
-             modelforge/starter, a folder, or a model that is in the cache.",
+            "It is not in the Hugging Face cache of this machine. A run that is started in the app or over REST downloads \
+             it.",
         )
     })
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::{CargoOpt, Metadata, MetadataCommand};
 
 /// One line for the person who watches.
 #[allow(clippy::print_stderr)]
@@ -22,9 +22,23 @@ pub fn root() -> &'static Path {
     crate_folder.ancestors().nth(3).unwrap_or(crate_folder)
 }
 
-/// What cargo knows about the workspace, dependencies included.
+/// The platforms we build for; `deny.toml` has the same list.
+const PLATFORMS: [&str; 5] = [
+    "x86_64-unknown-linux-gnu",
+    "aarch64-unknown-linux-gnu",
+    "aarch64-apple-darwin",
+    "x86_64-apple-darwin",
+    "x86_64-pc-windows-msvc",
+];
+
+/// What cargo knows about the workspace with all features, dependencies of our platforms included.
 pub fn metadata() -> Result<Metadata> {
-    MetadataCommand::new().current_dir(root()).exec().context("cargo metadata failed")
+    MetadataCommand::new()
+        .current_dir(root())
+        .features(CargoOpt::AllFeatures)
+        .other_options(PLATFORMS.map(|platform| format!("--filter-platform={platform}")))
+        .exec()
+        .context("cargo metadata failed")
 }
 
 /// Where cargo puts what it builds.

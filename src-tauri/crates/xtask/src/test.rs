@@ -9,7 +9,7 @@ use crate::{
     codegen,
     process::{cargo, run as execute, say},
     tidy,
-    tools::{CARGO_DENY, has_component},
+    tools::{self, CARGO_DENY, has_component},
 };
 
 /// How a check ended.
@@ -25,6 +25,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("tidy", || tidy::run(&[]).map(|()| Outcome::Passed)),
     ("generated files", || codegen::check().map(|()| Outcome::Passed)),
     ("licenses and sources of dependencies", dependencies),
+    ("libraries of the window", window),
     ("clippy", clippy),
 ];
 
@@ -85,16 +86,22 @@ fn clippy() -> Result<Outcome> {
     if !has_component("clippy", "clippy") {
         return Ok(Outcome::Skipped("clippy is not installed and rustup could not add it"));
     }
-    execute(cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "--deny",
-        "warnings",
-    ]))?;
+    let mut command = cargo();
+    command.args(["clippy", "--workspace", "--all-targets", "--locked"]).args(features());
+    execute(command.args(["--", "--deny", "warnings"]))?;
     Ok(Outcome::Passed)
+}
+
+fn window() -> Result<Outcome> {
+    Ok(match tools::has_window_libraries() {
+        true => Outcome::Passed,
+        false => Outcome::Skipped("without them, nothing of Tauri is built or tested"),
+    })
+}
+
+/// Tests and clippy are built with the same features, so that dependencies are built once.
+fn features() -> &'static [&'static str] {
+    if tools::has_window_libraries() { &["--features", "desktop-test"] } else { &[] }
 }
 
 /// Security advisories need a database from outside the package registries, so they are CI's on the hosted runners.
@@ -109,7 +116,8 @@ fn dependencies() -> Result<Outcome> {
 
 fn tests(filters: &[&str], long: bool) -> Result<Outcome> {
     let mut command = cargo();
-    command.args(["test", "--workspace", "--locked", "--no-fail-fast", "--"]).args(filters);
+    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(features());
+    command.arg("--").args(filters);
     if long {
         command.arg("--include-ignored");
     }

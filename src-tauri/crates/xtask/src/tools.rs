@@ -1,6 +1,6 @@
 //! The programs the checks need beside cargo. What is missing is installed where that is possible without asking.
 
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, sync::OnceLock};
 
 use anyhow::{Context, Result};
 
@@ -52,4 +52,30 @@ pub fn has_component(subcommand: &str, component: &str) -> bool {
         say(&format!("{component} is missing; asking rustup for it."));
         succeeds(Command::new("rustup").args(["component", "add", component])) && there()
     }
+}
+
+/// Whether what Tauri is linked to is there, after trying to install it. Only Linux has to be asked: macOS and Windows bring
+/// theirs.
+pub fn has_window_libraries() -> bool {
+    static THERE: OnceLock<bool> = OnceLock::new();
+    let probe = || succeeds(Command::new("pkg-config").args(["--exists", "webkit2gtk-4.1"]));
+    *THERE.get_or_init(|| !cfg!(target_os = "linux") || probe() || (install_window_libraries() && probe()))
+}
+
+fn install_window_libraries() -> bool {
+    say("WebKitGTK is missing, which Tauri is linked to. Installing libwebkit2gtk-4.1-dev with apt-get.");
+    let apt = |arguments: &[&str]| {
+        let mut plain = Command::new("apt-get");
+        let mut as_root = Command::new("sudo");
+        as_root.args(["-n", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+        succeeds(plain.env("DEBIAN_FRONTEND", "noninteractive").args(arguments)) || succeeds(&mut as_root)
+    };
+    let there = apt(&["update", "-qq"])
+        && apt(&["install", "-y", "-qq", "--no-install-recommends", "libwebkit2gtk-4.1-dev", "pkg-config"]);
+    if !there {
+        say(
+            "That was not possible: install the development files of WebKitGTK 4.1 and of GTK 3, and pkg-config.",
+        );
+    }
+    there
 }

@@ -65,6 +65,10 @@ mod tests {
     #[test]
     fn the_app_offers_what_can_be_loaded() {
         let names: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
-        assert_eq!(names, types::architecture::TRAINABLE, "the list in types names every family, in its order");
+        assert_eq!(
+            names,
+            types::architecture::TRAINABLE,
+            "the list in types names every family, in its order"
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::FieldError;
 
 /// The most characters of a short text: no path or name is longer.
 pub const MAX_TEXT: usize = 4096;
-/// The most bytes of a long text.
+/// The most characters of a long text.
 pub const MAX_LONG_TEXT: usize = 1 << 20;
 
 /// Checks a request against a table. `default` gives what is left out and has no fixed value.
@@ -79,7 +79,7 @@ impl Kind {
             }
             Kind::Int { min, max } => {
                 // 3.0 is a whole number too: some clients know only floating-point numbers.
-                let whole = |x: &f64| x.fract() == 0.0 && x.abs() < 9e15;
+                let whole = |x: &f64| x.fract() == 0.0 && x.abs() < -(i64::MIN as f64);
                 let n = value
                     .as_i64()
                     .or_else(|| value.as_f64().filter(whole).map(|x| x as i64))
@@ -110,12 +110,10 @@ impl Kind {
     }
 
     fn check_text(&self, field: &str, text: &str) -> Result<(), FieldError> {
-        let (length, most, unit) = match self {
-            Kind::LongText => (text.len(), MAX_LONG_TEXT, "bytes"),
-            _ => (text.chars().count(), MAX_TEXT, "characters"),
-        };
+        let most = if matches!(self, Kind::LongText) { MAX_LONG_TEXT } else { MAX_TEXT };
+        let length = text.chars().count();
         if length > most {
-            let msg = format!("must be at most {most} {unit} long, not {length}");
+            let msg = format!("must be at most {most} characters long, not {length}");
             return Err(FieldError::value(field, msg));
         }
         if text.trim().is_empty() {

@@ -5,6 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::{Ends, Field, Kind, MAX_LONG_TEXT, MAX_TEXT};
 
+/// Something that is not white space, and no NUL. White space is what Rust's `trim` takes away, written out because
+/// `\s` is another set in each dialect of regular expressions.
+const NOT_BLANK: &str = concat!(
+    r"^[^\u0000]*",
+    r"[^\u0000\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]",
+    r"[^\u0000]*$"
+);
+
 /// An object with exactly these fields.
 pub(super) fn object(
     fields: &[Field],
@@ -51,17 +59,15 @@ fn of_field(field: &Field, generator: &mut SchemaGenerator) -> Map<String, Value
 }
 
 fn of_kind(kind: &Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
-    // Something that is not white space, and no NUL.
-    let not_blank = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
     let schema = match *kind {
         Kind::Choice { values } => json!({"type": "string", "enum": values}),
-        Kind::Text => json!({"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": not_blank}),
+        Kind::Text => json!({"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": NOT_BLANK}),
         Kind::LongText => {
-            json!({"type": "string", "minLength": 1, "maxLength": MAX_LONG_TEXT, "pattern": not_blank})
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_LONG_TEXT, "pattern": NOT_BLANK})
         }
         Kind::TextList => json!({
             "type": "array", "minItems": 1,
-            "items": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": not_blank},
+            "items": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": NOT_BLANK},
         }),
         Kind::Bool => json!({"type": "boolean"}),
         Kind::Int { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),

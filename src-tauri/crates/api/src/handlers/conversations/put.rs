@@ -5,7 +5,7 @@ use std::sync::Arc;
 pub use store::table::conversations::Conversation as Output;
 use store::table::conversations::{ConversationDraft, ConversationMessage};
 use types::{
-    ApiError, FieldError, GenerateParams,
+    ApiError, GenerateParams,
     field::{Fallback, Field, JsonType, Kind},
     fields,
 };
@@ -30,16 +30,12 @@ impl types::Input for Input {
 
 /// 404 for an id that nothing has.
 pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
-    let params = input.params.unwrap_or_default();
-    if let Some((field, problem)) = params.problems().into_iter().next() {
-        return Err(ApiError::invalid(vec![FieldError::value("params", format!("{field} {problem}"))]));
-    }
     let draft = ConversationDraft {
         id: input.id,
         title: input.title,
         model: input.model,
         system_prompt: input.system_prompt,
-        params,
+        params: input.params.unwrap_or_default(),
         messages: input.messages,
     };
     Ok(api.store().put_conversation(draft)?)

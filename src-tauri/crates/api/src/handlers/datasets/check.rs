@@ -39,7 +39,6 @@ pub struct Output {
 
 /// Bad rows are a part of the answer; a file that cannot be read at all is a 400.
 pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
-    let (report, task) =
-        api.check_dataset(&input.dataset, input.task, input.strategy, input.errors).await?;
+    let (report, task) = api.check_dataset(&input.dataset, input.task, input.strategy, input.errors).await?;
     Ok(Output { task, report })
 }

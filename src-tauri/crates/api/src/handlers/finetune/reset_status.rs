@@ -5,8 +5,8 @@ use std::sync::Arc;
 use types::ApiError;
 
 pub use super::session::Input;
-pub use crate::handlers::Done as Output;
 use crate::Api;
+pub use crate::handlers::Done as Output;
 
 /// Forgets which run the status was about.
 pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {

@@ -43,7 +43,15 @@ pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
     let active = api.store().active_run()?;
     let Some(job_id) = active.or(api.store().current_run()?) else { return Ok(idle()) };
     match api.store().run(&job_id) {
-        Ok(run) => Ok(tell(&run, || api.why_it_ended(&job_id))),
+        Ok(run) => {
+            let mut told = tell(&run, || api.why_it_ended(&job_id));
+            if let Some(download) = api.download_of(&job_id) {
+                let mb = |bytes: u64| bytes / 1_000_000;
+                let (done, total) = (mb(download.bytes_done), mb(download.bytes_total));
+                told.message = format!("Downloading the model: {done} of {total} MB");
+            }
+            Ok(told)
+        }
         // Its folder was deleted.
         Err(StoreError::UnknownRun(_)) => Ok(idle()),
         Err(error) => Err(error.into()),
@@ -61,7 +69,9 @@ fn tell(run: &Run, why_it_ended: impl Fn() -> String) -> Output {
         // 100 is for a model that is complete.
         RunStatus::Running => (Status::Running, progress.min(99), at_work(run, total), None),
         RunStatus::Completed => (Status::Completed, 100, "Training completed successfully".to_owned(), None),
-        RunStatus::Failed { error } => (Status::Error, progress, "Training failed".into(), Some(error.clone())),
+        RunStatus::Failed { error } => {
+            (Status::Error, progress, "Training failed".into(), Some(error.clone()))
+        }
         RunStatus::Interrupted => (Status::Error, progress, "Training failed".into(), Some(why_it_ended())),
         RunStatus::Stopped => {
             (Status::Idle, progress, format!("Training paused at step {}/{total}", run.step), None)
@@ -76,7 +86,6 @@ fn at_work(run: &Run, total: u64) -> String {
     let step = format!("epoch {epoch}/{} - Step {}/{total}", run.num_train_epochs, run.step);
     match run.phase {
         None => "Starting the training engine".into(),
-        Some(Phase::Downloading) => "Downloading the model".into(),
         Some(Phase::PreparingData) => "Preparing the dataset".into(),
         Some(Phase::LoadingModel) => "Loading the model".into(),
         Some(Phase::Training) => format!("Training {step}"),

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc::{self, Sender};
+pub use types::EventLine as Output;
 use types::{
     ApiError,
     field::{Fallback, Field, Kind},
     fields,
 };
-pub use types::EventLine as Output;
 
 use crate::{Api, Item, Items, operation};
 

@@ -1,0 +1,184 @@
+//! What a run will take: memory and time, from the model's shape, the rows of the dataset and how fast this machine is.
+
+use std::{fs, io::Read, path::Path, process::Stdio};
+
+use data::{PlanOptions, PrepareOptions, Prepared, Tokenizer, plan_epoch};
+use hardware::{
+    Fit, MemoryEstimate, MemoryPlan, ModelShape, TimeEstimate, Workload, catalogue, estimate_memory,
+    estimate_time,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use types::{ApiError, TrainingConfig, engine::Calibration};
+
+use crate::{Api, base::Reached, job::Checked};
+
+/// The largest `config.json` that is read.
+const MAX_CONFIG: u64 = 1 << 20;
+/// Where engines of this version compute.
+const DEVICE: &str = "cpu";
+
+/// What a run is estimated to take.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Estimate {
+    /// Memory at its peak.
+    pub memory: MemoryEstimate,
+    /// Memory in bytes that is free now.
+    pub free_memory_bytes: u64,
+    /// Whether it fits.
+    pub fit: Fit,
+    /// The tokens and steps of the run; null where the model is not on this machine, so that no row can be tokenized.
+    pub workload: Option<Workload>,
+    /// How long it takes; null where that cannot be said yet: without the model, or while a run is active and this machine
+    /// has not been measured before.
+    pub time: Option<TimeEstimate>,
+    /// Tokens of the longest row; without the model, the longest that the settings allow.
+    pub longest_row: u64,
+}
+
+impl Api {
+    /// Estimates a run. Every row of the dataset is tokenized for it.
+    ///
+    /// # Errors
+    /// As for starting the run, but for a run that is active.
+    pub(crate) async fn estimate(&self, config: TrainingConfig) -> Result<Estimate, ApiError> {
+        let base = self.reach(&config.model_name).await?;
+        let checked = self.check_settings(config, base).await?;
+        let free = self.hardware().await?.free_memory;
+        let config = checked.config.clone();
+        let shape = shape_of(&checked.base)?;
+        let workload = match &checked.base {
+            Reached::Here(_) => {
+                let shape = shape.clone();
+                Some(crate::blocking(move || measure_rows(&checked, &shape)).await??)
+            }
+            Reached::OnHub { .. } => None,
+        };
+        let longest = workload.as_ref().map(|(_, longest)| *longest);
+        let plan = MemoryPlan::new(&config, &shape, longest)?;
+        let memory = estimate_memory(&shape, &plan);
+        let workload = workload.map(|(workload, _)| workload);
+        let time = match (&workload, self.calibration().await?) {
+            (Some(work), Some(calibration)) => Some(estimate_time(&shape, &plan, work, &calibration)),
+            _ => None,
+        };
+        Ok(Estimate {
+            fit: Fit::of(memory.total, free),
+            memory,
+            free_memory_bytes: free,
+            workload,
+            time,
+            longest_row: plan.longest_row,
+        })
+    }
+
+    /// How fast this machine computes: measured once, and not while a run would disturb it.
+    async fn calibration(&self) -> Result<Option<Calibration>, ApiError> {
+        let _one_at_a_time = self.calibrating.lock().await;
+        let kept = self.store.calibration(DEVICE)?;
+        if let Some(kept) = kept.and_then(|kept| serde_json::from_value(kept).ok()) {
+            return Ok(Some(kept));
+        }
+        if self.store.active_run()?.is_some() {
+            return Ok(None);
+        }
+        let failed = |e: std::io::Error| {
+            ApiError::internal(format!("the speed of this machine was not measured: {e}"))
+        };
+        let mut child = self.launcher.launch(&["calibrate".as_ref()], Stdio::null()).map_err(failed)?;
+        let mut line = String::new();
+        if let Some(output) = child.stdout.take() {
+            BufReader::new(output).read_line(&mut line).await.map_err(failed)?;
+        }
+        child.wait().await.map_err(failed)?;
+        let measured: Calibration = serde_json::from_str(&line)
+            .map_err(|e| ApiError::internal(format!("the speed of this machine was not measured: {e}")))?;
+        let kept = serde_json::to_value(&measured).map_err(ApiError::internal)?;
+        self.store.set_calibration(DEVICE, &kept)?;
+        Ok(Some(measured))
+    }
+}
+
+fn shape_of(base: &Reached) -> Result<ModelShape, ApiError> {
+    match base {
+        Reached::Here(base) => Ok(ModelShape::from_config(&read_config(&base.dir)?)?),
+        Reached::OnHub { repo, .. } => {
+            catalogue().find(repo).and_then(|model| model.shape.clone()).ok_or_else(|| {
+                ApiError::bad_request(format!(
+                    "{repo} is not on this machine and its shape is not known: start the run to download it"
+                ))
+            })
+        }
+    }
+}
+
+fn read_config(dir: &Path) -> Result<serde_json::Value, ApiError> {
+    let path = dir.join("config.json");
+    let bad = |e: &dyn std::fmt::Display| ApiError::bad_request(format!("{}: {e}", path.display()));
+    let mut text = String::new();
+    fs::File::open(&path)
+        .and_then(|file| file.take(MAX_CONFIG).read_to_string(&mut text))
+        .map_err(|e| bad(&e))?;
+    serde_json::from_str(&text).map_err(|e| bad(&e))
+}
+
+/// Tokenizes the rows as the run will, and counts. The second number is the longest row.
+fn measure_rows(checked: &Checked, shape: &ModelShape) -> Result<(Workload, u64), ApiError> {
+    let bad = |e: data::DataError| ApiError::bad_request(e.to_string());
+    let config = &checked.config;
+    let folder = tempfile::tempdir().map_err(ApiError::internal)?;
+    let spec = checked.spec(String::new(), String::new(), folder.path().to_owned());
+    let options = PrepareOptions {
+        dataset: &spec.dataset_path,
+        eval_dataset: spec.eval_dataset_path.as_deref(),
+        task: config.task,
+        strategy: config.strategy,
+        max_seq_length: config.max_seq_length,
+        context_length: shape.context_length as usize,
+        length_cap: config.compute_specs.map(|p| hardware::Settings::for_profile(p, false).max_seq_length),
+        eval_split: config.eval_split,
+        packing: config.packing,
+        skip_bad_rows: config.skip_bad_rows,
+        seed: config.seed,
+        tokens_dir: folder.path(),
+    };
+    let tokenizer = Tokenizer::load(&spec.base_dir).map_err(bad)?;
+    let prepared = data::prepare(&options, &tokenizer, &mut |_| {}).map_err(bad)?;
+    Ok(count(config, &prepared))
+}
+
+fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
+    let lengths = |rows: &data::TokenRows| (0..rows.len()).map(|i| rows.length(i) as u64).collect::<Vec<_>>();
+    let (train, eval) = (lengths(&prepared.train), lengths(&prepared.eval));
+    let batches = plan_epoch(
+        &prepared.train,
+        &PlanOptions {
+            batch_size: config.per_device_train_batch_size as usize,
+            packing: config.packing,
+            max_seq_length: prepared.max_seq_length,
+            group_by_length: config.group_by_length,
+            seed: config.seed,
+            epoch: 0,
+        },
+    )
+    .len() as u64;
+    let epoch_steps = batches.div_ceil(config.gradient_accumulation_steps.into()).max(1);
+    let planned = epoch_steps.saturating_mul(config.num_train_epochs.into());
+    let steps = u64::try_from(config.max_steps).unwrap_or(planned);
+    let epochs = steps as f64 / epoch_steps as f64;
+    let of = |tokens: u64, times: f64| (tokens as f64 * times) as u64;
+    let evaluations = if eval.is_empty() { 0 } else { steps.div_ceil(config.eval_steps.into()) };
+    let eval_tokens = eval.iter().sum::<u64>().saturating_mul(evaluations);
+    let trained_share =
+        prepared.stats.trained_tokens_per_epoch as f64 / prepared.stats.tokens_per_epoch.max(1) as f64;
+    let longest = train.iter().chain(&eval).copied().max().unwrap_or(1);
+    let workload = Workload {
+        tokens: of(prepared.stats.tokens_per_epoch, epochs),
+        trained_tokens: of(prepared.stats.trained_tokens_per_epoch, epochs),
+        eval_tokens,
+        eval_trained_tokens: of(eval_tokens, trained_share),
+        steps,
+    };
+    (workload, longest)
+}

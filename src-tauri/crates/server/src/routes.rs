@@ -1,0 +1,74 @@
+//! The routes: one for each row of the table of operations.
+
+use std::sync::Arc;
+
+use api::{Api, Method, OPERATIONS, Operation};
+use axum::{
+    Json, Router,
+    extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, on},
+};
+use tokio::sync::watch;
+use types::ApiError;
+
+use crate::{
+    Limits, answer,
+    request::{fields, invalid},
+};
+
+/// What the handlers need.
+struct Routes {
+    api: Arc<Api>,
+    limits: Limits,
+    closes: watch::Receiver<bool>,
+}
+
+/// Every operation at its route, with and without a slash at the end.
+pub fn router(api: Arc<Api>, limits: &Limits, closes: watch::Receiver<bool>) -> Router {
+    let routes = Arc::new(Routes { api, limits: limits.clone(), closes });
+    let mut router = Router::new();
+    for operation in OPERATIONS {
+        let path = operation.path.trim_end_matches('/');
+        for path in [path, &format!("{path}/")] {
+            let routes = Arc::clone(&routes);
+            let handler = move |path: Result<RawPathParams, RawPathParamsRejection>, request: Request| async move {
+                routes.answer(operation, path, request).await.unwrap_or_else(answer::error)
+            };
+            router = router.route(path, on(filter(operation.method), handler));
+        }
+    }
+    router
+        .fallback(async || answer::error(answer::refusal(StatusCode::NOT_FOUND, "Not Found")))
+        .method_not_allowed_fallback(async || {
+            answer::error(answer::refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))
+        })
+}
+
+impl Routes {
+    async fn answer(
+        &self,
+        operation: &'static Operation,
+        path: Result<RawPathParams, RawPathParamsRejection>,
+        request: Request,
+    ) -> Result<Response, ApiError> {
+        let path = path.map_err(|_| invalid(&["path"], "value_error", "must be UTF-8"))?;
+        let fields = fields(operation, &path, request, &self.limits).await?;
+        if operation.is_stream() {
+            let items = operation.stream(&self.api, fields).await?;
+            Ok(answer::events(items, self.limits.keep_alive, self.closes.clone()))
+        } else {
+            Ok(Json(operation.call(&self.api, fields).await?).into_response())
+        }
+    }
+}
+
+fn filter(method: Method) -> MethodFilter {
+    match method {
+        Method::Get => MethodFilter::GET,
+        Method::Post => MethodFilter::POST,
+        Method::Put => MethodFilter::PUT,
+        Method::Delete => MethodFilter::DELETE,
+    }
+}
