@@ -44,7 +44,8 @@ fn app(folder: &Path) -> Arc<Api> {
     let store = Store::open(Home::at(&folder.join("home")).unwrap()).unwrap();
     let rows = b"{\"input\": \"a\", \"output\": \"b\"}\n{\"input\": \"c\"}\n";
     files::write(&folder.join("rows.jsonl"), rows).unwrap();
-    let request = json!({"task": "text-generation", "model_name": STARTER, "dataset": "rows.jsonl", "name": "mine"});
+    let request =
+        json!({"task": "text-generation", "model_name": STARTER, "dataset": "rows.jsonl", "name": "mine"});
     let config = TrainingConfig::from_json(request.as_object().unwrap()).unwrap();
 
     let job = store.home().run(JOB).unwrap();
@@ -96,7 +97,8 @@ fn requests() -> Vec<(&'static str, Value)> {
         config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         config
     };
-    let said = json!([{"role": "user", "content": "Good morning"}, {"role": "assistant", "content": "Hello"}]);
+    let said =
+        json!([{"role": "user", "content": "Good morning"}, {"role": "assistant", "content": "Hello"}]);
     vec![
         ("settings_set", json!({"offline": true, "theme": "dark", "language": "pt-BR"})),
         ("settings_set", json!({"hub_endpoint": "ftp://a", "offline": true})),
@@ -156,7 +158,10 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("playground_model_path", json!({})),
         ("playground_status", json!({})),
         ("playground_new", json!({"model_id": "model_1", "prompt": "a"})),
-        ("playground_new", json!({"model_id": MODEL, "prompt": "", "temperature": -1, "top_p": 2, "max_length": 0})),
+        (
+            "playground_new",
+            json!({"model_id": MODEL, "prompt": "", "temperature": -1, "top_p": 2, "max_length": 0}),
+        ),
         ("playground_stream", json!({"model_id": "model_1", "messages": said})),
         ("playground_stream", json!({"model_id": STARTER, "messages": said})),
         ("playground_stream", json!({"model_id": STARTER, "messages": [{"role": "nobody"}]})),
@@ -270,10 +275,8 @@ fn check(requests: &[(&'static str, Value)]) -> Vec<Answer> {
     let temp = tempfile::tempdir().unwrap();
     let folder = |name| temp.path().join(name);
     let expected = answers(&Itself(app(&folder("a"))), &folder("a"), requests);
-    let hosts: [(&str, Box<dyn Host>); 2] = [
-        ("b", Box::new(Window::open(app(&folder("b"))))),
-        ("c", Box::new(Rest::open(app(&folder("c"))))),
-    ];
+    let hosts: [(&str, Box<dyn Host>); 2] =
+        [("b", Box::new(Window::open(app(&folder("b"))))), ("c", Box::new(Rest::open(app(&folder("c")))))];
     for (name, host) in hosts {
         let found = answers(&*host, &folder(name), requests);
         for (((operation, request), expected), found) in requests.iter().zip(&expected).zip(&found) {
@@ -293,7 +296,10 @@ fn every_host_gives_the_same_answers() {
             Ok(_) => _ = good.insert(*operation),
             Err(error) => {
                 let status = error["status_code"].as_u64().unwrap();
-                assert!([400, 403, 404].contains(&status), "{operation} {request} is the caller's fault: {error}");
+                assert!(
+                    [400, 403, 404].contains(&status),
+                    "{operation} {request} is the caller's fault: {error}"
+                );
             }
         }
     }
@@ -341,12 +347,20 @@ fn a_command_takes_an_object_and_a_stream_takes_a_channel() {
         let error = window.invoke("models_list", body).unwrap_err();
         assert_eq!(error["status_code"], 400, "what is no object is refused: {error}");
     }
-    for (channel, kind) in [(json!({}), "missing"), (json!({"channel": 7}), "type_error"), (json!({"channel": "7"}), "type_error")] {
+    for (channel, kind) in [
+        (json!({}), "missing"),
+        (json!({"channel": 7}), "type_error"),
+        (json!({"channel": "7"}), "type_error"),
+    ] {
         let mut request = channel;
         request["job_id"] = json!(JOB);
         let error = window.invoke("runs_events", request.into()).unwrap_err();
         assert_eq!(error["detail"][0]["loc"], json!(["body", "channel"]), "the argument is named: {error}");
-        assert_eq!((&error["status_code"], &error["detail"][0]["type"]), (&json!(400), &json!(kind)), "{error}");
+        assert_eq!(
+            (&error["status_code"], &error["detail"][0]["type"]),
+            (&json!(400), &json!(kind)),
+            "{error}"
+        );
     }
     let error = window.invoke("models_list", json!({"channel": "__CHANNEL__:1"}).into()).unwrap_err();
     assert_eq!(error["detail"][0]["type"], "extra_forbidden", "only a stream has a channel: {error}");

@@ -133,7 +133,8 @@ impl Rest {
         for (field, value) in at(Place::Query) {
             url.query_pairs_mut().append_pair(field, &text(value));
         }
-        let body = Value::Object(at(Place::Body).map(|(field, value)| (field.clone(), value.clone())).collect());
+        let body =
+            Value::Object(at(Place::Body).map(|(field, value)| (field.clone(), value.clone())).collect());
         match operation.method {
             Method::Get => self.client.get(url),
             Method::Delete => self.client.delete(url),
