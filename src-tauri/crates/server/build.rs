@@ -13,7 +13,8 @@ fn main() -> io::Result<()> {
     let mut files = Vec::new();
     collect(&dist.canonicalize()?, "", &mut files)?;
     files.sort();
-    let rows: String = files.iter().map(|(url, path)| format!("({url:?}, include_bytes!({path:?})),\n")).collect();
+    let rows: String =
+        files.iter().map(|(url, path)| format!("({url:?}, include_bytes!({path:?})),\n")).collect();
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
     // A half-written file is made again by the next build.
     #[allow(clippy::disallowed_methods)]

@@ -1,5 +1,6 @@
 //! The command line: one file a command. Results go to standard output, everything said on the way to standard error.
 
+mod call;
 mod chat;
 mod config_file;
 mod datasets;
@@ -11,6 +12,7 @@ mod models;
 mod progress;
 mod runs;
 mod sampling;
+mod serve;
 mod setting_flags;
 mod terminal;
 mod train;
@@ -50,12 +52,14 @@ enum Command {
     Runs(runs::Args),
     Datasets(datasets::Args),
     Detect(detect::Args),
+    Serve(serve::Args),
+    Call(call::Args),
 }
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
@@ -69,8 +73,12 @@ pub fn main() -> ExitCode {
             Command::Runs(args) => runs::main(args).await,
             Command::Datasets(args) => datasets::main(args).await,
             Command::Detect(args) => detect::main(args).await,
+            Command::Serve(args) => serve::main(args).await,
+            Command::Call(args) => call::main(args).await,
         }
     });
+    // Work on other threads that nobody waits for any more must not keep the command from ending.
+    runtime.shutdown_background();
     outcome.unwrap_or_else(|error| fail(&error))
 }
 

@@ -8,8 +8,8 @@ use axum::{
     http::{
         HeaderName, HeaderValue, StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-            X_FRAME_OPTIONS,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, WWW_AUTHENTICATE,
+            X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
         },
     },
     response::{
@@ -44,9 +44,7 @@ pub fn refusal(status: StatusCode, text: impl Into<String>) -> ApiError {
 pub fn unauthorized() -> Response {
     let text = "This server needs its token: send the header Authorization: Bearer <token>.";
     let mut response = error(refusal(StatusCode::UNAUTHORIZED, text));
-    response
-        .headers_mut()
-        .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ModelForge\""));
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ModelForge\""));
     response
 }
 

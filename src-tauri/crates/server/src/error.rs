@@ -33,7 +33,9 @@ pub enum ServeError {
         source: io::Error,
     },
     /// Another program listens there.
-    #[error("port {port} is in use; stop the program that uses it, or choose another port with --port (0 picks a free one)")]
+    #[error(
+        "port {port} is in use; stop the program that uses it, or choose another port with --port (0 picks a free one)"
+    )]
     InUse {
         /// The port.
         port: u16,
@@ -51,7 +53,9 @@ pub enum ServeError {
 impl From<ServeError> for ApiError {
     fn from(error: ServeError) -> Self {
         match error {
-            ServeError::UnknownHost { .. } | ServeError::InUse { .. } | ServeError::Bind { .. } => Self::internal(error),
+            ServeError::UnknownHost { .. } | ServeError::InUse { .. } | ServeError::Bind { .. } => {
+                Self::internal(error)
+            }
             ServeError::NeedsToken { .. } | ServeError::WeakToken => Self::bad_request(error.to_string()),
         }
     }

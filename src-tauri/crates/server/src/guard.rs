@@ -91,7 +91,8 @@ fn split(host: &str) -> Option<(Name, u16)> {
         _ => (host, "80"),
     };
     // `parse` takes a plus sign; and an IPv6 address without brackets has no clear end.
-    let clear = port.bytes().all(|byte| byte.is_ascii_digit()) && (name.starts_with('[') || !name.contains(':'));
+    let clear =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && (name.starts_with('[') || !name.contains(':'));
     clear.then(|| port.parse().ok().map(|port| (Name::of(name), port))).flatten()
 }
 

@@ -111,7 +111,8 @@ async fn from_body(parts: &Parts, body: Body, limits: &Limits) -> Result<Map<Str
 }
 
 async fn whole(body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
-    let too_large = || refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("The body must be at most {most} bytes long."));
+    let too_large =
+        || refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("The body must be at most {most} bytes long."));
     // Told before any of it is read.
     let least = axum::body::HttpBody::size_hint(&body).lower();
     if usize::try_from(least).is_ok_and(|least| least > most) {

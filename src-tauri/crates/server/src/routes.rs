@@ -8,7 +8,7 @@ use axum::{
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{MethodFilter, on},
+    routing::{MethodFilter, get, on},
 };
 use tokio::sync::watch;
 use types::ApiError;
@@ -39,7 +39,9 @@ pub fn router(api: Arc<Api>, limits: &Limits, closes: watch::Receiver<bool>) -> 
             router = router.route(path, on(filter(operation.method), handler));
         }
     }
+    let document = Json(api::openapi());
     router
+        .route("/api/openapi.json", get(async move || document))
         .fallback(async || answer::error(answer::refusal(StatusCode::NOT_FOUND, "Not Found")))
         .method_not_allowed_fallback(async || {
             answer::error(answer::refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))

@@ -51,7 +51,9 @@ mod tests {
 
     #[test]
     fn a_token_is_long_fits_a_header_and_is_not_shown() {
-        for bad in ["", "fifteen-letters", "with a space in it", "sixteen\ncharacters", "ünïcödé-ünïcödé-ünïcödé"] {
+        for bad in
+            ["", "fifteen-letters", "with a space in it", "sixteen\ncharacters", "ünïcödé-ünïcödé-ünïcödé"]
+        {
             assert!(Token::new(bad).is_err(), "{bad:?}");
         }
         let token = Token::new("0123456789abcdef").unwrap();

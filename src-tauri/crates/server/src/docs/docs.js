@@ -108,7 +108,8 @@ function answers(operation) {
   const lines = Object.entries(operation.responses).map(([status, response]) => {
     const { description, content } = resolve(openapi, response);
     const [type, media] = Object.entries(content ?? {})[0] ?? [];
-    const schema = media?.schema && resolve(openapi, media.schema);
+    const said = media?.['x-item-schema'] ?? media?.schema;
+    const schema = said && resolve(openapi, said);
     const shape = schema ? el('pre', {}, JSON.stringify(schema, null, 2)) : null;
     return el('details', {}, el('summary', {}, el('code', {}, status), el('span', { class: 'help' }, description ?? '', type ? ` (${type})` : '')), shape);
   });
