@@ -14,7 +14,11 @@ use types::{
 use crate::process::{root, say};
 
 /// A generated file: its path from the root and what makes it.
-const GENERATED: &[(&str, fn() -> String)] = &[("docs/training-config.md", training_config)];
+const GENERATED: &[(&str, fn() -> Result<String>)] = &[
+    ("docs/training-config.md", || Ok(training_config())),
+    ("docs/openapi.json", || from_operations("openapi")),
+    ("ui/src/api/generated.ts", || from_operations("typescript")),
+];
 
 pub fn run(arguments: &[String]) -> Result<()> {
     match arguments {
@@ -30,7 +34,7 @@ fn write() -> Result<()> {
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        files::write(&file, make().as_bytes()).with_context(|| format!("cannot write {path}"))?;
+        files::write(&file, make()?.as_bytes()).with_context(|| format!("cannot write {path}"))?;
         say(&format!("wrote {path}"));
     }
     Ok(())
@@ -41,11 +45,17 @@ pub fn check() -> Result<()> {
     for (path, make) in GENERATED {
         let committed =
             std::fs::read_to_string(root().join(path)).with_context(|| format!("cannot read {path}"))?;
-        if committed.replace("\r\n", "\n") != make() {
+        if committed.replace("\r\n", "\n") != make()? {
             bail!("{path} is stale: run `cargo xtask codegen`");
         }
     }
     Ok(())
+}
+
+/// What the crate `api` makes of its table of operations. It is run as a program of its own, so that this one does not
+/// have to be built with all that the app consists of.
+fn from_operations(what: &str) -> Result<String> {
+    capture(cargo().args(["run", "--quiet", "--locked", "--package=api", "--example=generate", "--", what]))
 }
 
 /// The reference page of every setting of a run.

@@ -73,6 +73,12 @@ const CHORES: &[Chore] = &[
         run: python::hub,
     },
     Chore {
+        name: "schemathesis",
+        arguments: "[--max-examples N]",
+        help: "send the server requests made from its OpenAPI document (needs Python)",
+        run: python::schemathesis,
+    },
+    Chore {
         name: "fuzz",
         arguments: "[target] [--seconds N]",
         help: "fuzz one parser or all of them (needs a nightly toolchain)",

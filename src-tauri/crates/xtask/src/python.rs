@@ -1,16 +1,17 @@
-//! `starter`, `golden` and `hub`: the development scripts in Python, each in an environment of its own in the user's
+//! `starter`, `golden`, `hub` and `schemathesis`: the development scripts in Python, each in an environment of its own in the user's
 //! cache. Nothing that ships needs Python.
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 use types::files;
 
-use crate::process::{cache, cargo, in_root, output, root, run, say, succeeds};
+use crate::process::{cache, cargo, in_root, output, root, run, say, succeeds, target_folder};
 
 /// `starter`: trains the bundled model and writes the sample datasets.
 pub fn starter(arguments: &[String]) -> Result<()> {
@@ -46,6 +47,48 @@ pub fn hub(arguments: &[String]) -> Result<()> {
     let python = environment(&cache()?, &root().join("tests/hub/requirements.txt"))?;
     let test = ["test", "--package", "hub", "--test", "it", "official_client", "--", "--ignored"];
     run(cargo().args(test).env("MODELFORGE_PYTHON", python))
+}
+
+/// `schemathesis`: sends the server requests made from its OpenAPI document, 10,000 unless told.
+pub fn schemathesis(arguments: &[String]) -> Result<()> {
+    let examples = match arguments {
+        [] => 200,
+        [flag, number] if flag == "--max-examples" => number.parse::<u32>().context("--max-examples takes a number")?,
+        _ => bail!("schemathesis takes nothing but --max-examples <requests an operation>"),
+    };
+    let python = environment(&cache()?, &root().join("tests/schemathesis/requirements.txt"))?;
+    run(cargo().args(["build", "--package", "modelforge", "--bin", "modelforge", "--locked"]))?;
+    let program = target_folder()?.join("debug").join(format!("modelforge{}", std::env::consts::EXE_SUFFIX));
+    let home = tempfile::tempdir()?;
+    let mut server = Command::new(program)
+        .args(["serve", "--port", "0"])
+        .env("MODELFORGE_HOME", home.path().join("home"))
+        .env("HF_HUB_CACHE", home.path().join("cache"))
+        // The Hub is out of reach: nothing answers on this port.
+        .env("HF_ENDPOINT", "http://127.0.0.1:9")
+        .env_remove("HF_TOKEN")
+        .env_remove("DBUS_SESSION_BUS_ADDRESS")
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut address = String::new();
+    if let Some(output) = server.stdout.take() {
+        BufReader::new(output).read_line(&mut address)?;
+    }
+    let outcome = run(in_root(&python)
+        .args(["-m", "schemathesis.cli", "run"])
+        .arg(format!("{}/api/openapi.json", address.trim()))
+        .args(["--max-examples", &examples.to_string(), "--seed", "1", "--continue-on-failure"])
+        .args(["--phases", "examples,coverage,fuzzing", "--request-timeout", "120", "--workers", "2"])
+        // A stream of a run that is under way has no end of its own.
+        .args(["--generation-database", "none"]));
+    let ended = server.try_wait()?;
+    server.kill().ok();
+    server.wait()?;
+    outcome?;
+    match ended {
+        Some(status) => bail!("the server ended: {status}"),
+        None => Ok(()),
+    }
 }
 
 /// The Python of the environment under `caches` that has exactly these requirements.
