@@ -164,7 +164,9 @@ impl Host for Rest {
 
 /// One event of a stream over HTTP: an item, or the error that ends it.
 fn server_sent_event(text: &str) -> Answer {
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim_start))
+    };
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     let data = json(field("data").unwrap());
     match field("event") {

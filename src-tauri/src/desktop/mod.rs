@@ -7,7 +7,7 @@ use api::{Api, Operation};
 use serde_json::{Map, Value};
 use tauri::{
     Manager, Runtime, Webview,
-    ipc::{Channel, Invoke, InvokeBody, JavaScriptChannelId},
+    ipc::{Channel, Invoke, InvokeBody, InvokeError, InvokeMessage, JavaScriptChannelId},
 };
 use types::{ApiError, error::FieldError};
 
@@ -25,15 +25,22 @@ pub fn invoke_handler<R: Runtime>(api: Arc<Api>) -> impl Fn(Invoke<R>) -> bool +
             return false;
         };
         let api = Arc::clone(&api);
-        resolver.respond_async(async move {
-            let fields = fields(message.payload())?;
-            if operation.is_stream() {
-                Ok(Value::from(stream(&api, operation, fields, message.webview()).await?))
-            } else {
-                Ok(operation.call(&api, fields).await?)
-            }
-        });
+        resolver
+            .respond_async(async move { answer(&api, operation, message).await.map_err(InvokeError::from) });
         true
+    }
+}
+
+async fn answer<R: Runtime>(
+    api: &Arc<Api>,
+    operation: &Operation,
+    message: InvokeMessage<R>,
+) -> Result<Value, ApiError> {
+    let fields = fields(message.payload())?;
+    if operation.is_stream() {
+        stream(api, operation, fields, message.webview()).await.map(Value::from)
+    } else {
+        operation.call(api, fields).await
     }
 }
 
