@@ -39,6 +39,7 @@ pub fn openapi() -> Value {
             "additionalProperties": false,
         }),
     );
+    types.sort_keys();
     let refusals = REFUSALS.iter().map(|(_, name, meaning)| {
         let body = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}});
         ((*name).to_owned(), json!({"description": meaning, "content": body}))

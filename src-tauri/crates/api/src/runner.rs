@@ -21,6 +21,9 @@ use crate::{Api, base::Reached, run::ActiveRun};
 /// How often a run that another process started is looked at until its engine is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long the last words of an engine that is gone are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What this process knows of the runs that it started.
 #[derive(Default)]
 pub(crate) struct Runner {
@@ -33,6 +36,8 @@ struct Known {
     /// Told to end the engine or the download at once.
     kill: Arc<Notify>,
     at_work: bool,
+    /// Whether its engine was started, which does without this process.
+    launched: bool,
     download: Option<Progress>,
     /// Why it ended, where it did without a word.
     end: Option<String>,
@@ -166,13 +171,26 @@ impl Api {
     }
 
     /// Why a run ended that had no last word.
-    pub(crate) fn why_it_ended(&self, job_id: &str) -> String {
+    pub(crate) async fn why_it_ended(&self, job_id: &str) -> String {
+        // An engine's lock is free a moment before its end is read.
+        tokio::time::timeout(LAST_WORDS, self.let_go(job_id)).await.ok();
         let end = self.runner.known().get(job_id).and_then(|known| known.end.clone());
         end.unwrap_or_else(|| {
             "The training engine ended without a word: it was killed, ran out of memory, or the power was cut. The run \
              can be resumed at its last checkpoint."
                 .into()
         })
+    }
+
+    /// Ends when this process does not follow the run any more.
+    async fn let_go(&self, job_id: &str) {
+        loop {
+            let news = self.news();
+            if !self.runner.known().get(job_id).is_some_and(|known| known.at_work) {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// How far the download is that a run waits for.
@@ -193,6 +211,17 @@ impl Api {
         news
     }
 
+    /// Ends when every run that this process started is over or has an engine, which outlives this process.
+    pub async fn handed_over(&self) {
+        loop {
+            let news = self.news();
+            if self.runner.known().values().all(|known| known.launched || !known.at_work) {
+                return;
+            }
+            news.await;
+        }
+    }
+
     fn follow(self: &Arc<Self>, run: ActiveRun) {
         let kill = self.runner.begin(run.job_id());
         let api = Arc::clone(self);
@@ -200,6 +229,10 @@ impl Api {
     }
 
     async fn follow_to_the_end(&self, mut run: ActiveRun, kill: Arc<Notify>) {
+        if let Some(known) = self.runner.known().get_mut(run.job_id()) {
+            known.launched = true;
+        }
+        self.runner.news.notify_waiters();
         let end = loop {
             tokio::select! {
                 event = run.next() => match event {

@@ -60,6 +60,7 @@ impl Schemas {
             })
             .collect();
         types.sort_keys();
+        types.values_mut().chain(&mut inputs).for_each(finish);
         Self { types, inputs, outputs }
     }
 }
@@ -76,6 +77,30 @@ pub(crate) fn pascal_case(operation: &Operation) -> String {
 /// The name of a type that a reference stands for.
 pub(crate) fn referenced(schema: &Value) -> Option<&str> {
     schema.get("$ref")?.as_str()?.strip_prefix(PREFIX)
+}
+
+/// What is true of the JSON but not in the Rust types' schemas: the largest numbers, and no links of Rust's documentation.
+fn finish(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            let largest = match object.get("format").and_then(Value::as_str) {
+                Some("uint8") => Some(u8::MAX.into()),
+                Some("uint16") => Some(u16::MAX.into()),
+                Some("uint32") => Some(u32::MAX.into()),
+                Some("uint" | "uint64") => Some(u64::MAX),
+                _ => None,
+            };
+            if let Some(largest) = largest {
+                object.entry("maximum").or_insert_with(|| json!(largest));
+            }
+            if let Some(Value::String(text)) = object.get_mut("description") {
+                *text = text.replace("[`", "`").replace("`]", "`");
+            }
+            object.values_mut().for_each(finish);
+        }
+        Value::Array(list) => list.iter_mut().for_each(finish),
+        _ => {}
+    }
 }
 
 fn generator(contract: Contract) -> SchemaGenerator {

@@ -15,13 +15,12 @@ const HEAD: &str = "\
 ";
 
 const ROUTE: &str = "
-/** Where an operation stands over HTTP, and which fields of its request stand where. */
+/** Where an operation stands over HTTP. Fields of its request that are in neither list are keys of the JSON body. */
 export interface Route {
   readonly method: \"GET\" | \"POST\" | \"PUT\" | \"DELETE\";
   readonly path: string;
   readonly inPath: readonly string[];
   readonly inQuery: readonly string[];
-  readonly inBody: readonly string[];
 }
 ";
 
@@ -88,13 +87,12 @@ fn routes(module: &mut String) {
         };
         let _ = writeln!(
             module,
-            "  {}: {{\n    method: \"{}\",\n    path: \"{}\",\n    inPath: [{}],\n    inQuery: [{}],\n    inBody: [{}],\n  }},",
+            "  {}: {{ method: \"{}\", path: \"{}\", inPath: [{}], inQuery: [{}] }},",
             operation.name,
             operation.method.name(),
             operation.path,
             names(Place::Path),
             names(Place::Query),
-            names(Place::Body),
         );
     }
     module.push_str("};\n");
@@ -278,7 +276,7 @@ mod tests {
             let row = format!("  {}: {{ input: {};", operation.name, input_name(operation));
             assert_eq!(module.matches(&row).count(), 1, "{} must have one row of types", operation.name);
             let route = format!(
-                "  {}: {{\n    method: \"{}\",\n    path: \"{}\",",
+                "  {}: {{ method: \"{}\", path: \"{}\",",
                 operation.name,
                 operation.method.name(),
                 operation.path

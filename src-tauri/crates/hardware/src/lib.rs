@@ -38,7 +38,7 @@ pub use time::{TimeEstimate, Workload, estimate_time};
 /// What this machine has. Sizes are in units of 2^30 bytes, one decimal.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Hardware {
-    /// The first GPU's name, or [`NO_GPU`].
+    /// The first GPU's name, or `No GPU detected`.
     pub gpu_name: String,
     /// Its whole memory; 0 without one.
     pub gpu_memory_gb: f64,

@@ -6,6 +6,7 @@ use types::{LrScheduler, Optim, Profile};
 
 /// The twelve documented settings.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "TrainingSettings")]
 pub struct Settings {
     /// Rows computed at once.
     pub per_device_train_batch_size: u32,
