@@ -1,6 +1,6 @@
 // Lists the operations of openapi.json by group, with their fields, and sends requests that one fills in.
 
-import { example, resolve, typeOf } from '/api/docs/schema.js';
+import { example, expanded, resolve, typeOf } from '/api/docs/schema.js';
 import { events } from '/api/docs/stream.js';
 
 /** The most characters of an answer that are shown: a browser is slow with more. */
@@ -55,10 +55,10 @@ async function load() {
 function filter() {
   const words = at('find').value.toLowerCase().split(/\s+/).filter(Boolean);
   for (const group of at('groups').children) {
-    for (const details of group.querySelectorAll('details')) {
+    for (const details of group.querySelectorAll('details[data-words]')) {
       details.hidden = !words.every((word) => details.dataset.words.includes(word));
     }
-    group.hidden = !group.querySelector('details:not([hidden])');
+    group.hidden = !group.querySelector('details[data-words]:not([hidden])');
   }
 }
 
@@ -109,7 +109,7 @@ function answers(operation) {
     const { description, content } = resolve(openapi, response);
     const [type, media] = Object.entries(content ?? {})[0] ?? [];
     const said = media?.['x-item-schema'] ?? media?.schema;
-    const schema = said && resolve(openapi, said);
+    const schema = said && expanded(openapi, said);
     const shape = schema ? el('pre', {}, JSON.stringify(schema, null, 2)) : null;
     return el('details', {}, el('summary', {}, el('code', {}, status), el('span', { class: 'help' }, description ?? '', type ? ` (${type})` : '')), shape);
   });

@@ -14,6 +14,14 @@ function withoutRef({ $ref, ...rest }) {
   return rest;
 }
 
+/** A schema with its references filled in, down to a depth that schemas which hold themselves do not pass. */
+export function expanded(root, schema, depth = 0) {
+  if (schema === null || typeof schema !== 'object') return schema;
+  if (Array.isArray(schema)) return schema.map((one) => expanded(root, one, depth + 1));
+  const full = depth < 12 ? resolve(root, schema) : schema;
+  return Object.fromEntries(Object.entries(full).map(([key, value]) => [key, expanded(root, value, depth + 1)]));
+}
+
 /** A type in a few words: `integer, 1 to 512`. */
 export function typeOf(root, schema, depth = 0) {
   schema = resolve(root, schema);
