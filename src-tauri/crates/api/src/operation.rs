@@ -190,3 +190,40 @@ pub(crate) fn answer(output: &impl Serialize) -> Result<Value, ApiError> {
 pub(crate) fn schema<O: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     if O::schema_name() == "Output" { O::json_schema(generator) } else { generator.subschema_for::<O>() }
 }
+
+#[cfg(test)]
+mod tests {
+    use store::{Home, Resources, Store};
+
+    use super::*;
+    use crate::Local;
+
+    async fn bug<T>() -> Result<T, ApiError> {
+        panic!("a bug")
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_costs_one_answer() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(Home::at(temp.path()).unwrap()).unwrap();
+        let api =
+            Arc::new(Api::new(store, Resources::at(temp.path()), Box::new(Local::new("no-such-program"))));
+        let health = Operation::find("app_health").unwrap();
+        let broken = |run| Operation { name: "app_broken", run, ..*health };
+
+        let once = broken(Run::Once(|_, _| Box::pin(bug())));
+        let stream = broken(Run::Stream(|_, _| Box::pin(bug())));
+        let beside = broken(Run::Once(|_, _| {
+            Box::pin(async { crate::blocking(|| -> Result<Value, ApiError> { panic!("a bug") }).await? })
+        }));
+        for error in [
+            once.call(&api, Map::new()).await.unwrap_err(),
+            stream.stream(&api, Map::new()).await.unwrap_err(),
+            beside.call(&api, Map::new()).await.unwrap_err(),
+        ] {
+            assert_eq!(error.status_code, 500, "a panic is an answer: {error}");
+            assert!(error.to_string().starts_with("An internal error occurred: "), "a readable one: {error}");
+        }
+        assert_eq!(health.call(&api, Map::new()).await.unwrap()["status"], "ok", "and the next call works");
+    }
+}

@@ -180,12 +180,14 @@ impl Api {
         let api = Arc::clone(self);
         tokio::spawn(async move {
             api.playground.told().answering += 1;
-            let sound = api.speak(&mut engine, question, &sender).await;
-            api.playground.told().answering -= 1;
+            let (end, sound) = api.speak(&mut engine, question, &sender).await;
             if !sound {
                 api.playground.empty(&mut engine).await;
             }
             drop((engine, hold));
+            api.playground.told().answering -= 1;
+            // Who reads the end may delete the model at once: nothing holds it any more. A reader that has gone needs none.
+            sender.send(end).await.ok();
             api.unload_later();
         });
         Ok(pieces)
@@ -207,23 +209,22 @@ impl Api {
         Ok(())
     }
 
-    /// Passes an answer on; false where the engine is of no more use.
+    /// Passes an answer on up to its end, which is returned, and with it whether the engine is of further use.
     async fn speak(
         &self,
         engine: &mut OwnedMutexGuard<Option<Loaded>>,
         question: Question,
         sender: &mpsc::Sender<Result<Piece, ApiError>>,
-    ) -> bool {
-        let Some(loaded) = engine.as_mut() else { return false };
+    ) -> (Result<Piece, ApiError>, bool) {
+        let Some(loaded) = engine.as_mut() else {
+            return (Err(ApiError::internal("no model is in memory")), false);
+        };
         let Question { prompt, params, without_adapter } = question;
         let cancel = self.playground.cancel.notified();
         tokio::pin!(cancel);
         let mut generation = match loaded.engine.generate(prompt, params, without_adapter).await {
             Ok(generation) => generation,
-            Err(error) => {
-                sender.send(Err(error)).await.ok();
-                return false;
-            }
+            Err(error) => return (Err(error), false),
         };
         let mut cancelled = false;
         loop {
@@ -231,24 +232,23 @@ impl Api {
                 piece = generation.next() => piece,
                 () = sender.closed(), if !cancelled => {
                     cancelled = true;
-                    if generation.cancel().await.is_err() { return false }
+                    if let Err(error) = generation.cancel().await { return (Err(error), false) }
                     continue;
                 }
                 () = &mut cancel, if !cancelled => {
                     cancelled = true;
-                    if generation.cancel().await.is_err() { return false }
+                    if let Err(error) = generation.cancel().await { return (Err(error), false) }
                     continue;
                 }
             };
-            let (last, sound) = match &piece {
-                Ok(Piece::Text { .. }) => (false, true),
-                Ok(Piece::Done { .. }) => (true, true),
-                Err(error) => (true, error.status_code == 400),
-            };
-            // A reader that has gone is noticed by `closed`; the engine's end is still to be read.
-            sender.send(piece).await.ok();
-            if last {
-                return sound;
+            match piece {
+                // A reader that has gone is noticed by `closed`; the engine's end is still to be read.
+                Ok(piece @ Piece::Text { .. }) => drop(sender.send(Ok(piece)).await),
+                Ok(end @ Piece::Done { .. }) => return (Ok(end), true),
+                Err(error) => {
+                    let sound = error.status_code == 400;
+                    return (Err(error), sound);
+                }
             }
         }
     }

@@ -153,6 +153,9 @@ pub enum FileProblem {
     /// A folder.
     #[error("this is a folder; give the dataset file in it")]
     Folder,
+    /// A pipe, a socket or a device.
+    #[error("this is a pipe or a device; save the rows in a file")]
+    NoRegularFile,
     /// Nothing in it.
     #[error("the file is empty")]
     Empty,

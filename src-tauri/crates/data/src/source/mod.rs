@@ -140,13 +140,17 @@ impl Iterator for Rows {
 /// Opens a dataset; the format is found by the extension, then by the content.
 ///
 /// # Errors
-/// A file that is missing, unreadable, empty, a folder, compressed, not UTF-8, or in no known format.
+/// A file that is missing, unreadable, empty, a folder, a pipe, a device, compressed, not UTF-8, or in no known format.
 pub fn open(path: &Path) -> Result<Rows, DataError> {
     let fail = |problem| DataError::file(path, problem);
     let read = |source| DataError::read(path, source);
     let metadata = std::fs::metadata(path).map_err(read)?;
     if metadata.is_dir() {
         return Err(fail(FileProblem::Folder));
+    }
+    // Before it is opened: opening a pipe waits for a writer that may never come, and a device may have no end.
+    if !metadata.is_file() {
+        return Err(fail(FileProblem::NoRegularFile));
     }
     let mut file = File::open(path).map_err(read)?;
     let mut head = Vec::new();

@@ -44,7 +44,10 @@ pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
     let Some(job_id) = active.or(api.store().current_run()?) else { return Ok(idle()) };
     match api.store().run(&job_id) {
         Ok(run) => {
-            let mut told = tell(&run, || api.why_it_ended(&job_id));
+            let mut told = tell(&run);
+            if run.status == RunStatus::Interrupted {
+                told.error = Some(api.why_it_ended(&job_id).await);
+            }
             if let Some(download) = api.download_of(&job_id) {
                 let mb = |bytes: u64| bytes / 1_000_000;
                 let (done, total) = (mb(download.bytes_done), mb(download.bytes_total));
@@ -62,7 +65,7 @@ fn idle() -> Output {
     Output { status: Status::Idle, progress: 0, message: "No training in progress".into(), error: None }
 }
 
-fn tell(run: &Run, why_it_ended: impl Fn() -> String) -> Output {
+fn tell(run: &Run) -> Output {
     let total = run.total_steps.unwrap_or(0);
     let progress = (run.step * 100).checked_div(total).map_or(0, |percent| percent.min(100) as u8);
     let (status, progress, message, error) = match &run.status {
@@ -72,7 +75,7 @@ fn tell(run: &Run, why_it_ended: impl Fn() -> String) -> Output {
         RunStatus::Failed { error } => {
             (Status::Error, progress, "Training failed".into(), Some(error.clone()))
         }
-        RunStatus::Interrupted => (Status::Error, progress, "Training failed".into(), Some(why_it_ended())),
+        RunStatus::Interrupted => (Status::Error, progress, "Training failed".into(), None),
         RunStatus::Stopped => {
             (Status::Idle, progress, format!("Training paused at step {}/{total}", run.step), None)
         }
