@@ -1,5 +1,7 @@
 //! From an HTTP request to the fields of an operation.
 
+use std::fmt;
+
 use axum::{
     body::Body,
     extract::{RawPathParams, Request},
@@ -7,6 +9,10 @@ use axum::{
 };
 use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 use types::{ApiError, FieldError};
@@ -104,9 +110,44 @@ async fn from_body(parts: &Parts, body: Body, limits: &Limits) -> Result<Map<Str
         return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
     match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(invalid(&["body"], "json_invalid", "must be a JSON object")),
+        Ok(Object { fields, twice: None }) => Ok(fields),
+        Ok(Object { twice: Some(name), .. }) => {
+            Err(invalid(&["body", &name], "value_error", "is there twice"))
+        }
+        Err(error) if error.is_data() => Err(invalid(&["body"], "json_invalid", "must be a JSON object")),
         Err(error) => Err(invalid(&["body"], "json_invalid", &format!("is no JSON: {error}"))),
+    }
+}
+
+/// The fields of a JSON object, and a name that stands there twice: programs differ in which of the two values they take.
+struct Object {
+    fields: Map<String, Value>,
+    twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+        let mut object = Object { fields: Map::new(), twice: None };
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            if object.fields.insert(name.clone(), value).is_some() {
+                object.twice = Some(name);
+            }
+        }
+        Ok(object)
     }
 }
 
