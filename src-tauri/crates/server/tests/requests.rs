@@ -47,6 +47,7 @@ async fn the_fields_of_a_request_come_from_path_query_and_body() {
             json!(["body", "x"]),
         ),
         ("a wrong type", br#"{"task": 1}"#, "type_error", json!(["body", "task"])),
+        ("twice", br#"{"task": "x", "task": "summarization"}"#, "value_error", json!(["body", "task"])),
         ("half of it", br#"{"task": "#, "json_invalid", json!(["body"])),
         ("no object", b"[1]", "json_invalid", json!(["body"])),
         ("more than one", b"{} {}", "json_invalid", json!(["body"])),
