@@ -44,5 +44,5 @@ pub async fn engine(server: &Server, kind: &str) -> u32 {
 }
 
 fn signal(name: &str, id: u32) -> bool {
-    Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status().unwrap().success()
+    Command::new("kill").args([&format!("-{name}"), &id.to_string()]).output().unwrap().status.success()
 }
