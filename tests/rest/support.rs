@@ -3,6 +3,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -23,6 +24,8 @@ pub struct Server {
     pub home: PathBuf,
     pub client: Client,
     pub child: Child,
+    /// What it says on standard error.
+    pub log: PathBuf,
     _folder: Option<TempDir>,
 }
 
@@ -30,7 +33,8 @@ impl Server {
     /// On an empty data folder, with no Hub to be reached.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Self::on(&folder.path().join("home"), &[("HF_ENDPOINT", "http://127.0.0.1:9".as_ref())]);
+        let mut server =
+            Self::on(&folder.path().join("home"), &[("HF_ENDPOINT", "http://127.0.0.1:9".as_ref())]);
         server._folder = Some(folder);
         server
     }
@@ -38,6 +42,8 @@ impl Server {
     /// On this data folder, with these environment variables.
     pub fn on(home: &Path, variables: &[(&str, &OsStr)]) -> Self {
         let cache = home.with_extension("hub-cache");
+        let log = home.with_extension("log");
+        files::write(&log, b"").unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_modelforge"))
             .args(["serve", "--port", "0"])
             .env("MODELFORGE_HOME", home)
@@ -48,13 +54,21 @@ impl Server {
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(File::options().append(true).open(&log).unwrap())
             .spawn()
             .unwrap();
         let mut url = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
         let url = url.trim().to_owned();
         assert!(url.starts_with("http://127.0.0.1:"), "serve prints its address: {url:?}");
-        Self { url, home: home.to_owned(), client: Client::builder().no_proxy().build().unwrap(), child, _folder: None }
+        Self {
+            url,
+            home: home.to_owned(),
+            client: Client::builder().no_proxy().build().unwrap(),
+            child,
+            log,
+            _folder: None,
+        }
     }
 
     /// The status and the JSON of an answer.
@@ -102,7 +116,8 @@ impl Server {
 
     /// Trains a small model to the end and gives its id.
     pub async fn trained_model(&self) -> String {
-        let (code, started) = self.post("/api/finetune/start_training", small_run(&self.rows(12), json!({}))).await;
+        let (code, started) =
+            self.post("/api/finetune/start_training", small_run(&self.rows(12), json!({}))).await;
         assert_eq!(code, 200, "{started}");
         let status = self.status_until(|s| s["status"] != "running").await;
         assert_eq!(status["status"], "completed", "{status}");
@@ -113,7 +128,10 @@ impl Server {
     /// A dataset of short rows for text generation.
     pub fn rows(&self, count: usize) -> PathBuf {
         let rows: Vec<String> = (0..count)
-            .map(|i| json!({"input": format!("What is box {i}?"), "output": format!("Box {i} is blue.")}).to_string())
+            .map(|i| {
+                json!({"input": format!("What is box {i}?"), "output": format!("Box {i} is blue.")})
+                    .to_string()
+            })
             .collect();
         let path = self.home.with_extension(format!("{count}-rows.jsonl"));
         files::write(&path, rows.join("\n").as_bytes()).unwrap();

@@ -96,23 +96,23 @@ fn list(out: &mut impl Write, models: &[ModelRow]) -> io::Result<()> {
 }
 
 fn show(out: &mut impl Write, model: &api::ModelDetails) -> io::Result<()> {
-    writeln!(out, "{}", bold(&model.row.name))?;
+    writeln!(out, "{}", bold(&model.name))?;
     for (name, value) in [
-        ("model", &model.row.model_id),
-        ("base model", &model.row.base_model),
-        ("task", &model.row.task),
-        ("strategy", &model.row.strategy),
-        ("created", &model.row.created_at),
-        ("folder", &model.row.path),
+        ("model", &model.model_id),
+        ("base model", &model.base_model),
+        ("task", &model.task),
+        ("strategy", &model.strategy),
+        ("created", &model.created_at),
+        ("folder", &model.path),
     ] {
         writeln!(out, "{}", entry(name, value))?;
     }
-    writeln!(out, "{}", entry("size", format_args!("{} MB", model.row.size_mb)))?;
+    writeln!(out, "{}", entry("size", format_args!("{} MB", model.size_mb)))?;
     for (name, value) in &model.metrics {
         writeln!(out, "{}", entry(&name.replace('_', " "), small(*value)))?;
     }
-    writeln!(out, "\nIts settings:  modelforge models show {} --json", model.row.model_id)?;
-    writeln!(out, "Talk to it:    modelforge chat {}", model.row.model_id)
+    writeln!(out, "\nIts settings:  modelforge models show {} --json", model.model_id)?;
+    writeln!(out, "Talk to it:    modelforge chat {}", model.model_id)
 }
 
 fn confirmed(model: &ModelRow) -> anyhow::Result<bool> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hub::{Hub, HubError, HubOptions, Inaccessible, ModelInfo, Tokens};
-use store::{BaseModel, StoreError, hub_cache};
+use store::{BaseModel, STARTER, StoreError, hub_cache};
 use types::ApiError;
 
 use crate::Api;
@@ -74,10 +74,13 @@ impl Api {
     pub(crate) async fn reach(&self, name: &str) -> Result<Reached, ApiError> {
         let missing = match BaseModel::find(name, &self.resources) {
             Ok(base) => return Ok(Reached::Here(base)),
-            Err(error @ StoreError::Inaccessible { .. }) => error,
+            // Other tools leave single files of a repository in the cache.
+            Err(error @ (StoreError::Inaccessible { .. } | StoreError::IncompleteModel { .. })) => error,
             Err(error) => return Err(error.into()),
         };
-        let Some(cache) = hub_cache().filter(|_| hub::check_repo_name(name).is_ok()) else {
+        let is_repository =
+            name != STARTER && !Path::new(name).is_dir() && hub::check_repo_name(name).is_ok();
+        let Some(cache) = hub_cache().filter(|_| is_repository) else {
             return Err(missing.into());
         };
         let refused = |why: &dyn std::fmt::Display| {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hub::Progress;
-use store::RunStatus;
+use store::{BaseModel, RunStatus};
 use tokio::sync::Notify;
 use types::{ApiError, RunSpec, TrainingConfig, engine::Control};
 
@@ -110,7 +110,9 @@ impl Api {
     pub async fn resume_in_background(self: &Arc<Self>, job_id: &str) -> Result<(), ApiError> {
         let spec = self.store.run_spec(job_id)?;
         self.playground.unload_if_idle().await;
-        if spec.base_dir.is_dir() {
+        // A download that was broken off leaves a folder with some of the files.
+        let is_here = BaseModel::find(&spec.base_dir.to_string_lossy(), &self.resources).is_ok();
+        if is_here {
             let run = self.resume(job_id).await?;
             self.follow(run);
         } else {
@@ -295,6 +297,10 @@ impl Api {
         };
         told(Progress { bytes_done: 0, bytes_total: 0, file: String::new() });
         self.hub()?.download(repo, sha, &cache, &mut told).await?;
+        // What is looked for by its name, here and by other tools, is the main branch.
+        if BaseModel::find(repo, &self.resources).is_err() {
+            hub::note_main(&cache, repo, sha)?;
+        }
         if let Some(known) = self.runner.known().get_mut(job_id) {
             known.download = None;
         }

@@ -11,7 +11,16 @@ use std::{
 
 use types::files;
 
-use crate::error::HubError;
+use crate::{error::HubError, repo::check_repo_name};
+
+/// Makes a commit that was downloaded the one that a repository's name stands for in the cache.
+///
+/// # Errors
+/// [`HubError::BadRepoName`]; [`HubError::File`] where the cache cannot be written.
+pub fn note_main(cache_dir: &Path, repo: &str, sha: &str) -> Result<(), HubError> {
+    check_repo_name(repo)?;
+    RepoCache::new(cache_dir, repo).note("main", sha)
+}
 
 /// One repository in a cache folder.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ mod token;
 use std::time::Duration;
 
 pub use account::Account;
+pub use cache::note_main;
 pub use environment::Environment;
 pub use error::{HubError, Inaccessible};
 pub use info::{ModelInfo, RepoFile};

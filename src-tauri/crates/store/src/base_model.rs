@@ -1,10 +1,12 @@
 //! From a base model's name to its folder. Nothing is downloaded: what is not on this machine is refused.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
 use types::{files, manifest::FileHash};
 
 use crate::{Resources, STARTER, StoreError, hub_cache};
@@ -52,6 +54,10 @@ impl BaseModel {
 
 /// Larger files are compared by size only.
 const MAX_HASHED: u64 = 64 << 20;
+/// The largest index of weights that is read.
+const MAX_INDEX: u64 = 64 << 20;
+/// Names the files of weights that come in parts.
+const INDEX: &str = "model.safetensors.index.json";
 
 fn locate(name: &str, resources: &Resources) -> Result<PathBuf, StoreError> {
     let refuse = |hint: &str| StoreError::Inaccessible { name: name.to_owned(), hint: hint.to_owned() };
@@ -79,9 +85,24 @@ pub(crate) fn missing(dir: &Path) -> Option<&'static str> {
     match () {
         () if !has("config.json") => Some("config.json"),
         () if !has("tokenizer.json") => Some("tokenizer.json"),
-        () if !has("model.safetensors") && !has("model.safetensors.index.json") => Some("model.safetensors"),
+        () if has("model.safetensors") => None,
+        () if !has(INDEX) => Some("model.safetensors"),
+        () if !has_all_parts(dir) => Some("weights file that model.safetensors.index.json names"),
         () => None,
     }
+}
+
+/// Whether the weights that come in parts are all there. An index that cannot be read is for the engine to complain of.
+fn has_all_parts(dir: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let path = dir.join(INDEX);
+    let short = fs::metadata(&path).is_ok_and(|m| m.len() <= MAX_INDEX);
+    let index = short.then(|| fs::read(&path).ok()).flatten();
+    let index = index.and_then(|bytes| serde_json::from_slice::<Index>(&bytes).ok());
+    index.is_none_or(|index| index.weight_map.values().all(|part| dir.join(part).is_file()))
 }
 
 /// `owner/model`, or a name without owner, in the characters that the Hub allows.
@@ -121,6 +142,19 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn weights_in_parts_must_all_be_there() {
+        let temp = tempfile::tempdir().unwrap();
+        model(temp.path());
+        fs::remove_file(temp.path().join("model.safetensors")).unwrap();
+        let map = br#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+        files::write(&temp.path().join(INDEX), map).unwrap();
+        files::write(&temp.path().join("model-1.safetensors"), b"").unwrap();
+        assert!(missing(temp.path()).is_some(), "a download that was broken off is no whole model");
+        files::write(&temp.path().join("model-2.safetensors"), b"").unwrap();
+        assert_eq!(missing(temp.path()), None);
     }
 
     #[test]

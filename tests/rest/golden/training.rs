@@ -1,0 +1,147 @@
+//! A run and its orders.
+
+use serde_json::{Value, json};
+
+use super::{Pair, detail, done, field, no_run, pair, run, status, task, unknown, wait};
+
+/// A run with its orders, from its start to its model.
+pub fn training() -> Vec<Pair> {
+    let start = "POST /api/finetune/start_training";
+    let state = "GET /api/finetune/status";
+    let long = || run(json!({"max_steps": 5000, "save_steps": 5000, "eval_steps": 5000}));
+    let started = |message: &str, id: &str| json!({"success": true, "message": message, "job_id": id});
+    let at_work = || status("running", json!("<integer>"), "Training epoch <rest>", Value::Null);
+    let completed = || status("completed", json!(100), "Training completed successfully", Value::Null);
+    let idle = || status("idle", json!(0), "No training in progress", Value::Null);
+    let other = "Model acme/none is not accessible. Please check if you have the required permissions.<rest>";
+    let missing_row = "Dataset validation failed: line 2: missing field \"output\"<rest>";
+    vec![
+        pair(
+            "finetune_start_training",
+            start,
+            run(json!({"dataset": "$home/none.jsonl"})),
+            400,
+            detail("Dataset validation failed: File not found"),
+        ),
+        pair("finetune_start_training", start, run(json!({"dataset": "$bad"})), 400, detail(missing_row)),
+        pair("finetune_start_training", start, run(json!({"model_name": "acme/none"})), 403, detail(other)),
+        pair("finetune_start_training", start, run(json!({"task": "xyz"})), 400, task("body")),
+        pair(
+            "finetune_start_training",
+            start,
+            run(json!({"lora_r": 0})),
+            400,
+            field("body", "lora_r", "value_error", "<string>"),
+        ),
+        pair(
+            "finetune_start_training",
+            start,
+            run(json!({"learning_rate": "fast"})),
+            400,
+            field("body", "learning_rate", "type_error", "<string>"),
+        ),
+        pair("finetune_start_training", start, run(json!({"colour": 1})), 400, unknown("body")),
+        pair(
+            "finetune_start_training",
+            start,
+            long(),
+            200,
+            started("Training started successfully", "<string as $job>"),
+        ),
+        wait("finetune_status", state, at_work()),
+        pair(
+            "finetune_start_training",
+            start,
+            run(json!({})),
+            400,
+            detail("Training already in progress: $job"),
+        ),
+        pair("finetune_dry_run", "POST /api/finetune/dry_run", run(json!({})), 400, detail("<string>")),
+        pair(
+            "runs_delete",
+            "DELETE /api/runs/$job",
+            Value::Null,
+            400,
+            detail("Training run $job is active. Stop it first."),
+        ),
+        pair("runs_pause", "POST /api/runs/$job/pause", json!({}), 200, done("$job pauses after this step")),
+        wait(
+            "finetune_status",
+            state,
+            status("idle", json!("<integer>"), "Training paused at step <rest>", Value::Null),
+        ),
+        pair("runs_pause", "POST /api/runs/$job/pause", Value::Null, 400, detail("<string>")),
+        pair("runs_pause", "POST /api/runs/train_xyz/pause", Value::Null, 404, no_run()),
+        pair(
+            "runs_resume",
+            "POST /api/runs/$job/resume",
+            Value::Null,
+            200,
+            started("Training resumed successfully", "$job"),
+        ),
+        pair(
+            "runs_resume",
+            "POST /api/runs/$job/resume",
+            Value::Null,
+            400,
+            detail("Training already in progress: $job"),
+        ),
+        pair("runs_resume", "POST /api/runs/train_xyz/resume", Value::Null, 404, no_run()),
+        wait("finetune_status", state, at_work()),
+        pair(
+            "runs_stop",
+            "POST /api/runs/$job/stop",
+            json!({"keep": true}),
+            200,
+            done("$job ends after this step; its model is kept"),
+        ),
+        wait("finetune_status", state, completed()),
+        pair(
+            "runs_stop",
+            "POST /api/runs/$job/stop",
+            json!({"keep": "yes"}),
+            400,
+            field("body", "keep", "type_error", "<string>"),
+        ),
+        pair("runs_stop", "POST /api/runs/train_xyz/stop", json!({"keep": false}), 404, no_run()),
+        pair(
+            "runs_resume",
+            "POST /api/runs/$job/resume",
+            Value::Null,
+            400,
+            detail("$job is finished: <rest>"),
+        ),
+        pair(
+            "finetune_reset_status",
+            "POST /api/finetune/reset_status",
+            json!({}),
+            200,
+            done("Training status reset successfully"),
+        ),
+        pair(
+            "finetune_reset_status",
+            "POST /api/finetune/reset_status",
+            json!({"colour": 1}),
+            400,
+            unknown("body"),
+        ),
+        pair("finetune_status", state, Value::Null, 200, idle()),
+        pair(
+            "finetune_start_training",
+            start,
+            long(),
+            200,
+            started("Training started successfully", "<string as $thrown>"),
+        ),
+        wait("finetune_status", state, at_work()),
+        pair(
+            "runs_stop",
+            "POST /api/runs/$thrown/stop",
+            json!({"keep": false}),
+            200,
+            done("$thrown is thrown away"),
+        ),
+        wait("finetune_status", state, idle()),
+        pair("runs_get", "GET /api/runs/$thrown", Value::Null, 404, detail("Training run $thrown not found")),
+    ]
+}

@@ -1,0 +1,17 @@
+//! The documented operations as programs of other people use them: `modelforge serve` and a plain HTTP client.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what cannot be set up or does not answer ends the test"
+)]
+
+mod contract;
+mod events;
+mod golden;
+mod hub;
+mod playground;
+mod runs;
+mod shape;
+mod support;
+mod wizard;
