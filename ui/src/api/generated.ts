@@ -580,14 +580,14 @@ export interface ModelDetails {
   task: string;
   /** The strategy's JSON spelling. */
   strategy: string;
+  /** Which implementation trained it. */
+  provider: Provider | null;
   /** RFC 3339 UTC. */
   created_at: string;
   /** What the folder takes on disk, in 10^6 bytes, one decimal. */
   size_mb: number;
   /** The model's folder. */
   path: string;
-  /** Which implementation trained it. */
-  provider: Provider | null;
   /** Every setting of its run. */
   config: TrainingConfig;
   /** Values by metric name; what was not measured is absent. */
