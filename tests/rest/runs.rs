@@ -1,10 +1,12 @@
 //! Runs: their events, read in pieces and whole, and the orders that they take.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::{
     events::{Event, Events},
-    support::{Server, small_run},
+    support::{PATIENCE, Server, small_run},
 };
 
 async fn start(server: &Server, changes: Value) -> String {
@@ -116,7 +118,12 @@ async fn a_run_is_paused_resumed_and_ended_with_or_without_its_model() {
     server.status_until(|status| status["status"] == "idle").await;
     let (status, answer) = server.get(&format!("/api/runs/{thrown}")).await;
     assert_eq!((status, answer), (404, json!({"detail": format!("Training run {thrown} not found")})));
-    assert!(!server.home.join("runs").join(&thrown).exists(), "what is thrown away leaves no files");
+    // Its folder goes a moment after its name.
+    let start = Instant::now();
+    while server.home.join("runs").join(&thrown).exists() {
+        assert!(start.elapsed() < PATIENCE, "what is thrown away leaves no files");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(server.get("/api/models/").await.1, models, "and no model");
 
     let (_, runs) = server.get("/api/runs").await;
