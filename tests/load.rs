@@ -36,7 +36,9 @@ async fn two_hundred_clients_while_a_run_trains() {
         let stop = Arc::new(AtomicBool::new(false));
         let failed = Arc::new(AtomicU64::new(0));
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|number| tokio::spawn(poll(Arc::clone(&server), number, pause, Arc::clone(&stop), Arc::clone(&failed))))
+            .map(|number| {
+                tokio::spawn(poll(Arc::clone(&server), number, pause, Arc::clone(&stop), Arc::clone(&failed)))
+            })
             .collect();
         let loaded = train(&server).await;
         stop.store(true, Ordering::Relaxed);
@@ -88,7 +90,10 @@ async fn poll(
 
 /// Trains and gives the median time of a step in milliseconds.
 async fn train(server: &Server) -> f64 {
-    let run = support::small_run(&server.rows(200), json!({"max_steps": STEPS, "eval_split": 0, "save_steps": 1000}));
+    let run = support::small_run(
+        &server.rows(200),
+        json!({"max_steps": STEPS, "eval_split": 0, "save_steps": 1000}),
+    );
     let (code, started) = server.post("/api/finetune/start_training", run).await;
     assert_eq!(code, 200, "{started}");
     let status = server.status_until(|status| status["status"] != "running").await;

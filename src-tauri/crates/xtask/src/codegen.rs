@@ -38,7 +38,8 @@ fn write() -> Result<()> {
 
 /// Fails where the committed page differs from what would be generated.
 pub fn check() -> Result<()> {
-    let committed = std::fs::read_to_string(root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
+    let committed =
+        std::fs::read_to_string(root().join(PAGE)).with_context(|| format!("cannot read {PAGE}"))?;
     if committed.replace("\r\n", "\n") != training_config() {
         bail!("{PAGE} is stale: run `cargo xtask codegen`");
     }
