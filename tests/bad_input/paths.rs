@@ -185,7 +185,7 @@ async fn a_dataset_must_be_a_file_that_can_be_read() {
     fs::create_dir(at("folder.jsonl")).unwrap();
     files::write(&at("empty.jsonl"), b"").unwrap();
     files::write(&at("secret.jsonl"), &fs::read(&good).unwrap()).unwrap();
-    fs::set_permissions(at("secret.jsonl"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(at("secret.jsonl"), fs::Permissions::from_mode(0o000)).unwrap();
     let _socket = UnixListener::bind(at("socket.jsonl")).unwrap();
 
     let text = |path: PathBuf| path.to_str().unwrap().to_owned();

@@ -28,8 +28,9 @@ struct Audience {
 }
 
 impl Audience {
-    const PATIENT: Self =
-        Self { pieces: Vec::new(), most_pieces: usize::MAX, patience: Cell::new(usize::MAX) };
+    fn patient() -> Self {
+        Self { pieces: Vec::new(), most_pieces: usize::MAX, patience: Cell::new(usize::MAX) }
+    }
 }
 
 impl Listener for Audience {
@@ -51,7 +52,7 @@ fn generate(
     params: &GenerateParams,
     pass: Pass,
 ) -> Result<(String, Vec<String>, GenerateStats), InferError> {
-    let mut audience = Audience::PATIENT;
+    let mut audience = Audience::patient();
     let (text, stats) = session.generate(&PromptInput::Text(prompt.into()), params, pass, &mut audience)?;
     let pieces = audience.pieces;
     assert_eq!(pieces.concat(), text, "the pieces must be the whole text");
@@ -167,7 +168,7 @@ fn generation_ends_by_length_context_or_the_listener() {
     );
     assert!(stats.prompt_tokens + stats.tokens_generated <= context, "no token may be beyond the context");
 
-    let mut enough = Audience { most_pieces: 2, ..Audience::PATIENT };
+    let mut enough = Audience { most_pieces: 2, ..Audience::patient() };
     let input = PromptInput::Messages(vec![Message::user("Hello")]);
     let (_, stats) = session.generate(&input, &GenerateParams::greedy(200), Pass::EVAL, &mut enough).unwrap();
     assert_eq!(
@@ -185,7 +186,7 @@ fn a_prompt_is_left_between_any_two_layers_and_leaves_no_trace() {
     let want = want.unwrap().0;
     let mut session = ChatSession::new(model.as_ref(), &tokenizer);
     for patience in 0..layers {
-        let mut audience = Audience { patience: Cell::new(patience), ..Audience::PATIENT };
+        let mut audience = Audience { patience: Cell::new(patience), ..Audience::patient() };
         let input = PromptInput::Text("The ferry leaves the old pier".into());
         let (text, stats) = session.generate(&input, &params, Pass::EVAL, &mut audience).unwrap();
         assert_eq!(

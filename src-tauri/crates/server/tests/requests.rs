@@ -12,7 +12,7 @@ async fn every_operation_answers_at_its_route_with_and_without_a_slash_at_the_en
     let (_temp, _api, server) = start(options()).await;
     let address = server.address();
     for operation in api::OPERATIONS {
-        let path = operation.path.replace('{', "x").replace('}', "x");
+        let path = operation.path.replace(['{', '}'], "x");
         let path = path.trim_end_matches('/');
         for path in [path.to_owned(), format!("{path}/")] {
             let answer = send(address, request(address, &format!("PATCH {path}"), "", "")).await;
