@@ -92,16 +92,24 @@ fn clippy() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// Set to build and test what is Tauri's too, which takes several minutes more the first time.
+const WINDOW_VARIABLE: &str = "MODELFORGE_TEST_WINDOW";
+
 fn window() -> Result<Outcome> {
-    Ok(match tools::has_window_libraries() {
-        true => Outcome::Passed,
-        false => Outcome::Skipped("without them, nothing of Tauri is built or tested"),
+    Ok(match (wants_window(), wants_window() && tools::has_window_libraries()) {
+        (_, true) => Outcome::Passed,
+        (true, _) => Outcome::Skipped("without them, nothing of Tauri is built or tested"),
+        (false, _) => Outcome::Skipped("set MODELFORGE_TEST_WINDOW=1 to build and test what is Tauri's"),
     })
+}
+
+fn wants_window() -> bool {
+    std::env::var_os(WINDOW_VARIABLE).is_some()
 }
 
 /// Tests and clippy are built with the same features, so that dependencies are built once.
 fn features() -> &'static [&'static str] {
-    if tools::has_window_libraries() { &["--features", "desktop-test"] } else { &[] }
+    if wants_window() && tools::has_window_libraries() { &["--features", "desktop-test"] } else { &[] }
 }
 
 /// Security advisories need a database from outside the package registries, so they are CI's on the hosted runners.
