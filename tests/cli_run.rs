@@ -168,10 +168,10 @@ fn a_model_is_trained_talked_to_and_deleted() {
         "base_model",
         "task",
         "strategy",
+        "provider",
         "created_at",
         "size_mb",
         "path",
-        "provider",
         "config",
         "metrics",
     ];
