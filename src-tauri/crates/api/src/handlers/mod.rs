@@ -13,6 +13,16 @@ pub mod storage;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use types::{field::Field, fields};
+
+fields! {
+    /// The input of an operation that needs to be told nothing.
+    pub struct Nothing {}
+}
+
+impl types::Input for Nothing {
+    const FIELDS: &'static [Field] = Self::TABLE;
+}
 
 /// The answer of an operation that did something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

@@ -4,18 +4,10 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use types::{ApiError, field::Field, fields};
+use types::ApiError;
 
 use crate::Api;
-
-fields! {
-    /// Nothing.
-    pub struct Input {}
-}
-
-impl types::Input for Input {
-    const FIELDS: &'static [Field] = Self::TABLE;
-}
+pub use crate::handlers::Nothing as Input;
 
 /// The app answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

@@ -3,18 +3,10 @@
 use std::sync::Arc;
 
 use store::table::conversations::ConversationRow;
-use types::{ApiError, field::Field, fields};
+use types::ApiError;
 
 use crate::Api;
-
-fields! {
-    /// Nothing.
-    pub struct Input {}
-}
-
-impl types::Input for Input {
-    const FIELDS: &'static [Field] = Self::TABLE;
-}
+pub use crate::handlers::Nothing as Input;
 
 /// The one written last first.
 pub type Output = Vec<ConversationRow>;

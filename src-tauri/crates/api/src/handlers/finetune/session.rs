@@ -5,18 +5,10 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 use store::table::session::Session;
-use types::{ApiError, field::Field, fields};
+use types::ApiError;
 
 use crate::Api;
-
-fields! {
-    /// Nothing.
-    pub struct Input {}
-}
-
-impl types::Input for Input {
-    const FIELDS: &'static [Field] = Self::TABLE;
-}
+pub use crate::handlers::Nothing as Input;
 
 /// What was chosen last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

@@ -3,19 +3,11 @@
 use std::sync::Arc;
 
 use hub::TokenSource;
-use types::{ApiError, field::Field, fields};
+use types::ApiError;
 
 pub use super::set_token::Output;
 use crate::Api;
-
-fields! {
-    /// Nothing.
-    pub struct Input {}
-}
-
-impl types::Input for Input {
-    const FIELDS: &'static [Field] = Self::TABLE;
-}
+pub use crate::handlers::Nothing as Input;
 
 /// Forgets the token that was entered in the app. What the environment says stays in use.
 pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {

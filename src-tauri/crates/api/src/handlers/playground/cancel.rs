@@ -2,19 +2,11 @@
 
 use std::sync::Arc;
 
-use types::{ApiError, field::Field, fields};
+use types::ApiError;
 
 use crate::Api;
 pub use crate::handlers::Done as Output;
-
-fields! {
-    /// Nothing.
-    pub struct Input {}
-}
-
-impl types::Input for Input {
-    const FIELDS: &'static [Field] = Self::TABLE;
-}
+pub use crate::handlers::Nothing as Input;
 
 /// The stream still gets its end, with the text so far.
 pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {

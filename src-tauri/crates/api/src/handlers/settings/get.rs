@@ -3,18 +3,10 @@
 use std::sync::Arc;
 
 pub use store::table::settings::Settings as Output;
-use types::{ApiError, field::Field, fields};
+use types::ApiError;
 
 use crate::Api;
-
-fields! {
-    /// Nothing.
-    pub struct Input {}
-}
-
-impl types::Input for Input {
-    const FIELDS: &'static [Field] = Self::TABLE;
-}
+pub use crate::handlers::Nothing as Input;
 
 /// The defaults on a fresh start.
 pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
