@@ -1,10 +1,13 @@
-//! ModelForge's faces: the command `modelforge`, and the commands of the window behind the feature `desktop`.
+//! ModelForge's faces: the command `modelforge`, and the window behind the feature `desktop`.
 
 mod cli;
 #[cfg(feature = "desktop")]
 pub mod desktop;
 
 use std::{ffi::OsString, process::ExitCode};
+
+use api::{Api, Local};
+use store::{Home, Resources, Store};
 
 /// Runs the program. As `modelforge engine …` it is the worker that the app starts, else the command line.
 pub fn main() -> ExitCode {
@@ -13,4 +16,20 @@ pub fn main() -> ExitCode {
         return engine::main(args);
     }
     cli::main()
+}
+
+/// Opens the data folder, and tells when its database had to be made anew.
+fn open_app(tell: impl Fn(&str)) -> anyhow::Result<Api> {
+    let store = Store::open(Home::open()?)?;
+    if let Some(kept) = store.moved_aside() {
+        tell(&format!(
+            "The database was damaged and has been made anew from the models and runs on disk. The damaged file is \
+             kept as {}.",
+            kept.display()
+        ));
+        if !store.lost().is_empty() {
+            tell(&format!("Not all of these could be saved: {}.", store.lost().join(", ")));
+        }
+    }
+    Ok(Api::new(store, Resources::find()?, Box::new(Local::from_env()?)))
 }

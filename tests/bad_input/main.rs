@@ -8,10 +8,14 @@
 
 mod database;
 mod fields;
+// Engines are held and killed by signals.
+#[cfg(unix)]
 mod models;
 mod paths;
+#[cfg(unix)]
 mod processes;
 mod raw;
+#[cfg(unix)]
 mod runs;
 #[path = "../rest/support.rs"]
 mod support;

@@ -63,7 +63,7 @@ impl Window {
         let items = Arc::new(Mutex::new(Vec::new()));
         let received = Arc::clone(&items);
         let app = mock_builder()
-            .invoke_handler(desktop::invoke_handler(api))
+            .invoke_handler(desktop::operations::invoke_handler(api))
             .channel_interceptor(move |_, channel, index, body| {
                 let mut received = received.lock().unwrap();
                 assert_eq!((channel.0, index), (Self::CHANNEL, received.len()), "items come in order");

@@ -8,6 +8,8 @@
 
 mod contract;
 mod events;
+#[cfg(unix)]
+mod exit;
 mod golden;
 mod hub;
 mod playground;

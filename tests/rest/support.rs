@@ -41,11 +41,17 @@ impl Server {
 
     /// On this data folder, with these environment variables.
     pub fn on(home: &Path, variables: &[(&str, &OsStr)]) -> Self {
+        Self::with(home, &[], variables)
+    }
+
+    /// The same with more arguments.
+    pub fn with(home: &Path, arguments: &[&str], variables: &[(&str, &OsStr)]) -> Self {
         let cache = home.with_extension("hub-cache");
         let log = home.with_extension("log");
         files::write(&log, b"").unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_modelforge"))
             .args(["serve", "--port", "0"])
+            .args(arguments)
             .env("MODELFORGE_HOME", home)
             .env("HF_HUB_CACHE", cache)
             .env("HF_TOKEN_PATH", home.with_extension("no-token"))

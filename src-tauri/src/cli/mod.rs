@@ -22,9 +22,8 @@ use std::{
     process::ExitCode,
 };
 
-use api::{Api, Local};
+use api::Api;
 use clap::{Parser, Subcommand};
-use store::{Home, Resources, Store};
 
 /// The exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -82,20 +81,9 @@ pub fn main() -> ExitCode {
     outcome.unwrap_or_else(|error| fail(&error))
 }
 
-/// Opens the data folder, and tells when its database had to be made anew.
+/// Opens the data folder, and says so when its database had to be made anew.
 fn open() -> anyhow::Result<Api> {
-    let store = Store::open(Home::open()?)?;
-    if let Some(kept) = store.moved_aside() {
-        say(format_args!(
-            "The database was damaged and has been made anew from the models and runs on disk. The damaged file is \
-             kept as {}.",
-            kept.display()
-        ));
-        if !store.lost().is_empty() {
-            say(format_args!("Not all of these could be saved: {}.", store.lost().join(", ")));
-        }
-    }
-    Ok(Api::new(store, Resources::find()?, Box::new(Local::from_env()?)))
+    crate::open_app(|notice| say(notice))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

@@ -1,87 +1,104 @@
-//! The operations as Tauri commands: each by its own name, with the fields and the answers that it has over HTTP. The
-//! window is not here; whatever runtime Tauri has gets the same commands.
+//! The window, `modelforge-desktop`: Tauri around the pages of `ui/`. What the app can do are the operations
+//! (`operations.rs`); what only a window can are the shell's commands (`commands.rs`). Texts are the pages' own: menus and
+//! the tray get theirs from them, so that there is one catalogue of translations.
 
-use std::sync::Arc;
+mod commands;
+mod local_server;
+mod log;
+mod menu;
+pub mod operations;
+mod startup;
+mod tray;
+mod window;
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use api::{Api, Operation};
-use serde_json::{Map, Value};
-use tauri::{
-    Manager, Runtime, Webview,
-    ipc::{Channel, Invoke, InvokeBody, InvokeError, InvokeMessage, JavaScriptChannelId},
-};
-use types::{ApiError, error::FieldError};
+use tauri::{AppHandle, Manager, RunEvent, Wry, ipc::Invoke};
 
-/// The argument that names where the items of a stream go.
-const CHANNEL: &str = "channel";
+use local_server::LocalServer;
+use log::Log;
 
-/// Answers the commands that are operations, for [`tauri::Builder::invoke_handler`]; `false` for every other command.
-///
-/// The promise resolves with the answer or is rejected with an [`ApiError`]. An operation that answers item by item
-/// takes a Tauri channel as its argument `channel`, sends `{"id", "data"}` to it, and resolves when the stream has ended:
-/// with the number of items sent, since large ones can reach the page after that.
-pub fn invoke_handler<R: Runtime>(api: Arc<Api>) -> impl Fn(Invoke<R>) -> bool + Send + Sync + 'static {
-    move |Invoke { message, resolver, .. }| {
-        let Some(operation) = Operation::find(message.command()) else {
-            return false;
-        };
-        let api = Arc::clone(&api);
-        resolver
-            .respond_async(async move { answer(&api, operation, message).await.map_err(InvokeError::from) });
-        true
-    }
+/// What the shell keeps while the program runs.
+struct Shell {
+    api: Arc<Api>,
+    log: Log,
+    server: LocalServer,
+    /// Whether the pages have told that people can use them.
+    usable: AtomicBool,
+    /// Whether the window may close without asking.
+    leaving: AtomicBool,
 }
 
-async fn answer<R: Runtime>(
-    api: &Arc<Api>,
-    operation: &Operation,
-    message: InvokeMessage<R>,
-) -> Result<Value, ApiError> {
-    let fields = fields(message.payload())?;
-    if operation.is_stream() {
-        stream(api, operation, fields, message.webview()).await.map(Value::from)
-    } else {
-        operation.call(api, fields).await
-    }
-}
-
-/// The arguments of a command, which are the fields of a request.
-fn fields(payload: &InvokeBody) -> Result<Map<String, Value>, ApiError> {
-    match payload {
-        InvokeBody::Json(Value::Object(fields)) => Ok(fields.clone()),
-        InvokeBody::Json(Value::Null) => Ok(Map::new()),
-        _ => Err(ApiError::bad_request("The arguments of a command must be a JSON object.")),
-    }
-}
-
-/// Sends the items of a stream to the page that asked, until there are no more or the page's window is gone. Gives how
-/// many were sent.
-async fn stream<R: Runtime>(
-    api: &Arc<Api>,
-    operation: &Operation,
-    mut fields: Map<String, Value>,
-    webview: Webview<R>,
-) -> Result<u64, ApiError> {
-    let channel: Channel<_> = channel(fields.remove(CHANNEL))?.channel_on(webview.clone());
-    let mut items = operation.stream(api, fields).await?;
-    let mut sent = 0;
-    while let Some(item) = items.recv().await {
-        // Tauri takes messages for a window that was closed, and drops them.
-        let open = webview.get_webview_window(webview.label()).is_some();
-        if !open || channel.send(item?).is_err() {
-            break;
+/// Opens the window and stays until it is closed.
+pub fn main() -> ExitCode {
+    startup::settle_environment();
+    let log = Log::open();
+    log.keep_panics();
+    match run(log.clone()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log.write(format_args!("cannot start: {error:#}"));
+            startup::tell_failure(&log, &error);
+            ExitCode::FAILURE
         }
-        sent += 1;
     }
-    Ok(sent)
 }
 
-fn channel(argument: Option<Value>) -> Result<JavaScriptChannelId, ApiError> {
-    let told = match argument {
-        None => FieldError::missing(CHANNEL),
-        Some(value) => match value.as_str().and_then(|text| text.parse().ok()) {
-            Some(channel) => return Ok(channel),
-            None => FieldError::wrong_type(CHANNEL, "channel must be a Channel of @tauri-apps/api/core"),
-        },
+fn run(log: Log) -> anyhow::Result<()> {
+    let api = Arc::new(crate::open_app(|notice| log.write(format_args!("{notice}")))?);
+    let shell = Shell {
+        api: Arc::clone(&api),
+        log,
+        server: LocalServer::default(),
+        usable: AtomicBool::new(false),
+        leaving: AtomicBool::new(false),
     };
-    Err(ApiError::invalid(vec![told]))
+    tauri::Builder::default()
+        // First, since it ends a second instance before that does anything.
+        .plugin(tauri_plugin_single_instance::init(|app, arguments, folder| {
+            window::show(app);
+            window::open_files(app, arguments.into_iter().skip(1), folder.as_ref());
+        }))
+        .plugin(window::kept_state())
+        .plugin(tauri_plugin_dialog::init())
+        .plugin(tauri_plugin_notification::init())
+        .plugin(tauri_plugin_opener::init())
+        .manage(shell)
+        .invoke_handler(invoke_handler(api))
+        .on_menu_event(|app, event| menu::chosen(app, event.id().as_ref()))
+        .setup(|app| {
+            window::create(app.handle())?;
+            startup::watch(app.handle().clone());
+            Ok(())
+        })
+        .build(tauri::generate_context!())?
+        .run(|app, event| {
+            if let RunEvent::Exit = event {
+                end(app);
+            }
+        });
+    Ok(())
+}
+
+/// Operations by their names, and the shell's own commands.
+fn invoke_handler(api: Arc<Api>) -> impl Fn(Invoke<Wry>) -> bool + Send + Sync + 'static {
+    let operations = operations::invoke_handler(api);
+    let shell = commands::handler();
+    move |invoke| {
+        if Operation::find(invoke.message.command()).is_some() { operations(invoke) } else { shell(invoke) }
+    }
+}
+
+/// What must not be left half done when the program ends. A run goes on by itself.
+fn end(app: &AppHandle) {
+    let shell = app.state::<Shell>();
+    shell.leaving.store(true, Ordering::Relaxed);
+    tauri::async_runtime::block_on(shell.server.stop());
 }

@@ -2,6 +2,7 @@
 //! the same standard streams.
 
 use std::{
+    env::consts::EXE_SUFFIX,
     ffi::{OsStr, OsString},
     io,
     process::Stdio,
@@ -34,14 +35,16 @@ impl Local {
         Self { program: program.into() }
     }
 
-    /// The program that [`ENGINE_VARIABLE`] names, or else this program itself.
+    /// The program that [`ENGINE_VARIABLE`] names, or else the command `modelforge` beside this program, which may be
+    /// this program itself.
     pub fn from_env() -> Result<Self, ApiError> {
-        match std::env::var_os(ENGINE_VARIABLE).filter(|value| !value.is_empty()) {
-            Some(program) => Ok(Self::new(program)),
-            None => std::env::current_exe()
-                .map(Self::new)
-                .map_err(|e| ApiError::internal(format!("this program does not know its own path: {e}"))),
+        if let Some(program) = std::env::var_os(ENGINE_VARIABLE).filter(|value| !value.is_empty()) {
+            return Ok(Self::new(program));
         }
+        let this = std::env::current_exe()
+            .map_err(|e| ApiError::internal(format!("this program does not know its own path: {e}")))?;
+        let command = this.with_file_name(format!("modelforge{EXE_SUFFIX}"));
+        Ok(Self::new(if command.is_file() { command } else { this }))
     }
 }
 

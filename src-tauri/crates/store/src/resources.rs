@@ -54,7 +54,7 @@ impl Resources {
 
     fn beside(program: &Path) -> Option<Self> {
         let folder = program.parent()?;
-        let installed = ["resources", "../lib/modelforge/resources", "../Resources"];
+        let installed = ["resources", "../lib/ModelForge/resources", "../Resources/resources"];
         let in_tree = folder.ancestors().map(|above| above.join("src-tauri/resources"));
         installed.iter().map(|path| folder.join(path)).chain(in_tree).find(|path| path.is_dir()).map(Self)
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod dist;
 mod fuzz;
 mod picture;
 mod process;
@@ -10,6 +11,7 @@ mod run;
 mod test;
 mod tidy;
 mod tools;
+mod ui;
 
 use std::process::ExitCode;
 
@@ -27,7 +29,7 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "run",
         arguments: "[demo options]",
-        help: "build ModelForge and show what it does: fine-tune the starter model, compare its answers",
+        help: "build ModelForge and open it; without a display or with options, show in the terminal what it does",
         run: run::run,
     },
     Chore {
@@ -83,6 +85,12 @@ const CHORES: &[Chore] = &[
         arguments: "[target] [--seconds N]",
         help: "fuzz one parser or all of them (needs a nightly toolchain)",
         run: fuzz::run,
+    },
+    Chore {
+        name: "dist",
+        arguments: "[--check]",
+        help: "make the packages to install; --check installs, uses and removes the Debian one (needs root)",
+        run: dist::run,
     },
     Chore {
         name: "picture",

@@ -9,7 +9,8 @@ use crate::{
     codegen,
     process::{cargo, run as execute, say},
     tidy,
-    tools::{self, CARGO_DENY, has_component},
+    tools::{BROWSER, CARGO_DENY, WINDOW, WINDOW_DRIVER, has_component},
+    ui,
 };
 
 /// How a check ended.
@@ -25,9 +26,13 @@ const CHECKS: &[(&str, Check)] = &[
     ("tidy", || tidy::run(&[]).map(|()| Outcome::Passed)),
     ("generated files", || codegen::check().map(|()| Outcome::Passed)),
     ("licenses and sources of dependencies", dependencies),
+    ("user interface", user_interface),
     ("libraries of the window", window),
     ("clippy", clippy),
 ];
+
+/// What needs the programs that the tests have built.
+const JOURNEYS: &[(&str, Check)] = &[("journeys in a browser", browser), ("journeys in the window", real_window)];
 
 pub fn run(arguments: &[String]) -> Result<()> {
     let mut filters = Vec::new();
@@ -52,6 +57,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let (line, bad) = timed("tests", || tests(&filters, long));
     summary.push(line);
     failed += usize::from(bad);
+    for (name, check) in if filters.is_empty() { JOURNEYS } else { &[] } {
+        say(&format!("\n── {name}"));
+        let (line, bad) = timed(name, *check);
+        summary.push(line);
+        failed += usize::from(bad);
+    }
 
     say(&format!("\n{}", summary.join("\n")));
     if failed > 0 {
@@ -92,24 +103,38 @@ fn clippy() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Set to build and test what is Tauri's too, which takes several minutes more the first time.
-const WINDOW_VARIABLE: &str = "MODELFORGE_TEST_WINDOW";
-
-fn window() -> Result<Outcome> {
-    Ok(match (wants_window(), wants_window() && tools::has_window_libraries()) {
-        (_, true) => Outcome::Passed,
-        (true, _) => Outcome::Skipped("without them, nothing of Tauri is built or tested"),
-        (false, _) => Outcome::Skipped("set MODELFORGE_TEST_WINDOW=1 to build and test what is Tauri's"),
-    })
+/// Types and unit tests of the user interface, which the programs then carry.
+fn user_interface() -> Result<Outcome> {
+    ui::check().map(|()| Outcome::Passed)
 }
 
-fn wants_window() -> bool {
-    std::env::var_os(WINDOW_VARIABLE).is_some()
+fn window() -> Result<Outcome> {
+    Ok(if WINDOW.is_there_or_installed() {
+        Outcome::Passed
+    } else {
+        Outcome::Skipped("without them, nothing of Tauri is built or tested")
+    })
 }
 
 /// Tests and clippy are built with the same features, so that dependencies are built once.
 fn features() -> &'static [&'static str] {
-    if wants_window() && tools::has_window_libraries() { &["--features", "desktop-test"] } else { &[] }
+    if WINDOW.is_there_or_installed() { &["--features", "desktop-test"] } else { &["--no-default-features"] }
+}
+
+/// The user interface in a real browser, on `modelforge serve`.
+fn browser() -> Result<Outcome> {
+    if !BROWSER.is_there_or_installed() {
+        return Ok(Outcome::Skipped("there is no Chromium"));
+    }
+    ui::browser_journey().map(|()| Outcome::Passed)
+}
+
+/// The real window, on a screen in memory.
+fn real_window() -> Result<Outcome> {
+    if !cfg!(target_os = "linux") || !WINDOW.is_there_or_installed() || !WINDOW_DRIVER.is_there_or_installed() {
+        return Ok(Outcome::Skipped("there is no WebKitWebDriver, Xvfb or D-Bus"));
+    }
+    ui::built_window_journey().map(|()| Outcome::Passed)
 }
 
 /// Security advisories need a database from outside the package registries, so they are CI's on the hosted runners.

@@ -1,6 +1,11 @@
 //! The programs the checks need beside cargo. What is missing is installed where that is possible without asking.
 
-use std::{path::PathBuf, process::Command, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::{Context, Result};
 
@@ -15,6 +20,7 @@ pub struct Tool {
 }
 
 pub const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "0.20.2" };
+pub const CARGO_CYCLONEDX: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.9" };
 pub const CARGO_FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2" };
 
 impl Tool {
@@ -54,28 +60,69 @@ pub fn has_component(subcommand: &str, component: &str) -> bool {
     }
 }
 
-/// Whether what Tauri is linked to is there, after trying to install it. Only Linux has to be asked: macOS and Windows bring
-/// theirs.
-pub fn has_window_libraries() -> bool {
-    static THERE: OnceLock<bool> = OnceLock::new();
-    let probe = || succeeds(Command::new("pkg-config").args(["--exists", "webkit2gtk-4.1"]));
-    *THERE.get_or_init(|| !cfg!(target_os = "linux") || probe() || (install_window_libraries() && probe()))
+/// Something of the operating system's. Only Linux has to be asked: elsewhere it is there, or cannot be had.
+pub struct System {
+    /// What it is for.
+    what: &'static str,
+    /// Commands that all succeed where it is installed.
+    probes: &'static [&'static [&'static str]],
+    /// Debian's packages.
+    packages: &'static [&'static str],
 }
 
-fn install_window_libraries() -> bool {
-    say("WebKitGTK is missing, which Tauri is linked to. Installing libwebkit2gtk-4.1-dev with apt-get.");
-    let apt = |arguments: &[&str]| {
-        let mut plain = Command::new("apt-get");
-        let mut as_root = Command::new("sudo");
-        as_root.args(["-n", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
-        succeeds(plain.env("DEBIAN_FRONTEND", "noninteractive").args(arguments)) || succeeds(&mut as_root)
-    };
-    let there = apt(&["update", "-qq"])
-        && apt(&["install", "-y", "-qq", "--no-install-recommends", "libwebkit2gtk-4.1-dev", "pkg-config"]);
-    if !there {
-        say(
-            "That was not possible: install the development files of WebKitGTK 4.1 and of GTK 3, and pkg-config.",
-        );
+/// What Tauri is linked to.
+pub const WINDOW: System = System {
+    what: "WebKitGTK 4.1, which the window is linked to",
+    probes: &[&["pkg-config", "--exists", "webkit2gtk-4.1"]],
+    packages: &["libwebkit2gtk-4.1-dev", "pkg-config"],
+};
+
+/// What drives the window without a screen.
+pub const WINDOW_DRIVER: System = System {
+    what: "a driver and a screen in memory for tests of the window",
+    probes: &[&["WebKitWebDriver", "--help"], &["Xvfb", "-help"], &["dbus-run-session", "--version"]],
+    packages: &["webkit2gtk-driver", "xvfb", "dbus", "dbus-x11", "fonts-dejavu-core"],
+};
+
+/// What tests of the user interface run in.
+pub const BROWSER: System = System {
+    what: "Chromium, for tests of the user interface",
+    probes: &[&["chromium", "--version"]],
+    packages: &["chromium", "fonts-dejavu-core"],
+};
+
+impl System {
+    /// Whether it is there, after trying to install it.
+    pub fn is_there_or_installed(&self) -> bool {
+        static ASKED: Mutex<BTreeMap<&str, bool>> = Mutex::new(BTreeMap::new());
+        if !cfg!(target_os = "linux") {
+            return self.packages.contains(&"pkg-config") || self.is_there();
+        }
+        let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+        *asked.entry(self.what).or_insert_with(|| self.is_there() || (self.install() && self.is_there()))
     }
-    there
+
+    fn is_there(&self) -> bool {
+        self.probes.iter().all(|probe| match probe {
+            [program, arguments @ ..] => succeeds(Command::new(program).args(arguments.iter())),
+            [] => true,
+        })
+    }
+
+    fn install(&self) -> bool {
+        let packages = self.packages.join(" ");
+        say(&format!("Missing: {}. Installing {packages} with apt-get.", self.what));
+        let apt = |arguments: &[&str]| {
+            let mut plain = Command::new("apt-get");
+            let mut as_root = Command::new("sudo");
+            as_root.args(["-n", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+            succeeds(plain.env("DEBIAN_FRONTEND", "noninteractive").args(arguments)) || succeeds(&mut as_root)
+        };
+        let install = [&["install", "-y", "-qq", "--no-install-recommends"], self.packages].concat();
+        let there = apt(&["update", "-qq"]) && apt(&install);
+        if !there {
+            say(&format!("That was not possible. Install {packages}, or what your system calls them."));
+        }
+        there
+    }
 }
