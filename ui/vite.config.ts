@@ -1,0 +1,34 @@
+// How the pages are built: relative addresses (the desktop window and the server both serve them from their root), nothing
+// inline, so that a content security policy of script-src 'self' holds.
+import { svelte } from '@sveltejs/vite-plugin-svelte'
+import { svelteTesting } from '@testing-library/svelte/vite'
+import { defineConfig } from 'vitest/config'
+
+const api = process.env.API ?? 'http://127.0.0.1:8000'
+
+export default defineConfig({
+  base: './',
+  plugins: [svelte(), svelteTesting()],
+  build: { target: 'es2022', modulePreload: { polyfill: false }, assetsInlineLimit: 0 },
+  server: {
+    strictPort: true,
+    proxy: {
+      '/api': {
+        target: api,
+        changeOrigin: true,
+        configure: (proxy) => {
+          // The server answers pages of its own origin only; this proxy stands in for it.
+          proxy.on('proxyReq', (request) => {
+            for (const name of ['origin', 'referer', 'sec-fetch-site']) request.removeHeader(name)
+          })
+        },
+      },
+    },
+  },
+  test: {
+    environment: 'jsdom',
+    setupFiles: ['src/test/setup.ts'],
+    include: ['src/**/*.test.ts'],
+    restoreMocks: true,
+  },
+})
