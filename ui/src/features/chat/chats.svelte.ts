@@ -1,0 +1,32 @@
+// Which conversation is open. One that is being answered goes on while another is looked at.
+import { Session } from './session.svelte'
+
+class Open {
+  session = $state.raw(new Session())
+  readonly #answering = new Set<Session>()
+
+  /** Opens a kept conversation, or a new one. */
+  open(id: string | null): Session {
+    if (id === this.session.id) return this.session
+    this.#leave()
+    const running = [...this.#answering].find((session) => session.id === id && id !== null)
+    this.session = running ?? new Session()
+    if (id !== null && !running) void this.session.load(id)
+    return this.session
+  }
+
+  /** Begins a new conversation with the same model. */
+  fresh(): Session {
+    if (this.session.isNew) return this.session
+    this.#leave()
+    this.session = new Session()
+    return this.session
+  }
+
+  #leave(): void {
+    for (const session of this.#answering) if (!session.busy) this.#answering.delete(session)
+    if (this.session.busy) this.#answering.add(this.session)
+  }
+}
+
+export const chats = new Open()
