@@ -6,14 +6,15 @@ export interface ServerEvent {
   data: string
 }
 
-/** Takes text in any pieces, gives each event once it is whole. */
+/** Takes text in any pieces, gives the events that are whole. */
 export class EventParser {
   #rest = ''
   #id: string | null = null
   #event = ''
   #data: string[] = []
 
-  *push(chunk: string): Generator<ServerEvent> {
+  push(chunk: string): ServerEvent[] {
+    const whole: ServerEvent[] = []
     this.#rest += chunk
     let start = 0
     for (;;) {
@@ -24,13 +25,14 @@ export class EventParser {
       if (line !== '') {
         this.#field(line)
       } else if (this.#data.length > 0) {
-        yield { id: this.#id, event: this.#event || 'message', data: this.#data.join('\n') }
+        whole.push({ id: this.#id, event: this.#event || 'message', data: this.#data.join('\n') })
         this.#reset()
       } else {
         this.#reset()
       }
     }
     this.#rest = this.#rest.slice(start)
+    return whole
   }
 
   #field(line: string): void {

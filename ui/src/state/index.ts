@@ -1,0 +1,10 @@
+// What the backend keeps, as it is now.
+export { changes } from './changes.svelte'
+export { conversations } from './conversations.svelte'
+export { datasets } from './datasets.svelte'
+export { hardware } from './hardware.svelte'
+export { models } from './models.svelte'
+export { RunLog } from './run-log.svelte'
+export { runs } from './runs.svelte'
+export { settings } from './settings.svelte'
+export { toasts } from './toasts.svelte'
