@@ -1,6 +1,9 @@
 //! What the pages may ask of the window itself. They are no operations: there is nothing like them without a window.
 
-use std::{path::PathBuf, sync::Arc, sync::atomic::Ordering};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
 
 use tauri::{
     AppHandle, Manager, State,
@@ -88,17 +91,17 @@ fn shell_report(shell: State<Shell>, message: String) {
 #[tauri::command]
 fn shell_open_log(app: AppHandle, shell: State<Shell>) -> Result<(), ApiError> {
     let path = shell.log.path().ok_or_else(|| ApiError::not_found("There is no log."))?;
-    open(&app, path.to_string_lossy())
+    open(&app, path)
 }
 
-/// Opens a folder of the app in the system's file manager.
+/// Opens a folder in the system's file manager.
 #[tauri::command]
 fn shell_open_folder(app: AppHandle, path: PathBuf) -> Result<(), ApiError> {
     // A file would be opened by whatever program claims its kind.
     if !path.is_absolute() || !path.is_dir() {
         return Err(ApiError::not_found(format!("{} is not a folder.", path.display())));
     }
-    open(&app, path.to_string_lossy())
+    open(&app, &path)
 }
 
 #[tauri::command]
@@ -118,8 +121,8 @@ async fn server_stop(shell: State<'_, Shell>) -> Result<ServerStatus, ApiError> 
     Ok(shell.server.status().await)
 }
 
-fn open(app: &AppHandle, path: impl Into<String>) -> Result<(), ApiError> {
-    app.opener().open_path(path, None::<&str>).map_err(internal)
+fn open(app: &AppHandle, path: &Path) -> Result<(), ApiError> {
+    app.opener().open_path(path.to_string_lossy(), None::<&str>).map_err(internal)
 }
 
 fn internal(error: impl std::fmt::Display) -> ApiError {

@@ -19,7 +19,7 @@ use std::{
     },
 };
 
-use api::{Api, Operation};
+use api::Api;
 use tauri::{AppHandle, Manager, RunEvent, Wry, ipc::Invoke};
 
 use local_server::LocalServer;
@@ -92,7 +92,7 @@ fn invoke_handler(api: Arc<Api>) -> impl Fn(Invoke<Wry>) -> bool + Send + Sync +
     let operations = operations::invoke_handler(api);
     let shell = commands::handler();
     move |invoke| {
-        if Operation::find(invoke.message.command()).is_some() { operations(invoke) } else { shell(invoke) }
+        if operations::is_command(invoke.message.command()) { operations(invoke) } else { shell(invoke) }
     }
 }
 

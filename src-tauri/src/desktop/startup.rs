@@ -12,7 +12,7 @@ use tauri_plugin_opener::OpenerExt;
 use super::{Shell, log::Log, window};
 
 /// A machine that is this slow still shows the dialog rather than nothing.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// WebKitGTK's DMA-BUF renderer shows an empty window with NVIDIA's driver under Wayland. The variable is set as long as
 /// the person did not, by starting this program once more in place of itself, before it has threads.

@@ -41,7 +41,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
     let (offline, online): (Vec<_>, Vec<_>) = BUNDLES.iter().partition(|(_, needs_internet)| !needs_internet);
-    let names = |bundles: &[(&str, bool)]| bundles.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",");
+    let names =
+        |bundles: &[(&str, bool)]| bundles.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",");
     execute(ui::tauri().args(["build", "--bundles", &names(&offline)]))?;
     let mut left_out = Vec::new();
     for (name, _) in online {
@@ -70,7 +71,8 @@ fn collect(bundles: &Path, folder: &Path) -> Result<()> {
             let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
             if file.is_file() && KINDS.contains(&extension) {
                 let name = file.file_name().context("a file has a name")?;
-                fs::copy(&file, folder.join(name)).with_context(|| format!("cannot copy {}", file.display()))?;
+                fs::copy(&file, folder.join(name))
+                    .with_context(|| format!("cannot copy {}", file.display()))?;
             }
         }
     }
@@ -116,7 +118,9 @@ fn try_deb(folder: &Path) -> Result<()> {
     ensure!(WINDOW_DRIVER.is_there_or_installed(), "checking the package needs a driver of its window");
     say(&format!("Installing {}.", deb.display()));
     // apt-get also installs what the package depends on.
-    execute(Command::new("apt-get").args(["install", "-y", "-qq", "--reinstall", "--allow-downgrades"]).arg(deb))?;
+    execute(
+        Command::new("apt-get").args(["install", "-y", "-qq", "--reinstall", "--allow-downgrades"]).arg(deb),
+    )?;
     let used = use_installed();
     say("Removing it.");
     execute(Command::new("apt-get").args(["remove", "-y", "-qq", "model-forge"]))?;

@@ -59,7 +59,8 @@ pub fn schemathesis(arguments: &[String]) -> Result<()> {
         _ => bail!("schemathesis takes nothing but --max-examples <requests an operation>"),
     };
     let python = environment(&cache()?, &root().join("tests/schemathesis/requirements.txt"))?;
-    run(cargo().args(["build", "--package", "modelforge", "--bin", "modelforge", "--locked"]))?;
+    // Tests build the programs with the same features, so that dependencies are built once.
+    crate::test::build()?;
     let program = target_folder()?.join("debug").join(format!("modelforge{}", std::env::consts::EXE_SUFFIX));
     let home = tempfile::tempdir()?;
     let mut server = Command::new(program)

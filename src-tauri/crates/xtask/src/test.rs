@@ -32,7 +32,8 @@ const CHECKS: &[(&str, Check)] = &[
 ];
 
 /// What needs the programs that the tests have built.
-const JOURNEYS: &[(&str, Check)] = &[("journeys in a browser", browser), ("journeys in the window", real_window)];
+const JOURNEYS: &[(&str, Check)] =
+    &[("journeys in a browser", browser), ("journeys in the window", real_window)];
 
 pub fn run(arguments: &[String]) -> Result<()> {
     let mut filters = Vec::new();
@@ -69,6 +70,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
         bail!("{failed} of {} checks failed", summary.len());
     }
     Ok(())
+}
+
+/// Builds the tests and the programs that they use.
+pub fn build() -> Result<()> {
+    execute(cargo().args(["test", "--workspace", "--locked", "--no-run"]).args(features()))
 }
 
 fn timed(name: &str, check: impl FnOnce() -> Result<Outcome>) -> (String, bool) {
@@ -131,7 +137,8 @@ fn browser() -> Result<Outcome> {
 
 /// The real window, on a screen in memory.
 fn real_window() -> Result<Outcome> {
-    if !cfg!(target_os = "linux") || !WINDOW.is_there_or_installed() || !WINDOW_DRIVER.is_there_or_installed() {
+    if !cfg!(target_os = "linux") || !WINDOW.is_there_or_installed() || !WINDOW_DRIVER.is_there_or_installed()
+    {
         return Ok(Outcome::Skipped("there is no WebKitWebDriver, Xvfb or D-Bus"));
     }
     ui::built_window_journey().map(|()| Outcome::Passed)

@@ -1,0 +1,71 @@
+// `modelforge serve` on a data folder of its own, as a person starts it.
+import { spawn, type ChildProcess } from 'node:child_process'
+import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+export interface Server {
+  url: string
+  /** The data folder. */
+  home: string
+  /** A folder for the test's own files, which goes with the server. */
+  folder: string
+  stop(): Promise<void>
+}
+
+/** The program to test. */
+export function program(variable: 'MODELFORGE_BIN' | 'MODELFORGE_DESKTOP_BIN'): string {
+  const path = process.env[variable]
+  if (!path) throw new Error(`${variable} must name the program; cargo xtask test sets it`)
+  return path
+}
+
+/** What a program sees: no Hub, no token, no keychain of the person who runs the tests. */
+export function environment(folder: string): NodeJS.ProcessEnv {
+  const { HF_TOKEN: _token, DBUS_SESSION_BUS_ADDRESS: _bus, ...rest } = process.env
+  return {
+    ...rest,
+    MODELFORGE_HOME: join(folder, 'home'),
+    HF_HUB_CACHE: join(folder, 'hub'),
+    HF_TOKEN_PATH: join(folder, 'no-token'),
+    HF_ENDPOINT: 'http://127.0.0.1:9',
+  }
+}
+
+/** Starts a server, with a copy of the data folder `home` where one is given. */
+export async function serve(home?: string): Promise<Server> {
+  const folder = mkdtempSync(join(tmpdir(), 'modelforge-e2e-'))
+  if (home) cpSync(home, join(folder, 'home'), { recursive: true })
+  const child = spawn(program('MODELFORGE_BIN'), ['serve', '--port', '0'], {
+    env: environment(folder),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const url = await firstLine(child)
+  return {
+    url,
+    folder,
+    home: join(folder, 'home'),
+    async stop() {
+      await ended(child, 'SIGTERM')
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Ends a process and waits for it. */
+export function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve()
+  return new Promise((resolve) => {
+    child.once('exit', () => resolve())
+    child.kill(signal)
+  })
+}
+
+function firstLine(child: ChildProcess): Promise<string> {
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('exit', (code) => reject(new Error(`the server ended with ${code}`)))
+    if (child.stdout) createInterface({ input: child.stdout }).once('line', (line) => resolve(line.trim()))
+  })
+}
