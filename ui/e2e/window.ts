@@ -1,16 +1,17 @@
 // The real window on a screen in memory, driven by WebKitWebDriver as WebKitGTK brings it.
 import { spawn, type ChildProcess } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { remote } from 'webdriverio'
+import { By, Capabilities, until, WebDriver } from 'selenium-webdriver'
+import { Executor, HttpClient } from 'selenium-webdriver/http/index.js'
 import { SHOTS } from './browser'
 import { ended, environment, program } from './server'
 
 export interface Window {
-  browser: WebdriverIO.Browser
+  driver: WebDriver
   folder: string
   /** Milliseconds from asking for the window until its pages can be used. */
   startMs: number
@@ -28,7 +29,7 @@ export async function openWindow(): Promise<Window> {
   })
   const display = `:${await firstLine(screen)}`
   const port = await freePort()
-  const driver = spawn('WebKitWebDriver', [`--port=${port}`, '--host=127.0.0.1'], {
+  const service = spawn('WebKitWebDriver', [`--port=${port}`, '--host=127.0.0.1'], {
     env: {
       ...environment(folder),
       DISPLAY: display,
@@ -44,36 +45,31 @@ export async function openWindow(): Promise<Window> {
   })
   await answers(port)
 
-  const start = async (): Promise<[WebdriverIO.Browser, number]> => {
+  const start = async (): Promise<[WebDriver, number]> => {
     const asked = performance.now()
-    const browser = await remote({
-      hostname: '127.0.0.1',
-      port,
-      logLevel: 'error',
-      capabilities: {
-        'webkitgtk:browserOptions': { binary: program('MODELFORGE_DESKTOP_BIN'), args: [] },
-        'wdio:enforceWebDriverClassic': true,
-      } as never,
-    })
-    await browser.$('main h1').waitForExist({ timeout: 60_000 })
-    return [browser, performance.now() - asked]
+    const driver = WebDriver.createSession(
+      new Executor(new HttpClient(`http://127.0.0.1:${port}`)),
+      new Capabilities({ 'webkitgtk:browserOptions': { binary: program('MODELFORGE_DESKTOP_BIN'), args: [] } }),
+    )
+    await driver.wait(until.elementLocated(By.css('main h1')), 60_000)
+    return [driver, performance.now() - asked]
   }
-  const [browser, startMs] = await start()
+  const [driver, startMs] = await start()
   const window: Window = {
-    browser,
+    driver,
     folder,
     startMs,
     async shoot(name) {
       mkdirSync(SHOTS, { recursive: true })
-      await window.browser.saveScreenshot(join(SHOTS, `window-${name}.png`))
+      writeFileSync(join(SHOTS, `window-${name}.png`), await window.driver.takeScreenshot(), 'base64')
     },
     async restart() {
-      await window.browser.deleteSession()
-      ;[window.browser, window.startMs] = await start()
+      await window.driver.quit()
+      ;[window.driver, window.startMs] = await start()
     },
     async stop() {
-      await window.browser.deleteSession().catch(() => {})
-      await ended(driver, 'SIGTERM')
+      await window.driver.quit().catch(() => {})
+      await ended(service, 'SIGTERM')
       await ended(screen, 'SIGTERM')
       rmSync(folder, { recursive: true, force: true })
     },
