@@ -5,4 +5,4 @@ import { tauriPlatform } from './tauri'
 import type { Platform } from './types'
 
 export const platform: Platform = isTauri() ? tauriPlatform : httpPlatform()
-export type { FileDrop, OnProgress, PickedDataset, Platform } from './types'
+export type { FileDrop, OnProgress, PickedDataset, Platform, ServerStatus, Shell } from './types'

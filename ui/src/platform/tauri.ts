@@ -1,6 +1,7 @@
 // The host that is the desktop window: operations as Tauri commands, streams over Tauri channels.
 import { Channel, invoke } from '@tauri-apps/api/core'
 import { AppError } from './error'
+import { tauriShell } from './tauri-shell'
 import type { FileDrop, PickedDataset, Platform } from './types'
 
 interface ChannelItem {
@@ -10,6 +11,7 @@ interface ChannelItem {
 
 export const tauriPlatform: Platform = {
   kind: 'tauri',
+  shell: tauriShell,
 
   async call(op, input, options) {
     const answer = invoke(op, { ...input }).catch(rethrow)
@@ -85,7 +87,9 @@ export const tauriPlatform: Platform = {
   canOpenFolder: true,
 
   async openFolder(path) {
-    await invoke('shell_open_folder', { path }).catch(rethrow)
+    // The shell opens folders; a file is shown in its folder.
+    const { revealItemInDir } = await import('@tauri-apps/plugin-opener')
+    await invoke('shell_open_folder', { path }).catch(() => revealItemInDir(path).catch(rethrow))
   },
 
   async openUrl(url) {

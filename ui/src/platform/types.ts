@@ -31,8 +31,45 @@ export type FileDrop =
   /** `dataset` brings the file to where the backend can read it. */
   | { type: 'drop'; name: string; dataset: (onProgress?: OnProgress) => Promise<PickedDataset> }
 
+/** The local server that other programs can use. */
+export interface ServerStatus {
+  running: boolean
+  url: string | null
+  token: string | null
+}
+
+/** What only a window of its own has. */
+export interface Shell {
+  /** The pages can be used. Gives the datasets that the program was started with. */
+  ready(): Promise<string[]>
+  /** The texts of menus and tray by their ids. Whether there is a tray that a hidden window comes back from. */
+  texts(texts: Record<string, string>): Promise<boolean>
+  /** How far the run is, 0 to 1, and a line about it; null without one. */
+  progress(fraction: number | null, line: string | null): Promise<void>
+  /** What to do about closing while a run is under way. */
+  close(how: 'background' | 'leave' | 'pause'): Promise<void>
+  /** Keeps what went wrong here in the log. */
+  report(message: string): void
+  openLog(): Promise<void>
+  /** An entry of the menu was chosen. */
+  onMenu(handler: (id: string) => void): () => void
+  /** The window is to be closed while a run is under way. */
+  onCloseAsked(handler: () => void): () => void
+  /** Datasets to open. */
+  onOpenDatasets(handler: (paths: string[]) => void): () => void
+  /** The size of everything; 1 is the usual. */
+  zoom(factor: number): Promise<void>
+  serverStatus(): Promise<ServerStatus>
+  /** On this port; 0 takes a free one. */
+  serverStart(port: number): Promise<ServerStatus>
+  serverStop(): Promise<ServerStatus>
+}
+
 export interface Platform {
   readonly kind: 'tauri' | 'http'
+
+  /** Only in the desktop window. */
+  readonly shell?: Shell
 
   /** Does an operation. Rejected with an `AppError`. */
   call<Op extends OperationName>(
