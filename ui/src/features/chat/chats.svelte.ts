@@ -17,10 +17,17 @@ class Open {
 
   /** Begins a new conversation with the same model. */
   fresh(): Session {
-    if (this.session.isNew) return this.session
+    const before = this.session
+    if (before.isNew) return before
     this.#leave()
     this.session = new Session()
+    this.session.model = before.model
     return this.session
+  }
+
+  /** Whether this conversation is answered while another may be looked at. */
+  answers(id: string): boolean {
+    return [this.session, ...this.#answering].some((session) => session.id === id && session.busy)
   }
 
   #leave(): void {

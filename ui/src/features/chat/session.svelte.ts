@@ -31,12 +31,18 @@ export class Session {
 
   /** Whether the sampling was chosen, so that another model must not change it. */
   #chosen = false
-  #partner: Partner | null = null
+  #partner = $state.raw<Partner | null>(null)
   #stop: AbortController | null = null
+  #stopping = false
   #saved: Promise<void> = Promise.resolve()
 
   get isNew(): boolean {
     return this.id === null && this.turns.length === 0
+  }
+
+  /** The model that it talks to; null while none is known, or where it was deleted. */
+  get partner(): Partner | null {
+    return this.#partner
   }
 
   get onDocuments(): boolean {
@@ -106,7 +112,6 @@ export class Session {
     if (!writing) return stop.abort()
     await call('playground_cancel', {}).catch(() => stop.abort())
   }
-  #stopping = false
 
   rename(title: string): Promise<void> {
     this.title = title
