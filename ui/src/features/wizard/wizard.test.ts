@@ -1,0 +1,283 @@
+import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { AppError } from '../../api/client'
+import { STEPS, readDraft } from './draft'
+import { WizardController } from './wizard.svelte'
+
+type Answer = (input: Record<string, unknown>) => unknown
+
+const backend = vi.hoisted(() => ({
+  answers: {} as Record<string, (input: Record<string, unknown>) => unknown>,
+  calls: [] as { op: string; input: Record<string, unknown>; signal?: AbortSignal }[],
+}))
+
+vi.mock('../../platform', () => ({
+  platform: {
+    kind: 'http',
+    async call(op: string, input: Record<string, unknown>, options?: { signal?: AbortSignal }) {
+      backend.calls.push({ op, input, signal: options?.signal })
+      const answer = backend.answers[op]
+      if (!answer) throw new Error(`no answer for ${op}`)
+      return answer(input)
+    },
+  },
+}))
+
+const memory = (total: number) => ({
+  weights: total, adapter: 0, gradients: 0, optimizer: 0, activations: 0, logits: 0, kv_cache: 0, saving: 0, runtime: 0, total,
+})
+const possible = (name: string, total: number, more = {}) => ({
+  name, title: name, cached: true, gated: false, strategy: 'sft', bf16: false, fit: 'fits', memory: memory(total),
+  parameters: 1e6, license: 'mit', context_length: 512, ...more,
+})
+const field = (name: string, msg: string) => new AppError(400, [{ loc: ['body', name], msg, type: 'value_error' }])
+
+const normal: Record<string, Answer> = {
+  finetune_config_schema: () => [
+    { name: 'strategy', type: 'choice', values: ['sft', 'qlora'], default: { is: 'text', value: 'sft' }, help: '' },
+    { name: 'num_train_epochs', type: 'int', min: 1, max: 2147483647, default: { is: 'int', value: 1 }, help: '' },
+    { name: 'learning_rate', type: 'float', min: 0, max: 1, ends: 'upper', default: { is: 'by_strategy', value: '2e-4' }, help: '' },
+    { name: 'use_4bit', type: 'bool', default: { is: 'by_strategy', value: '' }, help: '' },
+    { name: 'max_seq_length', type: 'int', min: 8, max: 2147483647, default: { is: 'found', value: '' }, help: '' },
+  ],
+  finetune_load_settings: () => ({ num_train_epochs: 3, max_seq_length: 256, use_4bit: true, learning_rate: 2e-4 }),
+  finetune_catalogue: ({ task }) => ({
+    task, profile: 'low_end', recommended: 'big', possible: [possible('big', 900), possible('small', 100)],
+  }),
+  storage_usage: () => ({ cached: [] }),
+  datasets_samples: () => [{ dataset: 'sample:slips', title: 'Slips', task: 'text-generation' }],
+  datasets_list: () => [],
+  datasets_check: ({ dataset, task }) => ({
+    task: task ?? 'text-generation', path: dataset, format: 'jsonl', form: 'input_output', bytes: 10, rows: 11,
+    usable_rows: 11, columns: [], errors: [], error_count: 0,
+  }),
+  datasets_preview: () => ({ task: 'text-generation', rows: [] }),
+  finetune_validate_model: ({ selected_model }) => ({ valid: true, model: selected_model }),
+  finetune_estimate: (input) => {
+    if (input.use_4bit || input.strategy === 'qlora') throw field(input.strategy ? 'strategy' : 'use_4bit', 'not yet')
+    return {
+      memory: memory(500), free_memory_bytes: 1000, fit: 'fits', longest_row: 60, time: null,
+      workload: { tokens: 100, trained_tokens: 50, eval_tokens: 0, eval_trained_tokens: 0, steps: 10 },
+    }
+  },
+  finetune_start_training: () => ({ success: true, message: '', job_id: 'train_1' }),
+}
+
+const settle = () => vi.advanceTimersByTimeAsync(1000)
+const inputs = (op: string) => backend.calls.filter((call) => call.op === op).map((call) => call.input)
+
+async function complete(storage = localStorage): Promise<WizardController> {
+  const wizard = new WizardController(storage)
+  await wizard.open()
+  wizard.chooseTask('text-generation')
+  await settle()
+  await wizard.chooseDataset('/rows.jsonl')
+  await settle()
+  return wizard
+}
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  localStorage.clear()
+  backend.calls = []
+  backend.answers = { ...normal }
+})
+
+describe('the steps', () => {
+  it('say what each lacks, and open one after the other', async () => {
+    const wizard = new WizardController()
+    await wizard.open()
+    expect(wizard.lack('task')?.reason, 'a task is chosen by the person').toBe('task')
+    expect(wizard.blocker('review'), 'what lacks first is shown first').toBe('task')
+    wizard.chooseTask('text-generation')
+    await settle()
+    expect(wizard.draft.model?.name, 'the recommended model is chosen for those who do not care').toBe('big')
+    expect(wizard.lack('model')).toBeNull()
+    expect(wizard.lack('data')?.reason).toBe('data')
+    await wizard.chooseDataset('/rows.jsonl')
+    await settle()
+    expect(STEPS.map((step) => wizard.lack(step)), 'a complete draft lacks nothing').toEqual([null, null, null, null, null])
+  })
+
+  it('stop at bad lines until they are skipped', async () => {
+    const wizard = await complete()
+    backend.answers.datasets_check = (input) => ({ ...(normal.datasets_check?.(input) as object), usable_rows: 9, error_count: 2 })
+    await wizard.chooseDataset('/bad.jsonl')
+    expect(wizard.lack('data')).toEqual({ kind: 'missing', reason: 'dataBadLines', n: 2 })
+    wizard.set('skip_bad_rows', true)
+    expect(wizard.lack('data')).toBeNull()
+    await wizard.chooseDataset('/other.jsonl')
+    expect(wizard.lack('data')?.reason, 'skipping was said for one file only').toBe('dataBadLines')
+  })
+
+  it('offer the task that the rows fit', async () => {
+    const wizard = await complete()
+    backend.answers.datasets_check = ({ task }) => {
+      if (task !== null) throw new AppError(400, 'the rows do not go with this task')
+      return { task: 'summarization' }
+    }
+    await wizard.chooseDataset('/summaries.jsonl')
+    expect(wizard.lack('data')?.reason).toBe('dataBroken')
+    expect(wizard.data.fits).toBe('summarization')
+    backend.answers.datasets_check = normal.datasets_check as Answer
+    wizard.chooseTask('summarization')
+    await settle()
+    expect(wizard.lack('data'), 'the file is read again for the new task').toBeNull()
+  })
+
+  it('ask for access before anybody finds out on the last page', async () => {
+    backend.answers.finetune_catalogue = () => ({ recommended: 'gated/one', possible: [possible('gated/one', 9, { cached: false })] })
+    backend.answers.finetune_validate_model = () => {
+      throw new AppError(403, 'it is gated')
+    }
+    const wizard = new WizardController()
+    await wizard.open()
+    wizard.chooseTask('text-generation')
+    await settle()
+    expect(wizard.lack('model')?.reason).toBe('modelRefused')
+    backend.answers.finetune_validate_model = normal.finetune_validate_model as Answer
+    await wizard.model.checkChosen()
+    expect(wizard.lack('model'), 'checking again takes the new answer').toBeNull()
+  })
+})
+
+describe('the draft', () => {
+  it('survives a reload with its step', async () => {
+    const wizard = await complete()
+    wizard.set('num_train_epochs', 7)
+    wizard.enter('settings')
+    const again = new WizardController()
+    expect(again.draft, 'nothing that was entered is lost').toEqual(wizard.draft)
+    await again.open()
+    await settle()
+    expect(again.lack('review'), 'what was checked before is checked again').toBeNull()
+  })
+
+  it('drops what is no draft', () => {
+    for (const kept of ['', '[1]', '{"step":"nowhere","task":7,"model":{"name":""},"values":[]}']) {
+      localStorage.setItem('modelforge.wizard', kept)
+      const draft = readDraft(localStorage)
+      expect([draft.step, draft.task, draft.model, draft.values], 'a damaged draft is an empty one').toEqual(['task', null, null, {}])
+    }
+  })
+
+  it('takes up the settings of a finished model', async () => {
+    const config = { task: 'summarization', model_name: 'small', dataset: '/rows.jsonl', name: 'Old', num_train_epochs: 9, use_4bit: null, max_seq_length: null }
+    sessionStorage.setItem('modelforge.again', JSON.stringify(config))
+    const wizard = new WizardController()
+    await wizard.open()
+    await settle()
+    expect(wizard.request).toMatchObject({ task: 'summarization', model_name: 'small', dataset: '/rows.jsonl', num_train_epochs: 9 })
+    expect(wizard.draft.values, 'only what differs is a choice').toEqual({ num_train_epochs: 9 })
+    expect(sessionStorage.length, 'it is taken up once').toBe(0)
+  })
+
+  it('is empty after starting over', async () => {
+    const wizard = await complete()
+    wizard.startOver()
+    expect(readDraft(localStorage).task).toBeNull()
+    expect(wizard.lack('task')?.reason).toBe('task')
+    expect(wizard.data.report).toBeNull()
+  })
+})
+
+describe('the settings', () => {
+  it('start from what this version carries out', async () => {
+    const wizard = await complete()
+    expect(wizard.settings.refusal('strategy', 'qlora'), 'the reason is the backend\'s own').toBe('not yet')
+    expect(wizard.request, 'a suggestion that would be refused is left out').not.toHaveProperty('use_4bit')
+    expect(wizard.request?.num_train_epochs, 'the others hold').toBe(3)
+    expect(wizard.request, 'the length is found from the rows').not.toHaveProperty('max_seq_length')
+    expect(wizard.lengthLimit, 'the smaller of the machine\'s and the model\'s limit').toBe(256)
+  })
+
+  it('tell what differs from its default', async () => {
+    const wizard = await complete()
+    wizard.set('num_train_epochs', 5)
+    expect(wizard.settings.changes).toEqual(['num_train_epochs'])
+    wizard.set('num_train_epochs', 3)
+    expect(wizard.settings.changes, 'the suggested value is the default').toEqual([])
+    wizard.set('learning_rate', 0)
+    expect(wizard.settings.problem('learning_rate'), 'the lower end does not belong to the range').toEqual({ kind: 'above', limit: 0 })
+    expect(wizard.lack('settings')?.reason).toBe('settings')
+    wizard.resetSettings()
+    expect(wizard.lack('settings')).toBeNull()
+  })
+
+  it('show what the backend refuses at the field', async () => {
+    const wizard = await complete()
+    backend.answers.finetune_estimate = () => {
+      throw field('learning_rate', 'too bold')
+    }
+    wizard.set('learning_rate', 0.9)
+    await settle()
+    expect(wizard.fieldError('learning_rate')).toBe('too bold')
+    expect(wizard.lack('settings')?.reason).toBe('settings')
+  })
+})
+
+describe('a model that is typed', () => {
+  it('is asked for once typing rests, and older answers are dropped', async () => {
+    const wizard = await complete()
+    backend.calls = []
+    for (const text of ['o', 'ow', 'owner/na', 'owner/name']) wizard.model.type(text, 'text-generation', [])
+    await settle()
+    expect(inputs('finetune_validate_model')).toEqual([{ selected_model: 'owner/name' }])
+    expect(wizard.model.other).toMatchObject({ state: 'found', name: 'owner/name', need: { fit: 'fits' } })
+    wizard.model.type('owner/other', 'text-generation', [])
+    expect(backend.calls.find((call) => call.op === 'finetune_validate_model')?.signal?.aborted).toBe(true)
+    wizard.model.type('no name', 'text-generation', [])
+    expect(wizard.model.other.state, 'what cannot be a name is not asked for').toBe('malformed')
+  })
+})
+
+describe('a run that is too large', () => {
+  it('comes with changes that make it fit, by asking', async () => {
+    const wizard = await complete()
+    backend.answers.finetune_estimate = (input) => {
+      const total = input.bf16 ? 800 : 1500
+      const estimate = normal.finetune_estimate?.(input) as object
+      return { ...estimate, memory: memory(total), fit: total > 1000 ? 'too_large' : 'fits', longest_row: 512 }
+    }
+    wizard.set('num_train_epochs', 4)
+    await settle()
+    expect(wizard.lack('review')?.reason).toBe('planTooLarge')
+    expect(wizard.plan.fixes, 'only what is enough is offered').toEqual([{ id: 'bf16', patch: { bf16: true }, bytes: 800, fit: 'fits' }])
+    wizard.apply(wizard.plan.fixes[0]!)
+    await settle()
+    expect(wizard.lack('review')).toBeNull()
+  })
+
+  it('may start when the test run measured less', async () => {
+    const wizard = await complete()
+    backend.answers.finetune_estimate = (input) => ({ ...(normal.finetune_estimate?.(input) as object), fit: 'too_large' })
+    wizard.set('num_train_epochs', 4)
+    await settle()
+    expect(wizard.lack('review')?.reason).toBe('planTooLarge')
+    backend.answers.finetune_dry_run = () => ({ steps: [], peak_memory_bytes: 900, load_ms: 1, prepare_ms: 1, total_steps: 1, device: 'cpu', estimated_total_seconds: 5 })
+    await wizard.test.start(wizard.request!)
+    expect(wizard.lack('review')).toBeNull()
+    wizard.set('num_train_epochs', 5)
+    await settle()
+    expect(wizard.lack('review')?.reason, 'a measurement holds for the run that was measured').toBe('planTooLarge')
+  })
+})
+
+describe('starting', () => {
+  it('gives the run\'s id and keeps the choices for the next', async () => {
+    const wizard = await complete()
+    wizard.set('name', 'Mine')
+    expect(await wizard.start()).toBe('train_1')
+    expect(inputs('finetune_start_training')[0]).toMatchObject({ name: 'Mine', dataset: '/rows.jsonl', model_name: 'big' })
+    expect(wizard.draft).toMatchObject({ started: 'train_1', dataset: '/rows.jsonl' })
+    expect(wizard.name, 'two models of one name would be hard to tell apart').toBe('big-rows')
+  })
+
+  it('shows why a run was refused', async () => {
+    const wizard = await complete()
+    backend.answers.finetune_start_training = () => {
+      throw new AppError(400, 'Training already in progress: train_0')
+    }
+    expect(await wizard.start()).toBeNull()
+    expect(wizard.startError?.message).toContain('train_0')
+  })
+})
