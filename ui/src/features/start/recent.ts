@@ -1,0 +1,74 @@
+// What Start says of a run in one line: what it learns from, how it came out, whether it can go on, its curve.
+import type { EventLine, Run } from '../../api/generated'
+import { count, decimal, t } from '../../i18n'
+
+/** How many runs and models are recent. */
+export const RECENT = 3
+
+export type Outcome = { kind?: 'warn' | 'bad'; text: string; why?: string }
+
+/** The runs that are over, the newest first. */
+export function recentRuns(runs: readonly Run[]): Run[] {
+  return runs.filter((run) => run.status !== 'running').slice(0, RECENT)
+}
+
+export function outcome(run: Run): Outcome {
+  switch (run.status) {
+    case 'failed':
+      return { kind: 'bad', text: t('start.runs.failed'), why: run.error }
+    case 'stopped':
+    case 'interrupted':
+      if (run.step === 0 || run.total_steps === null) return { kind: 'warn', text: t('start.runs.early') }
+      return {
+        kind: 'warn',
+        text: t(`start.runs.${run.status}`, { step: count(run.step), total: count(run.total_steps) }),
+      }
+    default:
+      return { text: measured(run.metrics) }
+  }
+}
+
+function measured({ eval_loss, perplexity, final_loss }: Record<string, number>): string {
+  if (eval_loss !== undefined && perplexity !== undefined) {
+    return t('start.runs.perplexity', { loss: loss(eval_loss), value: loss(perplexity) })
+  }
+  if (eval_loss !== undefined) return t('start.runs.test', { value: loss(eval_loss) })
+  if (final_loss !== undefined) return t('start.runs.final', { value: loss(final_loss) })
+  return t('start.runs.done')
+}
+
+/** "2.36", "0.0024": two digits that say something. */
+export function loss(value: number): string {
+  if (!Number.isFinite(value)) return '–'
+  if (value === 0 || Math.abs(value) >= 0.095) return decimal(value, 2)
+  return decimal(value, Math.min(6, 1 - Math.floor(Math.log10(Math.abs(value)))))
+}
+
+/** A paused or interrupted run goes on at its last checkpoint. */
+export function canResume(run: Run): boolean {
+  return run.status === 'stopped' || run.status === 'interrupted'
+}
+
+/** "order-slips", "tickets.jsonl": the end of a dataset's name. */
+export function datasetName(dataset: string): string {
+  return dataset.startsWith('sample:') ? dataset.slice('sample:'.length) : (dataset.split(/[\\/]/).at(-1) ?? dataset)
+}
+
+/** The seconds that are left at the pace of the run so far. */
+export function secondsLeft(last: { step: number; total_steps: number; elapsed_ms: number } | null): number | null {
+  if (!last || last.step <= 0 || last.elapsed_ms <= 0) return null
+  return ((last.elapsed_ms / last.step) * (last.total_steps - last.step)) / 1000
+}
+
+/** Losses in order, at most `most` of them: each stands for as many steps and is their mean. */
+export function curve(events: readonly EventLine[], most = 48): number[] {
+  const losses = new Map<number, number>()
+  // A resumed run does the steps behind its checkpoint again: what was measured last counts.
+  for (const event of events) if (event.event === 'step') losses.set(event.step, event.loss)
+  const values = [...losses].sort(([a], [b]) => a - b).map(([, value]) => value)
+  if (values.length <= most) return values
+  return Array.from({ length: most }, (_, at) => {
+    const part = values.slice(Math.floor((at * values.length) / most), Math.floor(((at + 1) * values.length) / most))
+    return part.reduce((sum, value) => sum + value, 0) / part.length
+  })
+}
