@@ -10,8 +10,12 @@ export default defineConfig({
   base: './',
   plugins: [svelte(), svelteTesting()],
   build: { target: 'es2022', modulePreload: { polyfill: false }, assetsInlineLimit: 0 },
+  // Found by itself only when the first chart is drawn, which would load the page anew.
+  optimizeDeps: { include: ['uplot'] },
   server: {
     strictPort: true,
+    // The license texts lie above this folder.
+    fs: { allow: ['..'] },
     proxy: {
       '/api': {
         target: api,

@@ -34,7 +34,7 @@ export class AppError extends Error {
 
 /** Whether a promise was rejected because its caller did not want the answer any more. */
 export function isAbort(thrown: unknown): boolean {
-  return thrown instanceof DOMException && thrown.name === 'AbortError'
+  return typeof thrown === 'object' && thrown !== null && 'name' in thrown && thrown.name === 'AbortError'
 }
 
 function isApiError(value: unknown): value is { status_code: number; detail: Detail } {

@@ -15,15 +15,17 @@ export interface PlotOptions {
   epochs: readonly number[]
   epochLabel: (epoch: number) => string
   formatX: (value: number) => string
-  formatY: (value: number) => string
+  formatTick: (value: number, step: number) => string
   width: number
   height: number
 }
 
 const AXIS_WIDTH = 42
 const AXIS_HEIGHT = 24
-/** Room for the last label beside its point. */
-const PADDING: uPlot.Padding = [8, 14, 0, 0]
+/** Pixels that a point needs. */
+const POINT_ROOM = 12
+/** About the width of a digit of the axes, in pixels. */
+const DIGIT = 6.5
 const COLORS = {
   ghost: '--data-ghost', grid: '--grid', axis: '--line-2', text: '--ink-3', surface: '--surface', limit: '--warn-mark',
   plan: '--line-2', points: '--data-2', 1: '--data-1', 2: '--data-2', 3: '--data-3', 4: '--data-4', 5: '--data-5',
@@ -126,7 +128,10 @@ export class Plot {
       lines.push({ ...plan, options: { label: 'plan', stroke: color('plan'), width: 1.6, dash: [3, 4], cap: 'round' } })
     }
     if (points) {
-      const dots = { show: true, size: 9, width: 2, stroke: color('points'), fill: color('surface') }
+      // Facets have no range of points in sight: all are named, up to as many as there is room for.
+      const every = Math.max(1, Math.ceil((points.x.length * POINT_ROOM) / this.#options.width))
+      const filter = (): number[] => Array.from(points.x, (_, at) => at).filter((at) => (points.x.length - 1 - at) % every === 0)
+      const dots = { show: true, size: 9, width: 2, stroke: color('points'), fill: color('surface'), filter }
       lines.push({ ...points, options: { label: 'points', stroke: color('points'), width: 1.4, dash: [2, 4], cap: 'round', points: dots } })
     }
     for (const [at, curve] of curves.entries()) {
@@ -147,7 +152,8 @@ export class Plot {
       mode: 2,
       width,
       height,
-      padding: PADDING,
+      // Half of the last number of the x axis stands right of the plot.
+      padding: [8, () => 8 + (this.#options.formatX(this.#x.max).length * DIGIT) / 2, 0, 0],
       legend: { show: false },
       cursor: { show: false },
       scales: {
@@ -165,7 +171,7 @@ export class Plot {
         {
           scale: 'y', side: 3, size: AXIS_WIDTH, font, stroke: text, gap: 8,
           splits: () => this.#y.ticks,
-          values: (_, ticks) => ticks.map((tick) => this.#options.formatY(tick)),
+          values: (_, ticks) => ticks.map((tick) => this.#options.formatTick(tick, step(ticks))),
           grid: { show: true, stroke: () => this.#palette.grid, width: 1 }, ticks: { show: false },
         },
       ],
@@ -282,6 +288,13 @@ function hairline(curve: Curve, stroke: () => string): Line {
     ys[at * 2 + 1] = rising ? high[at]! : low[at]!
   }
   return { x: xs, y: ys, options }
+}
+
+/** The least distance between two ticks. */
+function step(ticks: readonly number[]): number {
+  let least = Infinity
+  for (let at = 1; at < ticks.length; at++) least = Math.min(least, ticks[at]! - ticks[at - 1]!)
+  return least
 }
 
 function facets(lines: Line[]): uPlot.AlignedData {
