@@ -263,6 +263,10 @@ export class Plot {
 /** Names at line ends that would cover each other move apart. */
 function spreadEnds(labels: Label[]): Label[] {
   const ends = labels.filter((label) => label.kind === 'end').sort((a, b) => a.top - b.top)
+  for (const name of labels.filter((label) => label.kind === 'name')) {
+    const near = ends.some((end) => end.flipped && Math.abs(end.left - name.left) < 90 && Math.abs(end.top - name.top) < 18)
+    if (near) name.top -= 14
+  }
   for (let at = 1; at < ends.length; at++) {
     const above = ends[at - 1]!
     if (Math.abs(ends[at]!.left - above.left) < 120 && ends[at]!.top - above.top < 15) ends[at]!.top = above.top + 15

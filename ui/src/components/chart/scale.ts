@@ -15,9 +15,14 @@ export function roundStep(span: number, count: number): number {
   return (part <= 1 ? 1 : part <= 2 ? 2 : part <= 2.5 ? 2.5 : part <= 5 ? 5 : 10) * size
 }
 
+/** Without what binary fractions add to decimal ones. */
+function exact(value: number): number {
+  return Number(value.toPrecision(12))
+}
+
 function ticks(min: number, max: number, step: number): number[] {
   const all: number[] = []
-  for (let at = Math.ceil(min / step - 1e-9); at * step <= max + step * 1e-9; at++) all.push(Number((at * step).toPrecision(12)))
+  for (let at = Math.ceil(min / step - 1e-9); at * step <= max + step * 1e-9; at++) all.push(exact(at * step))
   return all
 }
 
@@ -60,8 +65,8 @@ export function yAxis(data: ChartData, { log = false, zero = false, most = 5 } =
     max += room
   }
   const step = roundStep(max - min, most - 1)
-  min = Math.floor(min / step + 1e-9) * step
-  max = Math.ceil(max / step - 1e-9) * step
+  min = exact(Math.floor(min / step + 1e-9) * step)
+  max = exact(Math.ceil(max / step - 1e-9) * step)
   return { min, max, ticks: ticks(min, max, step) }
 }
 
