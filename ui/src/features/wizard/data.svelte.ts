@@ -61,7 +61,9 @@ export class DataChoice {
 
   /** Files that were used before and are still there. */
   get recent(): Dataset[] {
-    return datasets.list.filter((one) => one.exists && !one.name.startsWith('sample:'))
+    const files = datasets.list.filter((one) => one.exists && !one.name.startsWith('sample:'))
+    // A file that was checked for several tasks is listed once for each, the newest first.
+    return files.filter((one, i) => files.findIndex((other) => other.name === one.name) === i)
   }
 
   get skips(): boolean {
@@ -70,6 +72,12 @@ export class DataChoice {
 
   get split(): number {
     return this.#draft().values.eval_split ?? DEFAULT_SPLIT
+  }
+
+  /** Whether the model is tested on the rows that the sample brings for that. */
+  get own(): boolean {
+    const { dataset, values } = this.#draft()
+    return dataset !== null && values.eval_dataset === dataset
   }
 
   /** Rows to learn from and to test with, rounded as the backend does. Null for `test` where another file holds them. */

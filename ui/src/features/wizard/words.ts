@@ -1,0 +1,10 @@
+// The backend's sentences, as they stand behind a title that says what kind of thing went wrong.
+
+/** What the documented errors of datasets and of the program itself begin with. */
+const OPENING = /^(Dataset validation failed|An internal error occurred): /
+
+export function sentence(message: string): string {
+  const text = message.replace(OPENING, '').trim()
+  const ended = /[.!?。]$/.test(text) ? text : `${text}.`
+  return ended.charAt(0).toUpperCase() + ended.slice(1)
+}
