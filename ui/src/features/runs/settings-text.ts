@@ -1,7 +1,26 @@
 // Settings and their values as people read them.
-import { t, count, small } from '../../i18n'
+import { count, small, t, type Key } from '../../i18n'
 import type { FieldValue } from '../../components/schema'
 import { shortName } from './numbers'
+
+/** Settings that the wizard asks for in steps of their own. */
+const OWN: Record<string, Key> = {
+  task: 'runs.details.task',
+  model_name: 'runs.details.base',
+  dataset: 'runs.details.dataset',
+  strategy: 'runs.details.method',
+  name: 'runs.list.name',
+  eval_dataset: 'runs.details.testDataset',
+  eval_split: 'runs.details.testPart',
+  skip_bad_rows: 'runs.details.skipBad',
+}
+
+/** What a setting is called; its own name where the catalogue has none. */
+export function settingName(name: string): string {
+  const key = OWN[name] ?? (`wizard.field.${name}.label` as Key)
+  const text = t(key)
+  return text === key ? name : text
+}
 
 /** A value of a setting; `name` decides how text is shortened. */
 export function valueText(name: string, value: FieldValue): string {

@@ -102,4 +102,11 @@ export class Comparison {
   readonly differing = $derived.by(() => this.rows.filter((row) => row.differs))
   readonly shown = $derived.by(() => (this.everything ? this.rows : this.differing))
   readonly tested = $derived.by(() => this.here.some((one) => one.log.evals.length > 0))
+
+  /** Runs of the same name are told apart by a number. */
+  nameOf(one: Compared): string {
+    const name = one.run?.name ?? one.id
+    const same = this.here.filter((other) => other.run?.name === name)
+    return same.length > 1 ? `${name} (${same.indexOf(one) + 1})` : name
+  }
 }
