@@ -1,5 +1,5 @@
 // Where the points of a small loss curve lie in a square of 1000 by 1000 that is stretched to its place.
-import { loss } from './recent'
+import { small } from '../../i18n'
 
 /** More points than this cannot be told apart at the width of a card. */
 const MOST_POINTS = 300
@@ -33,7 +33,7 @@ export function area(steps: Float64Array, losses: Float64Array, total: number | 
 
   const every = nice(top / 2.5)
   const ticks = []
-  for (let value = every; value < top * 0.98; value += every) ticks.push({ value, text: loss(value), y: y(value) })
+  for (let value = every; value < top * 0.98; value += every) ticks.push({ value, text: small(value), y: y(value) })
   const end = Number.isFinite(last) ? last : finite[finite.length - 1]!
   return { points: points.join(' '), ticks, first: finite[0]!, last: end, x: x(steps[n - 1]!), y: y(end) }
 }
@@ -48,9 +48,9 @@ export function sparkline(values: readonly number[], width: number, height: numb
     .join(' ')
 }
 
-/** 1, 2 or 5 times a power of ten, not less than `least`. */
+/** 1, 2, 2.5 or 5 times a power of ten, not less than `least`. */
 function nice(least: number): number {
   const power = 10 ** Math.floor(Math.log10(least))
-  for (const step of [1, 2, 5]) if (step * power >= least) return step * power
+  for (const step of [1, 2, 2.5, 5]) if (step * power >= least) return step * power
   return 10 * power
 }
