@@ -26,6 +26,8 @@ export class Export {
   readonly model: string
   readonly format: Format
   readonly dtype: Dtype
+  /** Null for the model's own folder. */
+  readonly folder: string | null
   progress = $state.raw<{ done: number; total: number } | null>(null)
   done = $state.raw<Exported | null>(null)
   error = $state.raw<AppError | null>(null)
@@ -36,15 +38,16 @@ export class Export {
     this.model = model
     this.format = format
     this.dtype = dtype
-    void this.#run(folder)
+    this.folder = folder
+    void this.#run()
   }
 
   cancel(): void {
     this.#stop.abort()
   }
 
-  async #run(folder: string | null): Promise<void> {
-    const input = { model_id: this.model, format: this.format, dtype: this.dtype, folder }
+  async #run(): Promise<void> {
+    const input = { model_id: this.model, format: this.format, dtype: this.dtype, folder: this.folder }
     try {
       await stream(
         'models_export',
@@ -75,6 +78,12 @@ class Exports {
     const others = this.list.filter((one) => one.running || one.model !== model || one.format !== format)
     this.list = [...others, started]
     return started
+  }
+
+  /** Tries once more what failed. */
+  again(one: Export): Export {
+    this.forget(one)
+    return this.start(one.model, one.format, one.dtype, one.folder)
   }
 
   forget(one: Export): void {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { isRepoName, repoName } from './push'
+import { isRepoName, repoName } from './repository'
 
 it.each([
   ['Northlight support v3', 'Northlight-support-v3'],
