@@ -221,6 +221,7 @@ impl View for Progress {
             TrainEvent::Started { .. }
             | TrainEvent::Phase { .. }
             | TrainEvent::Checkpoint { .. }
+            | TrainEvent::Sample { .. }
             | TrainEvent::Memory { .. } => {}
         }
         Ok(())

@@ -10,7 +10,11 @@ use hardware::{
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use types::{ApiError, TrainingConfig, engine::Calibration};
+use types::{
+    ApiError, TrainingConfig,
+    engine::Calibration,
+    event::{SAMPLED_ROWS, SAMPLED_TOKENS},
+};
 
 use crate::{Api, base::Reached, job::Checked};
 
@@ -173,11 +177,15 @@ fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
     let trained_share =
         prepared.stats.trained_tokens_per_epoch as f64 / prepared.stats.tokens_per_epoch.max(1) as f64;
     let longest = train.iter().chain(&eval).copied().max().unwrap_or(1);
+    let answers = eval.iter().take(SAMPLED_ROWS);
+    let generated: u64 = answers.map(|&length| of(length, trained_share).min(SAMPLED_TOKENS as u64)).sum();
     let workload = Workload {
         tokens: of(prepared.stats.tokens_per_epoch, epochs),
         trained_tokens: of(prepared.stats.trained_tokens_per_epoch, epochs),
         eval_tokens,
         eval_trained_tokens: of(eval_tokens, trained_share),
+        // Before the first step too.
+        generated_tokens: generated.saturating_mul(evaluations + 1),
         steps,
     };
     (workload, longest)

@@ -19,6 +19,7 @@ mod template;
 mod text_stream;
 mod token_rows;
 mod tokenizer;
+mod vocabulary;
 
 pub use batch::{Batch, IGNORED};
 pub use encode::Encoded;
@@ -34,3 +35,4 @@ pub use template::{ChatTemplate, PLAIN};
 pub use text_stream::TextStream;
 pub use token_rows::TokenRows;
 pub use tokenizer::Tokenizer;
+pub use vocabulary::{Cutting, TokenKind, Vocabulary};

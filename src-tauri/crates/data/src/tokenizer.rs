@@ -1,6 +1,7 @@
 //! The model's tokenizer: text to ids and back, its special tokens, and its chat template.
 
 use std::{
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -145,6 +146,26 @@ impl Tokenizer {
     /// One more than the largest id, which must not be more than the model has embeddings.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    /// Whether every sequence begins with the begin-of-sequence token.
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos
+    }
+
+    /// Every token's text by its id, added ones included.
+    pub(crate) fn texts(&self) -> HashMap<u32, String> {
+        self.inner.get_vocab(true).into_iter().map(|(text, id)| (id, text)).collect()
+    }
+
+    /// Whether an added token is special; `None` for one that is not added.
+    pub(crate) fn added(&self, id: u32) -> Option<bool> {
+        self.inner.get_added_tokens_decoder().get(&id).map(|token| token.special)
+    }
+
+    /// The first token that ends a text, and the one that ends the model's turn in a conversation.
+    pub(crate) fn ends(&self) -> (u32, Option<u32>) {
+        (self.eos.first().copied().unwrap_or_default(), self.turn_end())
     }
 
     /// Whether the id is a special token.

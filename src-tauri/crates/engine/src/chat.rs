@@ -98,9 +98,10 @@ fn read_requests(requests: &mpsc::Sender<Incoming>, cancelled: &Cancelled) {
     cancelled.add_all();
 }
 
-struct Loaded {
-    model: Box<dyn CausalLm>,
-    tokenizer: Tokenizer,
+/// A model in memory.
+pub(crate) struct Loaded {
+    pub model: Box<dyn CausalLm>,
+    pub tokenizer: Tokenizer,
 }
 
 /// Answers requests while no model is loaded; a loaded one takes over until something else is asked for.
@@ -190,7 +191,11 @@ impl Loaded {
     }
 }
 
-fn load_model(base_dir: &Path, adapter_dir: Option<&Path>) -> Result<Loaded, EngineError> {
+/// Loads a base model, with or without an adapter.
+///
+/// # Errors
+/// Their files cannot be used.
+pub(crate) fn load_model(base_dir: &Path, adapter_dir: Option<&Path>) -> Result<Loaded, EngineError> {
     // A model that was trained in bf16 for want of memory answers in bf16 too.
     let bf16 = adapter_dir.is_some_and(|folder| {
         std::fs::read(ModelFolder::new(folder).manifest())

@@ -45,6 +45,19 @@ pub enum EngineError {
         /// Rows of the embedding.
         model: usize,
     },
+    /// An export does not fit on the disk.
+    #[error(
+        "the export needs {} and the disk of {} has {} free; make room or choose another folder",
+        gigabytes(*.needed), .folder.parent().unwrap_or(.folder).display(), gigabytes(*.free)
+    )]
+    NoRoom {
+        /// The folder that was to be filled.
+        folder: PathBuf,
+        /// In bytes.
+        needed: u64,
+        /// In bytes.
+        free: u64,
+    },
     /// Settings this version does not carry out.
     #[error("{0}")]
     Unsupported(types::FieldError),
@@ -69,6 +82,11 @@ pub enum EngineError {
     /// A tensor operation.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+/// `7.4 GB`, in units of 10^9 bytes.
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 impl EngineError {

@@ -16,6 +16,7 @@ use types::{JobFolder, Phase, RunSpec, TrainEvent, TrainingResult, engine::Contr
 
 use crate::{
     EngineError, complain, event_log::EventLog, inputs::Inputs, load, memory, orders::Orders, publish,
+    samples::Samples,
 };
 
 /// How often, and how far apart, a job's lock is tried.
@@ -143,8 +144,17 @@ fn run(
     let model = load::model(spec, &tokenizer)?;
     emit(loaded_event(model.as_ref()));
 
+    let mut samples = Samples::new(model.as_ref(), &tokenizer, &prepared, checkpoint.is_some())
+        .map_err(EngineError::file(job.tokens()))?;
+    let mut sink = |event: TrainEvent| {
+        let due = samples.due(&event);
+        emit(event);
+        if let Some(step) = due {
+            samples.tell(step, &|| orders.newest() != Some(Control::Pause), &mut *emit);
+        }
+    };
     let run = TrainRun { model: model.as_ref(), data: &prepared, config, job, resume: checkpoint };
-    let outcome = train::run(run, emit, &|| orders.newest())?;
+    let outcome = train::run(run, &mut sink, &|| orders.newest())?;
     let Outcome::Finished(summary) = outcome else { return Ok(()) };
 
     emit(TrainEvent::Phase { phase: Phase::Saving });

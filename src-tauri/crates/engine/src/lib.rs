@@ -1,5 +1,5 @@
-//! The worker program: trains a job folder, tries one out, answers a chat or measures the machine, one JSON object a line on
-//! its standard output.
+//! The worker program: trains a job folder, tries one out, answers a chat, exports a model or measures the machine, one
+//! JSON object a line on its standard output.
 //!
 //! It is started by the app as a process of its own, so that running out of memory or being killed never touches the
 //! app. It needs nothing but its folders and its standard streams, and opens no connection.
@@ -9,6 +9,7 @@ mod card;
 mod chat;
 mod error;
 mod event_log;
+mod export;
 mod inputs;
 mod job;
 mod load;
@@ -16,6 +17,7 @@ mod memory;
 mod orders;
 mod probe;
 mod publish;
+mod samples;
 
 use std::{
     ffi::OsString,
@@ -25,16 +27,20 @@ use std::{
 
 pub use error::EngineError;
 
-/// Runs an engine: `train <job folder>`, `probe <job folder>`, `chat` or `calibrate`. The first argument is the sub-command.
+/// Runs an engine: `train <job folder>`, `probe <job folder>`, `export <request>`, `chat` or `calibrate`. The first argument is
+/// the sub-command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     match args.iter().map(|a| a.to_str()).collect::<Vec<_>>().as_slice() {
         [Some("train"), _] => job::main(args[1].as_ref()),
         [Some("probe"), _] => probe::main(args[1].as_ref()),
+        [Some("export"), Some(request)] => export::main(request),
         [Some("chat")] => chat::main(),
         [Some("calibrate")] => calibrate::main(),
         _ => {
-            complain("usage: modelforge engine train <job folder> | probe <job folder> | chat | calibrate");
+            complain(
+                "usage: modelforge engine train <job folder> | probe <job folder> | export <request> | chat | calibrate",
+            );
             ExitCode::from(2)
         }
     }

@@ -14,7 +14,7 @@ use types::{
     engine::{ProbeLine, ProbeReport},
 };
 
-use crate::{EngineError, complain, load, memory, tell};
+use crate::{EngineError, complain, load, memory, samples::Samples, tell};
 
 /// Tries out the job in `folder`, of which only `run.json` is needed. Exit codes: 0 measured, 1 failed.
 pub fn main(folder: &Path) -> ExitCode {
@@ -63,6 +63,13 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
         }
     })?;
     told.map_err(EngineError::file("standard output"))?;
+    // The run tells its answers before the first step too.
+    let evaluations = 1 + probed.total_steps.div_ceil(u64::from(spec.config.eval_steps.max(1)));
+    let started = Instant::now();
+    let samples =
+        Samples::new(model.as_ref(), &tokenizer, &data, false).map_err(EngineError::file(tokens.path()))?;
+    samples.tell(0, &|| true, &mut |_| {});
+    let samples_ms = millis(started) * evaluations as f64;
     Ok(ProbeReport {
         load_ms,
         prepare_ms,
@@ -70,7 +77,7 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
         steps: probed.steps,
         peak_memory_bytes: memory::peak(),
         device: load::DEVICE_NAME.into(),
-        estimated_total_seconds: (prepare_ms + load_ms) / 1e3 + probed.estimated_seconds,
+        estimated_total_seconds: (prepare_ms + load_ms + samples_ms) / 1e3 + probed.estimated_seconds,
     })
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Files of the base model that a model folder carries along, so that it is whole without it but for the weights.
-const TOKENIZER_FILES: &[&str] = &[
+pub const TOKENIZER_FILES: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -19,6 +19,8 @@ pub struct Workload {
     pub eval_tokens: u64,
     /// Of those, tokens that the loss counts.
     pub eval_trained_tokens: u64,
+    /// Tokens that are generated to show what the model answers, at most.
+    pub generated_tokens: u64,
     /// Optimizer steps.
     pub steps: u64,
 }
@@ -82,6 +84,8 @@ const UPDATE_BYTES: f64 = 64.0;
 /// loss        2 V H, and again for its gradient, for tokens that the loss counts
 /// ```
 ///
+/// A generated token takes as long as reading all weights.
+///
 /// To the time of the products comes that of the operations between them, which move the activations.
 pub fn estimate_time(
     shape: &ModelShape,
@@ -108,6 +112,11 @@ pub fn estimate_time(
         .plus(update, work.steps as f64);
     let evaluation =
         Cost::default().plus(forward, work.eval_tokens as f64).plus(head, work.eval_trained_tokens as f64);
+
+    // One token at a time: each reads every weight once, which takes longer than computing with it.
+    let width = if plan.bf16 { 2.0 } else { 4.0 };
+    let generation = Cost { bytes: width * (linear + head.base) / 2.0, ..Cost::default() };
+    let evaluation = evaluation.plus(generation, work.generated_tokens as f64);
 
     let base_rate = if plan.bf16 { calibration.matmul_bf16_flops } else { calibration.matmul_f32_flops };
     let seconds = |cost: Cost| {

@@ -41,13 +41,27 @@ impl<'m> ChatSession<'m> {
         pass: Pass,
         listener: &mut dyn Listener,
     ) -> Result<(String, GenerateStats), InferError> {
-        if let Some((field, problem)) = params.problems().into_iter().next() {
-            return Err(InferError::Params { field, problem });
-        }
-        let mut ids = match input {
+        let ids = match input {
             PromptInput::Messages(messages) => self.tokenizer.encode_prompt(messages)?,
             PromptInput::Text(text) => self.tokenizer.encode(text)?,
         };
+        self.go_on(ids, params, pass, listener)
+    }
+
+    /// Goes on after `ids`, as [`generate`](Self::generate) does after the ids of its prompt.
+    ///
+    /// # Errors
+    /// When a setting is out of range, or there are no ids or so many that they fill the model's context.
+    pub fn go_on(
+        &mut self,
+        mut ids: Vec<u32>,
+        params: &GenerateParams,
+        pass: Pass,
+        listener: &mut dyn Listener,
+    ) -> Result<(String, GenerateStats), InferError> {
+        if let Some((field, problem)) = params.problems().into_iter().next() {
+            return Err(InferError::Params { field, problem });
+        }
         let (prompt, context) = (ids.len(), self.model.info().context_length);
         if prompt == 0 {
             return Err(InferError::EmptyPrompt);

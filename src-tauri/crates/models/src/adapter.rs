@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
@@ -112,14 +112,7 @@ impl dyn CausalLm + '_ {
     /// # Errors
     /// When it was made for another model, or uses a feature of PEFT that is not computed here.
     pub fn load_adapter(&mut self, folder: &Path) -> Result<LoraConfig, ModelError> {
-        let (config, scale) = read_config(&folder.join(CONFIG))?;
-        let path = folder.join(WEIGHTS);
-        if !path.is_file() && folder.join("adapter_model.bin").is_file() {
-            let problem = "has its weights only as adapter_model.bin, a pickle, which can run code when it is opened; \
-                           save the adapter as safetensors";
-            return Err(ModelError::File { path: folder.to_owned(), problem: problem.into() });
-        }
-        let mut weights = Weights::open_file(&path, DType::F32, self.device())?;
+        let (config, scale, mut weights) = open(folder, self.device())?;
         let mut loaded = BTreeMap::new();
         for (path, linear) in targets(self, &config)? {
             let (out, inputs) = linear.shape()?;
@@ -135,6 +128,18 @@ impl dyn CausalLm + '_ {
         self.replace_adapters(loaded);
         Ok(config)
     }
+}
+
+/// The adapter in `folder`: its settings, the factor of the update, and its tensors.
+pub(crate) fn open(folder: &Path, device: &Device) -> Result<(LoraConfig, f64, Weights), ModelError> {
+    let (config, scale) = read_config(&folder.join(CONFIG))?;
+    let path = folder.join(WEIGHTS);
+    if !path.is_file() && folder.join("adapter_model.bin").is_file() {
+        let problem = "has its weights only as adapter_model.bin, a pickle, which can run code when it is opened; \
+                       save the adapter as safetensors";
+        return Err(ModelError::File { path: folder.to_owned(), problem: problem.into() });
+    }
+    Ok((config, scale, Weights::open_file(&path, DType::F32, device)?))
 }
 
 /// PEFT's name of an adapter's tensor; `part` is `lora_A` or `lora_B`.

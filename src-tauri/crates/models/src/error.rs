@@ -67,6 +67,9 @@ pub enum ModelError {
         /// What is wrong.
         problem: String,
     },
+    /// A format that this model cannot be exported in.
+    #[error("{0}")]
+    Export(String),
     /// The computation itself failed.
     #[error(transparent)]
     Compute(#[from] candle_core::Error),

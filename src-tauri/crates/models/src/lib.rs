@@ -7,6 +7,7 @@ pub mod adapter;
 pub mod arch;
 pub mod causal;
 mod error;
+pub mod export;
 mod json;
 pub mod lora;
 pub mod weights;

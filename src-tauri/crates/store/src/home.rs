@@ -61,6 +61,11 @@ impl Home {
         self.0.join("datasets")
     }
 
+    /// Holds one folder an export, once there is any.
+    pub fn exports(&self) -> PathBuf {
+        self.0.join("exports")
+    }
+
     /// The database file.
     pub fn database(&self) -> PathBuf {
         self.0.join("modelforge.db")

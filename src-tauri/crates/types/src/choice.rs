@@ -143,6 +143,30 @@ choice! {
         Fp4 = "fp4", }
 }
 
+choice! {
+    /// The kind of files that a model is exported as.
+    ExportFormat {
+        /// A base model as transformers writes it, with the adapter merged into its weights.
+        Safetensors = "safetensors",
+        /// One file for llama.cpp and the programs built on it.
+        Gguf = "gguf",
+    }
+}
+
+choice! {
+    /// How the weights of an exported model are stored.
+    ExportDtype {
+        /// IEEE half: 16 bits.
+        F16 = "f16",
+        /// bfloat16: 16 bits with the range of f32.
+        Bf16 = "bf16",
+        /// 32-bit float.
+        F32 = "f32",
+        /// Blocks of 32 whole numbers of 8 bits with a factor of 16 bits; gguf only.
+        Q8_0 = "q8_0",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainingResult;
 
+/// Evaluation rows whose prompts a model in training is asked.
+pub const SAMPLED_ROWS: usize = 3;
+/// The longest answer to one of them, in tokens.
+pub const SAMPLED_TOKENS: usize = 64;
+
 /// One line of the event log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventLine {
@@ -128,6 +133,18 @@ pub enum TrainEvent {
         step: u64,
         /// Values by metric name: `eval_loss`, `perplexity`, …
         metrics: BTreeMap<String, f64>,
+    },
+    /// What the model in training answers to the prompt of an evaluation row: before the first step and after each
+    /// evaluation, for the first few rows.
+    Sample {
+        /// After this step; 0 is the base model.
+        step: u64,
+        /// What was asked.
+        prompt: String,
+        /// The answer, made of the likeliest tokens.
+        text: String,
+        /// The row's own answer.
+        reference: String,
     },
     /// A checkpoint is complete on disk.
     Checkpoint {

@@ -43,6 +43,17 @@ pub fn publish_folder(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to.parent().unwrap_or(Path::new(".")))
 }
 
+/// A name that people gave, as the name of a file on every system: letters, digits, `.`, `_` and `-`.
+pub fn file_name(name: &str) -> String {
+    const MOST: usize = 80;
+    let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let text: String = name.trim().chars().map(plain).take(MOST).collect();
+    match text.trim_matches(['.', '-']) {
+        "" => "model".to_owned(),
+        text => text.to_owned(),
+    }
+}
+
 /// SHA-256 of a file in lower-case hex, read in pieces.
 pub fn sha256(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
@@ -94,6 +105,21 @@ mod tests {
             mode(&plain),
             "what is written for others to read is readable as the umask allows"
         );
+    }
+
+    #[test]
+    fn any_name_becomes_one_that_files_can_have() {
+        for (name, want) in [
+            ("Order slips", "Order-slips"),
+            ("a/b\\c:d*e?\"<>|\0\n", "a-b-c-d-e"),
+            ("Zürich 7B v1.2", "Zürich-7B-v1.2"),
+            ("../..", "model"),
+            (" .hidden ", "hidden"),
+            ("", "model"),
+        ] {
+            assert_eq!(file_name(name), want, "{name:?}");
+        }
+        assert_eq!(file_name(&"x".repeat(300)).len(), 80, "no name is too long for a file");
     }
 
     #[test]

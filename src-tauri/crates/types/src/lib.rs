@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod export;
 pub mod field;
 pub mod files;
 pub mod folder;
@@ -18,7 +19,9 @@ pub mod id;
 pub mod manifest;
 pub mod run;
 
-pub use choice::{BnbDtype, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task};
+pub use choice::{
+    BnbDtype, ExportDtype, ExportFormat, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task,
+};
 pub use config::TrainingConfig;
 pub use error::{ApiError, FieldError};
 pub use event::{EventLine, Phase, StepStats, TrainEvent};

@@ -9,3 +9,4 @@ mod readers;
 mod support;
 mod template;
 mod tokenizer;
+mod vocabulary;

@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::DType;
 use serde_json::Value;
 
-use crate::{CausalLm, LoadOptions, ModelError, ModelInfo, json::JsonFile, weights::Weights};
+use crate::{CausalLm, LoadOptions, ModelError, ModelInfo, export::gguf, json::JsonFile, weights::Weights};
 
 /// A family of models.
 pub struct Architecture {
@@ -17,12 +17,24 @@ pub struct Architecture {
     info: fn(&str, &JsonFile) -> Result<ModelInfo, ModelError>,
     /// Reads the config, takes its tensors and builds the model.
     build: fn(&str, &JsonFile, Weights) -> Result<Box<dyn CausalLm>, ModelError>,
+    /// How llama.cpp names and lays out its tensors; `None` for a family that is not exported to GGUF.
+    gguf: Option<fn(&JsonFile) -> Result<gguf::Layout, ModelError>>,
 }
 
 /// Every family there is.
 pub const ARCHITECTURES: &[Architecture] = &[
-    Architecture { name: "LlamaForCausalLM", info: llama::info, build: llama::build },
-    Architecture { name: "MistralForCausalLM", info: llama::info, build: llama::build },
+    Architecture {
+        name: "LlamaForCausalLM",
+        info: llama::info,
+        build: llama::build,
+        gguf: Some(llama::gguf),
+    },
+    Architecture {
+        name: "MistralForCausalLM",
+        info: llama::info,
+        build: llama::build,
+        gguf: Some(llama::gguf),
+    },
 ];
 
 /// `config.json` of the model in `folder` and the family it names.
@@ -56,6 +68,20 @@ pub fn load(folder: &Path, options: &LoadOptions) -> Result<Box<dyn CausalLm>, M
 pub fn read_info(folder: &Path) -> Result<ModelInfo, ModelError> {
     let (architecture, json) = find(folder)?;
     (architecture.info)(architecture.name, &json)
+}
+
+/// How the model in `folder` is written as GGUF.
+pub(crate) fn gguf_layout(folder: &Path) -> Result<gguf::Layout, ModelError> {
+    let (architecture, json) = find(folder)?;
+    let Some(layout) = architecture.gguf else {
+        let with =
+            ARCHITECTURES.iter().filter(|a| a.gguf.is_some()).map(|a| a.name).collect::<Vec<_>>().join(", ");
+        let name = architecture.name;
+        return Err(ModelError::Export(format!(
+            "{name} models cannot be exported to GGUF; {with} can. Export as safetensors instead"
+        )));
+    };
+    layout(&json)
 }
 
 #[cfg(test)]

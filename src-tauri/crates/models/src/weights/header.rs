@@ -12,6 +12,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use types::ExportDtype;
 
 use crate::ModelError;
 
@@ -33,6 +34,15 @@ impl Stored {
     /// Bytes of one value.
     pub fn bytes(self) -> usize {
         if self == Stored::F32 { 4 } else { 2 }
+    }
+
+    /// The dtype that an export keeps.
+    pub fn dtype(self) -> ExportDtype {
+        match self {
+            Stored::F32 => ExportDtype::F32,
+            Stored::Bf16 => ExportDtype::Bf16,
+            Stored::F16 => ExportDtype::F16,
+        }
     }
 }
 

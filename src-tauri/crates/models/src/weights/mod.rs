@@ -73,16 +73,18 @@ impl Weights {
             let problem = format!("has shape {:?}; {shape:?} is expected", entry.shape);
             return Err(self.wrong(name, &entry.path, problem));
         }
-        let Some(stored) = entry.stored else {
-            let problem = format!("is stored as {}; only F32, F16 and BF16 weights are read", entry.dtype);
-            return Err(self.wrong(name, &entry.path, problem));
-        };
+        let stored = entry.weight(name)?;
         let io = |source| ModelError::Io { path: entry.path.clone(), source };
         let tensor = match self.dtype {
             DType::BF16 => Tensor::from_vec(read::<bf16>(&entry, stored).map_err(io)?, shape, &self.device)?,
             _ => Tensor::from_vec(read::<f32>(&entry, stored).map_err(io)?, shape, &self.device)?,
         };
         Ok(tensor)
+    }
+
+    /// All that have not been taken, by name.
+    pub(crate) fn into_entries(self) -> BTreeMap<String, Entry> {
+        self.entries
     }
 
     /// Drops every tensor whose name `ignored` accepts, and fails when one is left.
@@ -98,6 +100,22 @@ impl Weights {
 
     fn wrong(&self, name: &str, path: &Path, problem: String) -> ModelError {
         ModelError::Tensor { path: path.to_owned(), tensor: name.into(), problem }
+    }
+}
+
+impl Entry {
+    /// How its values are stored, where that is a way that weights are.
+    pub(crate) fn weight(&self, name: &str) -> Result<Stored, ModelError> {
+        self.stored.ok_or_else(|| ModelError::Tensor {
+            path: self.path.clone(),
+            tensor: name.to_owned(),
+            problem: format!("is stored as {}; only F32, F16 and BF16 weights are read", self.dtype),
+        })
+    }
+
+    /// Its values.
+    pub(crate) fn read(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        read(self, self.weight(name)?).map_err(|source| ModelError::Io { path: self.path.clone(), source })
     }
 }
 

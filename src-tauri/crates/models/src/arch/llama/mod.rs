@@ -4,11 +4,13 @@
 //! the published weights.
 
 mod config;
+mod gguf;
 mod rope;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use kernels::Heads;
 
+pub(super) use self::gguf::layout as gguf;
 use self::{config::Config, rope::Rope};
 use crate::{
     CausalLm, LayerCache, LoraLinear, ModelError, ModelInfo, Pass, Sequences, adapter::tensor_name,

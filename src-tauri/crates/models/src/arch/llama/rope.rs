@@ -58,6 +58,14 @@ fn inverse_frequencies(config: &Config) -> Vec<f32> {
     }
 }
 
+/// What llama.cpp divides each plain frequency by; none where they are not stretched one by one.
+pub(super) fn divisors(config: &Config) -> Option<Vec<f32>> {
+    matches!(config.scaling, Scaling::Llama3 { .. }).then(|| {
+        let plain = inverse_frequencies(&Config { scaling: Scaling::None, ..config.clone() });
+        plain.iter().zip(inverse_frequencies(config)).map(|(plain, stretched)| plain / stretched).collect()
+    })
+}
+
 /// The frequency of Llama 3.1: short wavelengths stay, long ones are divided by `factor`, those between are blended
 /// (`_compute_llama3_parameters` of transformers).
 fn llama3(frequency: f32, factor: f32, low: f32, high: f32, original: f32) -> f32 {

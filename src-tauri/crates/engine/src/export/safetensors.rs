@@ -1,0 +1,99 @@
+//! The export that transformers loads: merged weights, config, tokenizer and chat template.
+
+use std::{fs, path::Path};
+
+use candle_core::Device;
+use data::Tokenizer;
+use infer::{Decoder, Sampler};
+use models::{
+    CausalLm, LoadOptions, Pass,
+    export::{
+        Merged,
+        safetensors::{Plan, SHARD_BYTES},
+    },
+};
+use serde_json::{Map, Value};
+use types::{ExportDtype, GenerateParams, Message, export::ExportRequest, files};
+
+use super::{check_room, progress};
+use crate::{EngineError, chat, publish::TOKENIZER_FILES};
+
+/// Tokens that base model with adapter and exported model must agree on.
+const COMPARED: usize = 16;
+/// What they are asked.
+const QUESTION: &str = "What can you do for me?";
+
+/// Fills the folder and says whether the exported model answers as base model and adapter do.
+pub fn export(request: &ExportRequest, merged: &Merged) -> Result<bool, EngineError> {
+    let plan = Plan::new(merged, request.dtype, SHARD_BYTES)?;
+    check_room(request, plan.bytes())?;
+    // Checked before the long part: a config that cannot be read ends in no model.
+    models::read_info(&request.base_dir)?;
+    let mut progress = progress(plan.bytes());
+    progress(0)?;
+    plan.write(merged, &request.folder, &mut progress)?;
+    write_config(&request.base_dir, &request.folder, request.dtype)?;
+    copy_tokenizer(request)?;
+    answers_alike(request)
+}
+
+/// `config.json` of the base, with the dtype that the weights have now.
+fn write_config(base: &Path, folder: &Path, dtype: Option<ExportDtype>) -> Result<(), EngineError> {
+    const NAME: &str = "config.json";
+    let (from, to) = (base.join(NAME), folder.join(NAME));
+    let text = fs::read(&from).map_err(EngineError::file(&from))?;
+    let mut config: Map<String, Value> = serde_json::from_slice(&text)
+        .map_err(|e| EngineError::Spec { path: from, message: e.to_string() })?;
+    if let Some(dtype) = dtype {
+        let name = match dtype {
+            ExportDtype::F16 => "float16",
+            ExportDtype::Bf16 => "bfloat16",
+            ExportDtype::F32 | ExportDtype::Q8_0 => "float32",
+        };
+        // transformers 5 calls it dtype and still reads the name that came before.
+        let field = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+        config.insert(field.into(), name.into());
+    }
+    files::write_json(&to, &config).map_err(EngineError::file(&to))
+}
+
+/// The files that went with the adapter, or else those of the base: the adapter's have the template it was trained in.
+fn copy_tokenizer(request: &ExportRequest) -> Result<(), EngineError> {
+    for name in TOKENIZER_FILES {
+        let places = [&request.adapter_dir, &request.base_dir].map(|folder| folder.join(name));
+        if let Some(from) = places.iter().find(|path| path.is_file()) {
+            let bytes = fs::read(from).map_err(EngineError::file(from))?;
+            let to = request.folder.join(name);
+            files::write(&to, &bytes).map_err(EngineError::file(&to))?;
+        }
+    }
+    Ok(())
+}
+
+/// One model is let go of before the other is loaded: two may not fit into memory.
+fn answers_alike(request: &ExportRequest) -> Result<bool, EngineError> {
+    let loaded = chat::load_model(&request.base_dir, Some(&request.adapter_dir))?;
+    let bf16 = loaded.model.info().dtype == "bf16";
+    let wanted = answer(loaded.model.as_ref(), &loaded.tokenizer)?;
+    drop(loaded);
+    let model = models::load(&request.folder, &LoadOptions { bf16, device: Device::Cpu })?;
+    let tokenizer = Tokenizer::load(&request.folder)?;
+    Ok(answer(model.as_ref(), &tokenizer)? == wanted)
+}
+
+/// The likeliest tokens after the question, up to the end of the turn.
+fn answer(model: &dyn CausalLm, tokenizer: &Tokenizer) -> Result<Vec<u32>, EngineError> {
+    let mut ids = tokenizer.encode_prompt(&[Message::user(QUESTION)])?;
+    let prompt = ids.len();
+    let (mut decoder, mut sampler) = (Decoder::new(model), Sampler::new(&GenerateParams::greedy(COMPARED)));
+    let mut logits = decoder.start(&ids, Pass::EVAL, &|| true)?;
+    while let Some(known) = logits.take() {
+        let id = sampler.choose(known, &ids)?;
+        ids.push(id);
+        let full = ids.len() - prompt == COMPARED || ids.len() >= model.info().context_length;
+        if !full && !tokenizer.eos_ids().contains(&id) {
+            logits = decoder.extend(&[id], &|| true)?;
+        }
+    }
+    Ok(ids.split_off(prompt))
+}

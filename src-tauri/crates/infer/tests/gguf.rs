@@ -1,0 +1,60 @@
+//! An exported GGUF file computes what transformers and PEFT compute, run by an implementation of llama.cpp's layout that
+//! is not ours: candle's quantized Llama.
+#![allow(clippy::unwrap_used, reason = "a broken golden ends the test")]
+
+#[path = "../../../../tests/golden/golden.rs"]
+mod golden;
+
+use std::fs::File;
+
+use candle_core::{Device, IndexOp, Tensor, quantized::gguf_file::Content};
+use candle_transformers::models::quantized_llama::ModelWeights;
+use golden::{golden, path, relative_distance};
+use models::export::{Merged, gguf::Plan};
+use types::ExportDtype;
+
+/// The window of the one with a window, which the layout has not.
+const LONGEST: usize = 8;
+
+/// Shapes of the features that the other implementation has: no biases, no stretched positions.
+const RUN: [&str; 2] = ["llama-tied-gqa", "mistral-window-f16"];
+
+#[test]
+fn another_implementation_computes_the_same_logits() {
+    for shape in RUN {
+        let merged = Merged::open(&path(shape), &path(shape).join("adapter")).unwrap();
+        let tensors =
+            candle_core::safetensors::load(path(shape).join("golden.safetensors"), &Device::Cpu).unwrap();
+        let wanted = &tensors["lora_logits"];
+        for (dtype, tolerance) in
+            [(ExportDtype::F32, 1e-4), (ExportDtype::F16, 1e-2), (ExportDtype::Q8_0, 3e-2)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("model.gguf");
+            let plan = Plan::new(&path(shape), &merged, Some(dtype), shape, Vec::new()).unwrap();
+            plan.write(&merged, &file, &mut |_| Ok(())).unwrap();
+            let mut at = 0;
+            let mut compared = 0;
+            for sequence in golden(shape).sequences {
+                let length = sequence.ids.len();
+                if length <= LONGEST {
+                    let mut file = File::open(&file).unwrap();
+                    let content = Content::read(&mut file).unwrap();
+                    let mut model = ModelWeights::from_gguf(content, &mut file, &Device::Cpu).unwrap();
+                    let ids = Tensor::new(sequence.ids, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+                    let got: Vec<f32> =
+                        model.forward(&ids, 0).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+                    let want: Vec<f32> = wanted.i(at + length - 1).unwrap().to_vec1().unwrap();
+                    let apart = relative_distance(&got, &want);
+                    assert!(
+                        apart <= tolerance,
+                        "{shape}, {dtype}, {length} tokens: {apart:e} of the norm apart"
+                    );
+                    compared += 1;
+                }
+                at += length;
+            }
+            assert!(compared > 1, "{shape}: there are sequences to compare");
+        }
+    }
+}
