@@ -159,7 +159,7 @@ describe('streams', () => {
       { signal: ends.signal },
     )
     expect(items).toHaveLength(1)
-    await expect.poll(() => left, 'an answer that nobody reads is not generated further').toBe(true)
+    await expect.poll(() => left, { message: 'an answer that nobody reads is not generated further' }).toBe(true)
   })
 })
 
