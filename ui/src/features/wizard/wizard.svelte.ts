@@ -30,6 +30,7 @@ export type Reason =
   | 'planLoading'
   | 'planBroken'
   | 'planTooLarge'
+  | 'earlier'
 
 export class WizardController {
   draft = $state<Draft>(emptyDraft())
@@ -118,6 +119,7 @@ export class WizardController {
         if (settings.problems.length > 0 || this.fieldErrors.length > 0) return missing('settings')
         return null
       case 'review':
+        if (this.blocker('review')) return missing('earlier')
         if (plan.error) return missing('planBroken')
         if (!plan.estimate) return wait('planLoading')
         return this.tooLarge ? missing('planTooLarge') : null

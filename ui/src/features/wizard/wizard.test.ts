@@ -88,6 +88,7 @@ describe('the steps', () => {
     await wizard.open()
     expect(wizard.lack('task')?.reason, 'a task is chosen by the person').toBe('task')
     expect(wizard.blocker('review'), 'what lacks first is shown first').toBe('task')
+    expect(wizard.lack('review')?.reason, 'the last step waits for the others').toBe('earlier')
     wizard.chooseTask('text-generation')
     await settle()
     expect(wizard.draft.model?.name, 'the recommended model is chosen for those who do not care').toBe('big')
