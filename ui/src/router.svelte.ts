@@ -18,6 +18,7 @@ class Router {
       const query = readQuery()
       if (String(query) !== String(this.query)) this.query = query
     }
+    follow()
     window.addEventListener('hashchange', follow)
     return () => window.removeEventListener('hashchange', follow)
   }

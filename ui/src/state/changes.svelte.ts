@@ -68,7 +68,10 @@ class Changes {
       // A failure here is told by the next fetch of the list.
       if (runs.active && !document.hidden) runs.follow().catch(() => {})
     }, FOLLOW_MS)
-    signal.addEventListener('abort', () => clearInterval(timer))
+    signal.addEventListener('abort', () => {
+      clearInterval(timer)
+      this.live = false
+    })
     return () => ends.abort()
   }
 
