@@ -127,9 +127,10 @@ export class Monitor {
   /** The newest checkpoint, which the run would go on from. */
   readonly safe = $derived.by(() => this.log.checkpoint?.step ?? null)
 
+  /** Of the latest steps; of all steps once the run computes no more. */
   readonly tokensPerSecond: number | null = $derived.by(() => {
     const rates = this.log.steps.column('tokens_per_second').mean
-    const latest = rates.subarray(Math.max(0, rates.length - RATE_POINTS))
+    const latest = this.running ? rates.subarray(Math.max(0, rates.length - RATE_POINTS)) : rates
     return latest.length === 0 ? null : latest.reduce((sum, rate) => sum + rate, 0) / latest.length
   })
 
