@@ -3,13 +3,36 @@ import { Lexer, type Token, type Tokens } from 'marked'
 
 export type { Token, Tokens }
 
-/** Blocks of a text. Blocks that `before` has with the same source are taken from there, so that they need no drawing. */
-export function blocks(text: string, before: readonly Token[] = []): Token[] {
-  const tokens = new Lexer({ gfm: true, breaks: true }).lex(text).filter(({ type }) => type !== 'space' && type !== 'def')
-  return tokens.map((token, at) => {
-    const old = before[at]
-    return old?.raw === token.raw && old.type === token.type ? old : token
-  })
+/** The blocks of a text that may still grow. Of a longer text that begins the same, only its end is read again. */
+export class Blocks {
+  #text = ''
+  #tokens: Token[] = []
+
+  /** The text's blocks; those that did not change are the same objects as before, so that they need no drawing. */
+  of(text: string): Token[] {
+    const settled = text.startsWith(this.#text) ? this.#settled() : 0
+    const kept = this.#tokens.slice(0, settled)
+    const start = kept.reduce((length, { raw }) => length + raw.length, 0)
+    const read = lex(text.slice(start)).map((token, at) => {
+      const old = this.#tokens[settled + at]
+      return old?.raw === token.raw && old.type === token.type ? old : token
+    })
+    this.#tokens = [...kept, ...read]
+    const whole = this.#tokens.reduce((length, { raw }) => length + raw.length, 0)
+    // Where tokens are not the text piece by piece (line ends that were normalized), all is read again next time.
+    this.#text = whole === text.length ? text : '\0'
+    return this.#tokens.filter(({ type }) => type !== 'space' && type !== 'def')
+  }
+
+  /** How many blocks more text can no longer change: all but the last two, as a list goes on behind an empty line. */
+  #settled(): number {
+    const real = this.#tokens.flatMap(({ type }, at) => (type === 'space' ? [] : [at]))
+    return real.at(-2) ?? 0
+  }
+}
+
+function lex(text: string): Token[] {
+  return new Lexer({ gfm: true, breaks: true }).lex(text)
 }
 
 /** The address of a link that may be opened; null for one that is not of the web or of mail. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { filtered, grouped, sorted, type Entry, type Row } from './entries'
+import { byName, filtered, grouped, sorted, type Entry, type Row } from './entries'
 import { GROUP_HEIGHT, ROW_HEIGHT, tops, windowOf } from './window'
 
 const entry = (id: string, more: Partial<Entry> = {}): Entry => ({
@@ -9,11 +9,11 @@ const entry = (id: string, more: Partial<Entry> = {}): Entry => ({
 const ids = (entries: Entry[]) => entries.map(({ id }) => id)
 
 describe('the list', () => {
-  const entries = [
+  const entries = byName([
     entry('v2', { bytes: 20, made: '2026-01-02T00:00:00Z' }),
     entry('v10', { bytes: 3, made: '2026-01-03T00:00:00Z', tasks: ['summarization'] }),
     entry('base', { yours: false, base: null, made: null, bytes: null, tasks: ['text-generation', 'summarization'] }),
-  ]
+  ])
 
   it('sorts numbers in names as numbers', () => {
     expect(ids(sorted(entries, { key: 'title', down: false }))).toEqual(['base', 'v2', 'v10'])
@@ -27,7 +27,7 @@ describe('the list', () => {
 
   it('finds every word, in the base model’s name too', () => {
     expect(ids(filtered(entries, { text: 'V1 starter', task: null }))).toEqual(['v10'])
-    expect(ids(filtered(entries, { text: '', task: 'summarization' }))).toEqual(['v10', 'base'])
+    expect(ids(filtered(entries, { text: '', task: 'summarization' }))).toEqual(['base', 'v10'])
   })
 
   it('has a heading only above groups with entries', () => {

@@ -72,22 +72,23 @@ export function filtered(entries: readonly Entry[], { text, task }: Filter): Ent
   })
 }
 
-/** Sorted by one column; equal ones by name, and what lacks the value last either way. */
-export function sorted(entries: readonly Entry[], { key, down }: Sort): Entry[] {
+/** In the order of their names, numbers in them as numbers: what is sorted by another column stays so among equals. */
+export function byName(entries: readonly Entry[]): Entry[] {
   const names = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' })
+  return [...entries].sort((a, b) => names.compare(a.title, b.title))
+}
+
+/** Entries in the order of their names, sorted by one column; what lacks the value comes last either way. */
+export function sorted(entries: readonly Entry[], { key, down }: Sort): Entry[] {
+  if (key === 'title') return down ? [...entries].reverse() : [...entries]
+  // Times in RFC 3339 UTC sort as they are.
   const value = (entry: Entry): string | number | null => (key === 'task' ? (entry.tasks[0] ?? null) : entry[key])
   return [...entries].sort((a, b) => {
     const [x, y] = [value(a), value(b)]
-    if (x === null || y === null) return x === y ? names.compare(a.title, b.title) : x === null ? 1 : -1
-    const order = typeof x === 'number' && typeof y === 'number' ? x - y : compare(names, String(x), String(y), key)
-    return (down ? -order : order) || names.compare(a.title, b.title)
+    if (x === y) return 0
+    if (x === null || y === null) return x === null ? 1 : -1
+    return x < y === down ? 1 : -1
   })
-}
-
-/** Times in RFC 3339 UTC sort as they are, which is a lot faster for many. */
-function compare(names: Intl.Collator, x: string, y: string, key: SortKey): number {
-  if (key === 'title') return names.compare(x, y)
-  return x < y ? -1 : x > y ? 1 : 0
 }
 
 export type Row = { readonly type: 'group'; readonly yours: boolean; readonly entries: readonly Entry[] } | { readonly type: 'entry'; readonly entry: Entry }

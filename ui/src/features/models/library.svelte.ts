@@ -2,23 +2,17 @@
 import type { Task } from '../../api/generated'
 import { baseModels } from '../../state/base-models.svelte'
 import { models } from '../../state'
-import { filtered, grouped, ofBase, ofModel, sorted, type Entry, type Sort, type SortKey } from './entries'
+import { byName, filtered, grouped, ofBase, ofModel, sorted, type Entry, type Sort, type SortKey } from './entries'
 
 class Library {
   text = $state('')
   task = $state<Task | null>(null)
   sort = $state.raw<Sort>({ key: 'made', down: true })
 
-  readonly entries = $derived([...models.list.map(ofModel), ...baseModels.list.map(ofBase)])
+  readonly entries = $derived(byName([...models.list.map(ofModel), ...baseModels.list.map(ofBase)]))
   readonly #byId = $derived(new Map(this.entries.map((entry) => [entry.id, entry])))
   readonly shown = $derived(sorted(filtered(this.entries, this), this.sort))
   readonly rows = $derived(grouped(this.shown))
-  /** Models with more of a kind than one: only then it is worth choosing a kind. */
-  readonly yours = $derived(models.list.length)
-
-  get filtering(): boolean {
-    return this.text.trim() !== '' || this.task !== null
-  }
 
   get(id: string | null): Entry | undefined {
     return id === null ? undefined : this.#byId.get(id)
