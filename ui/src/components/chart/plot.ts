@@ -254,7 +254,7 @@ export class Plot {
       const color = curve.color ?? 1
       const flipped = place.left > area.left + area.width - 12 - curve.end.length * 7
       labels.push({ key: `now${index}`, kind: 'now', ...place, color })
-      labels.push({ key: `end${index}`, kind: 'end', ...place, text: curve.end, color, flipped })
+      labels.push({ key: `end${index}`, kind: 'end', ...place, text: curve.end, color, flipped, raised: data.curves.length > 1 })
     }
     return spreadEnds(labels)
   }
@@ -264,8 +264,10 @@ export class Plot {
 function spreadEnds(labels: Label[]): Label[] {
   const ends = labels.filter((label) => label.kind === 'end').sort((a, b) => a.top - b.top)
   for (const name of labels.filter((label) => label.kind === 'name')) {
-    const near = ends.some((end) => end.flipped && Math.abs(end.left - name.left) < 90 && Math.abs(end.top - name.top) < 18)
-    if (near) name.top -= 14
+    const end = ends.find((end) => Math.abs(end.left - name.left) < 60 && Math.abs(end.top - name.top) < 24)
+    // The number at the end of the line stands right of its point, or above it where there is no room.
+    if (end?.flipped) name.top -= 14
+    else if (end) name.left -= 36
   }
   for (let at = 1; at < ends.length; at++) {
     const above = ends[at - 1]!

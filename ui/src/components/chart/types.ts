@@ -52,4 +52,6 @@ export interface Label {
   color?: number
   /** Stands left of its point, where there is no room to the right. */
   flipped?: boolean
+  /** Stands over its point, where other curves go on beside it. */
+  raised?: boolean
 }

@@ -15,6 +15,9 @@ import { models, runs } from '../../state'
 import Page from './Page.svelte'
 import { hostOf, line, run, step } from './test/platform'
 
+// Whole screens are drawn and searched for faults.
+vi.setConfig({ testTimeout: 30_000 })
+
 beforeEach(() => {
   Object.assign(runs, { list: [], loading: true, error: null })
   Object.assign(models, { list: [], loading: true, error: null })
