@@ -34,5 +34,7 @@ export default defineConfig({
     setupFiles: ['src/test/setup.ts'],
     include: ['src/**/*.test.ts'],
     restoreMocks: true,
+    // axe looks at a whole screen, also on a machine that is busy training.
+    testTimeout: 30_000,
   },
 })
