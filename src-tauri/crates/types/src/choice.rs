@@ -167,6 +167,18 @@ choice! {
     }
 }
 
+impl ExportDtype {
+    /// The distance between 1 and the next larger number: what part of a value can be rounded away. For Q8_0 that of the largest
+    /// value of a block.
+    pub fn rounding(self) -> f32 {
+        match self {
+            ExportDtype::F32 => f32::EPSILON,
+            ExportDtype::F16 => 1.0 / 1024.0,
+            ExportDtype::Bf16 | ExportDtype::Q8_0 => 1.0 / 128.0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -66,9 +66,9 @@ pub enum ExportItem {
         path: String,
         /// Size of its files in bytes.
         bytes: u64,
-        /// Whether the check found what it should. Safetensors: the exported model, loaded from its files, answers a prompt
-        /// with the same 16 likeliest tokens as base model and adapter do; a dtype that rounds can change one. GGUF: every
-        /// tensor, read back from the file, is the merged one within the rounding of its dtype.
+        /// Whether the check found what it should. Safetensors: the exported model, loaded from its files, finds each of the 16
+        /// tokens likeliest with which base model and adapter answer a prompt, or as likely but for the rounding of its dtype.
+        /// GGUF: every tensor, read back from the file, is the merged one but for the rounding of its dtype.
         checked: bool,
     },
 }

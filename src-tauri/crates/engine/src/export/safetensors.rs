@@ -34,7 +34,7 @@ pub fn export(request: &ExportRequest, merged: &Merged) -> Result<bool, EngineEr
     plan.write(merged, &request.folder, &mut progress)?;
     write_config(&request.base_dir, &request.folder, request.dtype)?;
     copy_tokenizer(request)?;
-    answers_alike(request)
+    answers_alike(request, plan.rounding())
 }
 
 /// `config.json` of the base, with the dtype that the weights have now.
@@ -70,30 +70,57 @@ fn copy_tokenizer(request: &ExportRequest) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// One model is let go of before the other is loaded: two may not fit into memory.
-fn answers_alike(request: &ExportRequest) -> Result<bool, EngineError> {
+/// Whether the exported model, loaded from its files, gives the likeliest tokens that base model and adapter give. One model is
+/// let go of before the other is loaded: two may not fit into memory.
+///
+/// Tokens whose logits are closer than the dtype's rounding are equally likely: the rounding decides between them.
+fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineError> {
     let loaded = chat::load_model(&request.base_dir, Some(&request.adapter_dir))?;
     let bf16 = loaded.model.info().dtype == "bf16";
-    let wanted = answer(loaded.model.as_ref(), &loaded.tokenizer)?;
+    let rounding = if bf16 { rounding.max(ExportDtype::Bf16.rounding()) } else { rounding };
+    let (prompt, wanted) = answer(loaded.model.as_ref(), &loaded.tokenizer)?;
     drop(loaded);
+
     let model = models::load(&request.folder, &LoadOptions { bf16, device: Device::Cpu })?;
-    let tokenizer = Tokenizer::load(&request.folder)?;
-    Ok(answer(model.as_ref(), &tokenizer)? == wanted)
+    if Tokenizer::load(&request.folder)?.encode_prompt(&question())? != prompt {
+        return Ok(false);
+    }
+    let mut decoder = Decoder::new(model.as_ref());
+    let mut logits = decoder.start(&prompt, Pass::EVAL, &|| true)?;
+    for id in wanted {
+        let known = logits.take().unwrap_or_default();
+        let largest = known.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let smallest = known.iter().copied().fold(f32::INFINITY, f32::min);
+        let found = known.get(id as usize).copied().unwrap_or(f32::NAN);
+        // Not a number is never near.
+        let is_likeliest = largest - found <= (largest - smallest) * rounding;
+        if !is_likeliest {
+            return Ok(false);
+        }
+        logits = decoder.extend(&[id], &|| true)?;
+    }
+    Ok(true)
 }
 
-/// The likeliest tokens after the question, up to the end of the turn.
-fn answer(model: &dyn CausalLm, tokenizer: &Tokenizer) -> Result<Vec<u32>, EngineError> {
-    let mut ids = tokenizer.encode_prompt(&[Message::user(QUESTION)])?;
+fn question() -> [Message; 1] {
+    [Message::user(QUESTION)]
+}
+
+/// The ids of the question and the likeliest tokens after them, up to the end of the turn.
+fn answer(model: &dyn CausalLm, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
+    let mut ids = tokenizer.encode_prompt(&question())?;
     let prompt = ids.len();
+    // Room for the token that is computed after the last one.
+    let most = COMPARED.min(model.info().context_length.saturating_sub(prompt + 1));
     let (mut decoder, mut sampler) = (Decoder::new(model), Sampler::new(&GenerateParams::greedy(COMPARED)));
     let mut logits = decoder.start(&ids, Pass::EVAL, &|| true)?;
-    while let Some(known) = logits.take() {
+    while let Some(known) = logits.take().filter(|_| ids.len() - prompt < most) {
         let id = sampler.choose(known, &ids)?;
         ids.push(id);
-        let full = ids.len() - prompt == COMPARED || ids.len() >= model.info().context_length;
-        if !full && !tokenizer.eos_ids().contains(&id) {
+        if !tokenizer.eos_ids().contains(&id) {
             logits = decoder.extend(&[id], &|| true)?;
         }
     }
-    Ok(ids.split_off(prompt))
+    let answer = ids.split_off(prompt);
+    Ok((ids, answer))
 }

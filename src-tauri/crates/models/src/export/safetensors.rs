@@ -70,6 +70,12 @@ impl Plan {
         self.shards.iter().map(|shard| shard.bytes).sum()
     }
 
+    /// The largest part of a value that is rounded away.
+    pub fn rounding(&self) -> f32 {
+        let tensors = self.shards.iter().flat_map(|shard| &shard.tensors);
+        tensors.map(|tensor| tensor.dtype.rounding()).fold(0.0, f32::max)
+    }
+
     /// Writes the files into `folder`.
     ///
     /// # Errors
