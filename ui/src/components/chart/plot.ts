@@ -128,9 +128,7 @@ export class Plot {
       lines.push({ ...plan, options: { label: 'plan', stroke: color('plan'), width: 1.6, dash: [3, 4], cap: 'round' } })
     }
     if (points) {
-      // Facets have no range of points in sight: all are named, up to as many as there is room for.
-      const every = Math.max(1, Math.ceil((points.x.length * POINT_ROOM) / this.#options.width))
-      const filter = (): number[] => Array.from(points.x, (_, at) => at).filter((at) => (points.x.length - 1 - at) % every === 0)
+      const filter = (): number[] => this.#dots()
       const dots = { show: true, size: 9, width: 2, stroke: color('points'), fill: color('surface'), filter }
       lines.push({ ...points, options: { label: 'points', stroke: color('points'), width: 1.4, dash: [2, 4], cap: 'round', points: dots } })
     }
@@ -140,6 +138,14 @@ export class Plot {
     }
     // Test points stand above the training line.
     return points ? [...lines.filter((line) => line.options.label !== 'points'), ...lines.filter((line) => line.options.label === 'points')] : lines
+  }
+
+  /** The points that are drawn: all of those there are now, up to as many as there is room for, the last in any case. */
+  #dots(): number[] {
+    const { data, width } = this.#options
+    const n = data.points?.x.length ?? 0
+    const every = Math.max(1, Math.ceil((n * POINT_ROOM) / width))
+    return Array.from({ length: n }, (_, at) => at).filter((at) => (n - 1 - at) % every === 0)
   }
 
   #make(lines: Line[]): void {
@@ -265,9 +271,7 @@ function spreadEnds(labels: Label[]): Label[] {
   const ends = labels.filter((label) => label.kind === 'end').sort((a, b) => a.top - b.top)
   for (const name of labels.filter((label) => label.kind === 'name')) {
     const end = ends.find((end) => Math.abs(end.left - name.left) < 60 && Math.abs(end.top - name.top) < 24)
-    // The number at the end of the line stands right of its point, or above it where there is no room.
-    if (end?.flipped) name.top -= 14
-    else if (end) name.left -= 36
+    if (end) name.top -= 14
   }
   for (let at = 1; at < ends.length; at++) {
     const above = ends[at - 1]!
