@@ -65,8 +65,13 @@ class Changes {
     document.addEventListener('visibilitychange', look, { signal })
     window.addEventListener('focus', look, { signal })
     const timer = setInterval(() => {
-      // A failure here is told by the next fetch of the list.
-      if (runs.active && !document.hidden) runs.follow().catch(() => {})
+      if (!runs.active || document.hidden) return
+      runs.follow().then(
+        // A run that is over has made a model.
+        () => runs.active || this.live || this.#tell({ topic: 'models', id: null }),
+        // A failure here is told by the next fetch of the list.
+        () => {},
+      )
     }, FOLLOW_MS)
     signal.addEventListener('abort', () => {
       clearInterval(timer)
