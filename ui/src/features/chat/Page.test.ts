@@ -1,4 +1,4 @@
-import { render, screen, waitFor } from '@testing-library/svelte'
+import { cleanup, render, screen, waitFor } from '@testing-library/svelte'
 import userEvent from '@testing-library/user-event'
 import axe from 'axe-core'
 import { flushSync } from 'svelte'
@@ -118,6 +118,20 @@ describe('a chat', () => {
 })
 
 describe('the address', () => {
+  it('without a chat comes back to the one that was open', async () => {
+    await open()
+    await user.type(screen.getByPlaceholderText('Message Name of model_1'), 'One{Enter}')
+    await answer('1')
+    await waitFor(() => expect(location.hash, 'a chat that is kept has an address').toBe('#/chat/chat_1'))
+    cleanup()
+    location.hash = '#/chat'
+    render(Page, { params: [] })
+    expect(await screen.findByText('1', { selector: 'p' }), 'after another screen was looked at').toBeInTheDocument()
+    await waitFor(() => expect(location.hash).toBe('#/chat/chat_1'))
+    await user.click(screen.getByRole('button', { name: 'New chat' }))
+    expect(screen.queryByText('1', { selector: 'p' })).toBeNull()
+  })
+
   it('chooses the model and puts both side by side', async () => {
     await open([model('model_1'), model('model_2')], 'model=model_2&compare=1')
     expect(await screen.findByPlaceholderText('Ask both models the same thing')).toBeInTheDocument()

@@ -5,13 +5,13 @@ class Open {
   session = $state.raw(new Session())
   readonly #answering = new Set<Session>()
 
-  /** Opens a kept conversation, or a new one. */
-  open(id: string | null): Session {
+  /** Opens a kept conversation. */
+  open(id: string): Session {
     if (id === this.session.id) return this.session
     this.#leave()
-    const running = [...this.#answering].find((session) => session.id === id && id !== null)
+    const running = [...this.#answering].find((session) => session.id === id)
     this.session = running ?? new Session()
-    if (id !== null && !running) void this.session.load(id)
+    if (!running) void this.session.load(id)
     return this.session
   }
 
