@@ -10,6 +10,7 @@ mod contract;
 mod events;
 #[cfg(unix)]
 mod exit;
+mod export;
 mod golden;
 mod hub;
 mod playground;

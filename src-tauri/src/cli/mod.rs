@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
             Command::Train(args) => train::main(*args).await,
             Command::Chat(args) => chat::main(args).await,
             Command::Generate(args) => generate::main(args).await,
-            Command::Models(args) => models::main(args),
+            Command::Models(args) => models::main(args).await,
             Command::Runs(args) => runs::main(args).await,
             Command::Datasets(args) => datasets::main(args).await,
             Command::Detect(args) => detect::main(args).await,

@@ -2,19 +2,26 @@
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
+    path::{PathBuf, absolute},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::bail;
-use clap::Subcommand;
+use api::{Api, Export};
+use clap::{Subcommand, builder::PossibleValuesParser};
+use indicatif::{ProgressBar, ProgressStyle};
 use store::table::models::ModelRow;
+use types::{ExportDtype, ExportFormat, export::ExportItem};
 
 use super::{
+    INTERRUPTED,
+    interrupt::Interrupts,
     say,
     terminal::{bold, entry, small},
 };
 
-/// List models, look at one, delete one
+/// List models, look at one, export one, delete one
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -38,6 +45,21 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Make a model that other programs load
+    Export {
+        /// The model
+        #[arg(value_name = "MODEL ID")]
+        model_id: String,
+        /// safetensors for transformers and the like, gguf for llama.cpp and the programs built on it
+        #[arg(long, value_parser = PossibleValuesParser::new(ExportFormat::NAMES))]
+        format: String,
+        /// How weights are stored; as those of the base model, if not said
+        #[arg(long, value_parser = PossibleValuesParser::new(ExportDtype::NAMES))]
+        dtype: Option<String>,
+        /// Where the export gets its folder; exports in the data folder, if not said
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
     /// Delete a model and its files
     Delete {
         /// The model
@@ -50,10 +72,19 @@ enum Action {
 }
 
 /// Does what the sub-command says; lists without one.
-pub fn main(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
     let api = super::open()?;
-    let mut out = io::stdout().lock();
+    let mut out = io::stdout();
     match args.action.unwrap_or(Action::List { json: false }) {
+        Action::Export { model_id, format, dtype, folder } => {
+            let export = Export {
+                model_id,
+                format: format.parse()?,
+                dtype: dtype.map(|dtype| dtype.parse()).transpose()?,
+                folder: folder.map(absolute).transpose()?,
+            };
+            return self::export(Arc::new(api), export).await;
+        }
         Action::List { json } => {
             let models = api.store().models()?;
             if json {
@@ -81,6 +112,47 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows how far it is and prints the folder. Ctrl-C ends it, and nothing of it stays.
+async fn export(api: Arc<Api>, export: Export) -> anyhow::Result<ExitCode> {
+    let mut interrupts = Interrupts::listen()?;
+    let mut items = api.export(export).await?;
+    let bar = ProgressBar::no_length();
+    bar.set_style(ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}  {msg}")?);
+    loop {
+        let item = tokio::select! {
+            item = items.recv() => item,
+            () = interrupts.next() => {
+                bar.finish_and_clear();
+                items.close();
+                while items.recv().await.is_some() {}
+                say("Nothing was exported.");
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        };
+        let Some(item) = item else { bail!("the export ended without a word") };
+        match serde_json::from_value(item?.data)? {
+            ExportItem::Progress { done, total } => {
+                bar.set_length(total);
+                bar.set_position(done);
+                if done == total {
+                    bar.set_message("checking");
+                }
+            }
+            ExportItem::Done { path, bytes, checked } => {
+                bar.finish_and_clear();
+                let found = if checked {
+                    "checked: it is what was trained"
+                } else {
+                    "but the check found a difference to what was trained"
+                };
+                say(format_args!("{:.1} MB, {found}", bytes as f64 / 1e6));
+                writeln!(io::stdout(), "{path}")?;
+                return Ok(if checked { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
+        }
+    }
 }
 
 fn list(out: &mut impl Write, models: &[ModelRow]) -> io::Result<()> {

@@ -103,7 +103,7 @@ pub fn beyond() -> Vec<Pair> {
                 "memory": memory, "free_memory_bytes": "<integer>", "fit": "<string>",
                 "workload": {
                     "tokens": "<integer>", "trained_tokens": "<integer>", "eval_tokens": "<integer>",
-                    "eval_trained_tokens": "<integer>", "steps": 4,
+                    "eval_trained_tokens": "<integer>", "generated_tokens": "<integer>", "steps": 4,
                 },
                 "time": {
                     "seconds": "<number>", "seconds_per_step": "<number>", "tokens_per_second": "<number>",

@@ -9,6 +9,7 @@ pub fn models() -> Vec<Pair> {
     let new = "POST /api/playground/new";
     let prompt = json!({"model_id": "$model", "prompt": "What is box 3?", "max_length": 8, "temperature": 0.7, "top_p": 0.9});
     let push = "POST /api/hub/push";
+    let export = "POST /api/models/$model/export";
     let pushed = json!({"model_id": "$model", "repo_name": "alice/golden", "private": false});
     let row = |with_path: bool| {
         let mut row = json!({
@@ -89,6 +90,42 @@ pub fn models() -> Vec<Pair> {
             json!({"model_id": "$model", "prompt": "a", "top_p": 2}),
             400,
             field("body", "top_p", "value_error", "<string>"),
+        ),
+        pair(
+            "models_export",
+            export,
+            json!({"format": "gguf", "dtype": "f32"}),
+            200,
+            json!(["<each>", {"type": "<progress|done>", "…": ""}]),
+        ),
+        pair(
+            "models_export",
+            export,
+            json!({"format": "gguf", "dtype": "q8_0", "folder": null}),
+            200,
+            json!(["<each>", {"type": "<progress|done>", "…": ""}]),
+        ),
+        pair("models_export", export, json!({}), 400, missing("format")),
+        pair(
+            "models_export",
+            export,
+            json!({"format": "safetensors", "dtype": "q8_0"}),
+            400,
+            field("body", "dtype", "value_error", "q8_0 is for gguf; safetensors takes f16, bf16 and f32"),
+        ),
+        pair(
+            "models_export",
+            export,
+            json!({"format": "safetensors", "folder": "$home/nothing"}),
+            400,
+            field("body", "folder", "value_error", "$home/nothing is no folder of this computer; make it first"),
+        ),
+        pair(
+            "models_export",
+            "POST /api/models/model_xyz/export",
+            json!({"format": "safetensors"}),
+            404,
+            no_model(),
         ),
         pair("hub_push", push, pushed.clone(), 403, detail("<string>")),
         pair(

@@ -149,7 +149,8 @@ impl Api {
         Ok((engine, loaded))
     }
 
-    fn finished_model(&self, model_id: &str) -> Result<ChatModel, ApiError> {
+    /// A finished model with its base, which must be as it was in training.
+    pub(crate) fn finished_model(&self, model_id: &str) -> Result<ChatModel, ApiError> {
         let manifest = self.store.model(model_id)?.manifest;
         // By name first: bundled files and caches move with the installation, folders have their path as name.
         let base = BaseModel::find(&manifest.base_model.name, &self.resources).or_else(|error| {

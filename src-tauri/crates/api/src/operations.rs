@@ -86,6 +86,7 @@ operations! {
     hub::set_token: [Put "/api/hub/token"] "Keeps an access token of the Hub, in the system's keychain where there is one.";
     hub::clear_token: [Delete "/api/hub/token"] "Forgets the access token of the Hub.";
     hub::whoami: [Get "/api/hub/whoami"] "Asks the Hub whose token it is.";
+    models::export: stream [Post "/api/models/{model_id}/export"] "Makes a model that other programs load out of a finished model.";
     storage::usage: [Get "/api/storage"] "Tells how much disk the app's files take.";
 }
 

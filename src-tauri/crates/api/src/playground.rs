@@ -43,7 +43,7 @@ struct Loaded {
 struct Told {
     loaded: Option<(String, LoadedModel)>,
     answering: usize,
-    /// How often each model is in use: answering, waiting for its turn, being pushed.
+    /// How often each model is in use: answering, waiting for its turn, being pushed or exported.
     holds: HashMap<String, usize>,
 }
 
@@ -78,7 +78,7 @@ impl Playground {
     pub async fn release(&self, model_id: &str) -> Result<Option<impl Drop + use<>>, ApiError> {
         let in_use = || {
             let text = format!(
-                "Model {model_id} is in use: it is answering or being pushed. Wait, or cancel that first."
+                "Model {model_id} is in use: it is answering, being pushed or exported. Wait, or cancel that first."
             );
             ApiError::bad_request(text)
         };

@@ -73,7 +73,7 @@ impl Hardware {
             fast_bf16: gpu.as_ref().is_some_and(|gpu| gpu.fast_bf16),
             gpu_memory_gb: one_decimal(gib(vram)),
             ram_gb: one_decimal(gib(ram)),
-            disk_space_gb: one_decimal(gib(free_bytes(home))),
+            disk_space_gb: one_decimal(gib(free_disk(home).unwrap_or(0))),
             free_memory,
             cpu_cores: std::thread::available_parallelism().map_or(1, usize::from),
             cuda_version: gpu.as_ref().and_then(|gpu| gpu.cuda_version.clone()),
@@ -102,16 +102,16 @@ fn memory_bytes() -> (u64, u64) {
     }
 }
 
-/// Free space on the disk whose mount point is the deepest above `path`. 0 where the system does not tell.
-fn free_bytes(path: &Path) -> u64 {
+/// Free space on the disk whose mount point is the deepest above `path`; `None` where the system does not tell.
+pub fn free_disk(path: &Path) -> Option<u64> {
     let kind = DiskRefreshKind::nothing().with_storage();
-    let Ok(disks) = Disks::new_with_refreshed_list_specifics(kind) else { return 0 };
+    let disks = Disks::new_with_refreshed_list_specifics(kind).ok()?;
     let path = fs::canonicalize(path).or_else(|_| absolute(path)).unwrap_or_else(|_| path.to_owned());
     disks
         .iter()
         .filter(|disk| path.starts_with(disk.mount_point()))
         .max_by_key(|disk| disk.mount_point().components().count())
-        .map_or(0, |disk| disk.available_space())
+        .map(|disk| disk.available_space())
 }
 
 fn gib(bytes: u64) -> f64 {

@@ -2,5 +2,6 @@
 
 pub mod by_task;
 pub mod delete;
+pub mod export;
 pub mod get;
 pub mod list;
