@@ -220,6 +220,7 @@ impl View for Progress {
             TrainEvent::Stopped { .. } | TrainEvent::Finished { .. } => self.bar.finish_and_clear(),
             TrainEvent::Started { .. }
             | TrainEvent::Phase { .. }
+            | TrainEvent::Download(_)
             | TrainEvent::Checkpoint { .. }
             | TrainEvent::Sample { .. }
             | TrainEvent::Memory { .. } => {}
@@ -240,6 +241,7 @@ impl Drop for Progress {
 
 fn phase_name(phase: Phase) -> &'static str {
     match phase {
+        Phase::Downloading => "Downloading the model",
         Phase::PreparingData => "Preparing the data",
         Phase::LoadingModel => "Loading the model",
         Phase::Training => "Training",

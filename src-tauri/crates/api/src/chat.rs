@@ -10,13 +10,13 @@ use std::{
 use data::{PromptParts, prompt_for};
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::BaseModel;
+use store::{BaseModel, StoreError};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStderr, ChildStdin, ChildStdout},
 };
 use types::{
-    ApiError, GenerateParams, GenerateStats, Task,
+    ApiError, GenerateParams, GenerateStats, Manifest, Task,
     engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest, PromptInput},
 };
 
@@ -149,14 +149,22 @@ impl Api {
         Ok((engine, loaded))
     }
 
+    /// The base model of a finished model.
+    ///
+    /// # Errors
+    /// As [`BaseModel::find`], for the name that its run gave.
+    pub(crate) fn base_of(&self, manifest: &Manifest) -> Result<BaseModel, StoreError> {
+        // By name first: bundled files and caches move with the installation, folders have their path as name.
+        BaseModel::find(&manifest.base_model.name, &self.resources).or_else(|error| {
+            let path = manifest.base_model.path.to_string_lossy();
+            BaseModel::find(&path, &self.resources).map_err(|_| error)
+        })
+    }
+
     /// A finished model with its base, which must be as it was in training.
     pub(crate) fn finished_model(&self, model_id: &str) -> Result<ChatModel, ApiError> {
         let manifest = self.store.model(model_id)?.manifest;
-        // By name first: bundled files and caches move with the installation, folders have their path as name.
-        let base = BaseModel::find(&manifest.base_model.name, &self.resources).or_else(|error| {
-            let path = manifest.base_model.path.to_string_lossy();
-            BaseModel::find(&path, &self.resources).map_err(|_| error)
-        })?;
+        let base = self.base_of(&manifest)?;
         if let Some(file) = base.changed(&manifest.base_model.files) {
             return Err(ApiError::bad_request(format!(
                 "{model_id} was trained on another version of {}: {} in {} has changed since",

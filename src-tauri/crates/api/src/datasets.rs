@@ -6,7 +6,7 @@ use data::DataError;
 use store::table::datasets::DatasetRow;
 use types::{ApiError, Strategy, Task, dataset::DatasetReport, id};
 
-use crate::Api;
+use crate::{Api, Topic};
 
 impl Api {
     /// Checks a dataset for the task that is asked for, or for the first one that its rows' form goes with, and
@@ -28,6 +28,7 @@ impl Api {
         let (report, task) =
             crate::blocking(checked).await?.map_err(|e| ApiError::bad_request(e.to_string()))?;
         self.store.put_dataset(&row(dataset, &report, task))?;
+        self.announce(Topic::Datasets, None);
         Ok((report, task))
     }
 }

@@ -4,6 +4,7 @@
 //! streams. Every failure is an [`ApiError`] with the documented status.
 
 mod base;
+mod changes;
 mod chat;
 mod datasets;
 mod detect;
@@ -23,7 +24,9 @@ mod run;
 mod runner;
 mod schemas;
 mod typescript;
+mod upload;
 
+pub use changes::{Change, Topic};
 pub use chat::{ChatEngine, ChatModel, Generation, LoadedModel, Piece, ask};
 pub use detect::Detected;
 pub use estimate::Estimate;
@@ -35,11 +38,12 @@ pub use operation::{Item, Items, Method, Operation, Place};
 pub use operations::OPERATIONS;
 pub use run::ActiveRun;
 pub use typescript::typescript;
+pub use upload::{UPLOAD_PATH, Upload, UploadInput, UploadedDataset};
 
 use std::sync::Arc;
 
 use ::hub::{Environment, TokenPlaces, Tokens};
-use hardware::Hardware;
+use hardware::{Hardware, LoadMeter};
 use store::{Resources, Store};
 use types::ApiError;
 
@@ -51,6 +55,8 @@ pub struct Api {
     tokens: Tokens,
     runner: runner::Runner,
     playground: playground::Playground,
+    changes: changes::Changes,
+    load: Arc<LoadMeter>,
     /// Held while this machine's speed is measured.
     calibrating: tokio::sync::Mutex<()>,
 }
@@ -63,13 +69,16 @@ impl Api {
             file: Some(store.home().path().join("hub_token")),
             environment: Environment::read(),
         });
+        let changes = changes::Changes::default();
         Self {
             store: Arc::new(store),
             resources,
             launcher,
             tokens,
             runner: Default::default(),
-            playground: Default::default(),
+            playground: playground::Playground::new(changes.clone()),
+            changes,
+            load: Default::default(),
             calibrating: Default::default(),
         }
     }

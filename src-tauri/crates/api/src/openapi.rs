@@ -1,8 +1,11 @@
 //! The OpenAPI document of the REST interface, written from the table of operations.
 
+use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
-use crate::{OPERATIONS, Operation, operation::Place, schemas::Schemas};
+use types::{Input, field::Field};
+
+use crate::{OPERATIONS, Operation, UPLOAD_PATH, UploadInput, operation::Place, schemas::Schemas};
 
 /// The statuses of refusals, with the name and the meaning that the document gives them.
 const REFUSALS: &[(u16, &str, &str)] = &[
@@ -12,7 +15,7 @@ const REFUSALS: &[(u16, &str, &str)] = &[
     (404, "NotFound", "Nothing has this id."),
     (408, "RequestTimeout", "The request took too long to arrive."),
     (413, "ContentTooLarge", "The body is larger than any valid request."),
-    (415, "UnsupportedMediaType", "The body is not declared as application/json."),
+    (415, "UnsupportedMediaType", "The body is not declared as what it must be."),
     (500, "InternalServerError", "What went wrong is not the caller's fault."),
 ];
 
@@ -28,6 +31,7 @@ pub fn openapi() -> Value {
             tags.push(operation.group());
         }
     }
+    paths.insert(UPLOAD_PATH.into(), json!({"post": upload()}));
     let mut types = schemas.types;
     types.insert(
         "Refusal".into(),
@@ -70,6 +74,44 @@ pub fn openapi() -> Value {
     })
 }
 
+/// The one route that is no operation: its body is a file of any size, which no other host has to be sent.
+fn upload() -> Value {
+    let input = Field::request_schema(UploadInput::FIELDS, &mut SchemaGenerator::default()).to_value();
+    let fields = input["properties"].as_object().into_iter().flatten();
+    let parameters: Vec<Value> = fields
+        .filter_map(|(name, schema)| Some(parameter(name, Place::Query, schema.as_object()?.clone(), true)))
+        .collect();
+    json!({
+        "operationId": "datasets_upload",
+        "tags": ["datasets"],
+        "summary": "Takes a dataset that is on another machine.",
+        "parameters": parameters,
+        "requestBody": {
+            "required": true,
+            "description": "The file itself.",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        "responses": responses(
+            json!({
+                "description": "The answer.",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/UploadedDataset"}}},
+            }),
+            &[400, 401, 403, 408, 413, 415, 500],
+        ),
+    })
+}
+
+fn responses(success: Value, errors: &[u16]) -> Value {
+    let mut responses = Map::from_iter([("200".to_owned(), success)]);
+    for status in errors {
+        if let Some((_, name, _)) = REFUSALS.iter().find(|(known, ..)| known == status) {
+            let reference = format!("#/components/responses/{name}");
+            responses.insert(status.to_string(), json!({"$ref": reference}));
+        }
+    }
+    responses.into()
+}
+
 fn describe(operation: &Operation, input: &Value, output: Value) -> Value {
     let mut described = Map::new();
     described.insert("operationId".into(), json!(operation.name));
@@ -82,30 +124,14 @@ fn describe(operation: &Operation, input: &Value, output: Value) -> Value {
     if let Some(body) = body(operation, input) {
         described.insert("requestBody".into(), body);
     }
-    let mut responses = Map::new();
-    responses.insert("200".into(), success(operation, output));
-    for status in operation.errors() {
-        if let Some((_, name, _)) = REFUSALS.iter().find(|(known, ..)| *known == status) {
-            let reference = format!("#/components/responses/{name}");
-            responses.insert(status.to_string(), json!({"$ref": reference}));
-        }
-    }
-    described.insert("responses".into(), responses.into());
+    let responses = responses(success(operation, output), &operation.errors());
+    described.insert("responses".into(), responses);
     described.into()
 }
 
 fn parameters(operation: &Operation, input: &Value) -> Vec<Value> {
     let mut parameters: Vec<Value> = fields_in(operation, input, |place| place != Place::Body)
-        .map(|(name, mut schema, required)| {
-            let description = schema.remove("description");
-            json!({
-                "name": name,
-                "in": operation.place(name).name(),
-                "required": required,
-                "description": description,
-                "schema": without_null(schema),
-            })
-        })
+        .map(|(name, schema, required)| parameter(name, operation.place(name), schema, required))
         .collect();
     if operation.is_stream() && operation.fields.iter().any(|field| field.name == "after") {
         parameters.push(json!({
@@ -117,6 +143,17 @@ fn parameters(operation: &Operation, input: &Value) -> Vec<Value> {
         }));
     }
     parameters
+}
+
+fn parameter(name: &str, place: Place, mut schema: Map<String, Value>, required: bool) -> Value {
+    let description = schema.remove("description");
+    json!({
+        "name": name,
+        "in": place.name(),
+        "required": required,
+        "description": description,
+        "schema": without_null(schema),
+    })
 }
 
 fn body(operation: &Operation, input: &Value) -> Option<Value> {

@@ -86,7 +86,10 @@ operations! {
     hub::set_token: [Put "/api/hub/token"] "Keeps an access token of the Hub, in the system's keychain where there is one.";
     hub::clear_token: [Delete "/api/hub/token"] "Forgets the access token of the Hub.";
     hub::whoami: [Get "/api/hub/whoami"] "Asks the Hub whose token it is.";
+    hardware::load: [Get "/api/hardware/load"] "Tells how busy this machine is.";
+    models::manifest: [Get "/api/models/{model_id}/manifest"] "Tells where a finished model came from and whether that is still there.";
     models::export: stream [Post "/api/models/{model_id}/export"] "Makes a model that other programs load out of a finished model.";
+    app::changes: stream [Get "/api/changes"] "Tells what has changed, as it does, so that it can be asked for again.";
     storage::usage: [Get "/api/storage"] "Tells how much disk the app's files take.";
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, OwnedMutexGuard, mpsc};
 use types::{ApiError, GenerateParams, engine::PromptInput};
 
-use crate::{Api, ChatEngine, ChatModel, LoadedModel, Piece};
+use crate::{Api, ChatEngine, ChatModel, LoadedModel, Piece, Topic, changes::Changes};
 
 /// What is to be answered, and how.
 pub(crate) struct Question {
@@ -25,8 +25,8 @@ pub(crate) struct Question {
 }
 
 /// The model in memory.
-#[derive(Default)]
 pub(crate) struct Playground {
+    changes: Changes,
     engine: Arc<tokio::sync::Mutex<Option<Loaded>>>,
     told: Arc<Mutex<Told>>,
     cancel: Arc<Notify>,
@@ -65,6 +65,17 @@ pub(crate) struct Hold {
 }
 
 impl Playground {
+    /// With nothing in memory.
+    pub fn new(changes: Changes) -> Self {
+        Self {
+            changes,
+            engine: Default::default(),
+            told: Default::default(),
+            cancel: Default::default(),
+            answers: Default::default(),
+        }
+    }
+
     /// Keeps a model from being deleted for as long as this is held.
     pub fn hold(&self, model: &str) -> Hold {
         *self.told().holds.entry(model.to_owned()).or_default() += 1;
@@ -131,9 +142,14 @@ impl Playground {
     async fn empty(&self, engine: &mut Option<Loaded>) {
         self.told().loaded = None;
         if let Some(loaded) = engine.take() {
+            self.changed();
             // One that cannot be asked to end is killed when it is dropped.
             loaded.engine.shutdown().await.ok();
         }
+    }
+
+    fn changed(&self) {
+        self.changes.announce(Topic::Playground, None);
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -180,12 +196,14 @@ impl Api {
         let api = Arc::clone(self);
         tokio::spawn(async move {
             api.playground.told().answering += 1;
+            api.playground.changed();
             let (end, sound) = api.speak(&mut engine, question, &sender).await;
             if !sound {
                 api.playground.empty(&mut engine).await;
             }
             drop((engine, hold));
             api.playground.told().answering -= 1;
+            api.playground.changed();
             // Who reads the end may delete the model at once: nothing holds it any more. A reader that has gone needs none.
             sender.send(end).await.ok();
             api.unload_later();
@@ -206,6 +224,7 @@ impl Api {
         let (started, loaded) = self.chat(&model).await?;
         self.playground.told().loaded = Some((model.id().to_owned(), loaded));
         **engine = Some(Loaded { model, engine: started });
+        self.playground.changed();
         Ok(())
     }
 

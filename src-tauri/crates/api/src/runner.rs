@@ -1,25 +1,34 @@
 //! Runs in the background: downloading what they need, following their engines, and remembering how those ended.
 //!
 //! How far a run is stands in its event log, which every process can read. Kept here is only what no log can tell: that
-//! there is news, how far a download is, and why an engine ended that had no last word.
+//! there is news, which downloads are this process's own, and why an engine ended that had no last word.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hub::Progress;
 use store::{BaseModel, RunStatus};
 use tokio::sync::Notify;
-use types::{ApiError, RunSpec, TrainingConfig, engine::Control};
+use types::{
+    ApiError, DownloadProgress, JobFolder, Phase, RunSpec, TrainEvent, TrainingConfig, engine::Control,
+    event_log::EventLog,
+};
 
-use crate::{Api, base::Reached, run::ActiveRun};
+use crate::{Api, Topic, base::Reached, run::ActiveRun};
 
 /// How often a run that another process started is looked at until its engine is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often a run's steps are announced at most.
+const STEPS_ANNOUNCED: Duration = Duration::from_secs(1);
+
+/// How often the progress of a download is told at most.
+const DOWNLOAD_TOLD: Duration = Duration::from_millis(500);
 
 /// How long the last words of an engine that is gone are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -29,6 +38,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(crate) struct Runner {
     news: Notify,
     known: Mutex<HashMap<String, Known>>,
+    /// Runs that are thrown away and not gone yet.
+    discarded: Mutex<HashSet<String>>,
 }
 
 #[derive(Default)]
@@ -38,7 +49,7 @@ struct Known {
     at_work: bool,
     /// Whether its engine was started, which does without this process.
     launched: bool,
-    download: Option<Progress>,
+    downloading: bool,
     /// Why it ended, where it did without a word.
     end: Option<String>,
 }
@@ -47,6 +58,10 @@ impl Runner {
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         // Each change is a single assignment: a panic leaves nothing half done.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn discarded(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.discarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self, job_id: &str) -> Arc<Notify> {
@@ -58,7 +73,7 @@ impl Runner {
 
     fn end(&self, job_id: &str, why: Option<String>) {
         if let Some(known) = self.known().get_mut(job_id) {
-            (known.at_work, known.download, known.end) = (false, None, why);
+            (known.at_work, known.downloading, known.end) = (false, false, why);
         }
         self.news.notify_waiters();
     }
@@ -100,6 +115,7 @@ impl Api {
         let mut session = self.store.session()?;
         session.task = Some(task.to_string());
         self.store.set_session(&session)?;
+        self.announce(Topic::Runs, job_id.as_str());
         Ok(job_id)
     }
 
@@ -131,7 +147,9 @@ impl Api {
                 }
             }
         }
-        Ok(self.store.set_current_run(Some(job_id))?)
+        self.store.set_current_run(Some(job_id))?;
+        self.announce(Topic::Runs, job_id);
+        Ok(())
     }
 
     /// Throws a run away: ends it if it is under way, and deletes its folder once its engine is gone.
@@ -149,14 +167,23 @@ impl Api {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
             let store = Arc::clone(&api.store);
-            crate::blocking(move || store.delete_run(&id)).await??;
+            let folder = id.clone();
+            crate::blocking(move || store.delete_run(&folder)).await??;
+            api.announce(Topic::Runs, id.as_str());
             Ok::<_, ApiError>(())
         };
         match running {
             false => deleted.await,
             // The engine of another process finishes its step first, which can take a while.
             true => {
-                tokio::spawn(deleted);
+                self.runner.discarded().insert(job_id.to_owned());
+                let (api, id) = (Arc::clone(self), job_id.to_owned());
+                tokio::spawn(async move {
+                    let deleted = deleted.await;
+                    api.runner.discarded().remove(&id);
+                    api.runner.news.notify_waiters();
+                    deleted
+                });
                 Ok(())
             }
         }
@@ -188,21 +215,27 @@ impl Api {
     async fn let_go(&self, job_id: &str) {
         loop {
             let news = self.news();
-            if !self.runner.known().get(job_id).is_some_and(|known| known.at_work) {
+            if !self.follows(job_id) {
                 return;
             }
             news.await;
         }
     }
 
-    /// How far the download is that a run waits for.
-    pub(crate) fn download_of(&self, job_id: &str) -> Option<Progress> {
-        self.runner.known().get(job_id).and_then(|known| known.download.clone())
+    /// Whether this process throws the run away: how it ended is of no interest any more.
+    pub(crate) fn discards(&self, job_id: &str) -> bool {
+        self.runner.discarded().contains(job_id)
+    }
+
+    /// Whether this process follows the run.
+    pub(crate) fn follows(&self, job_id: &str) -> bool {
+        self.runner.known().get(job_id).is_some_and(|known| known.at_work)
     }
 
     /// Whether a run waits for its download, which takes no orders but to end.
     pub(crate) fn end_download(&self, job_id: &str) -> bool {
-        self.download_of(job_id).is_some() && self.kill(job_id)
+        let downloading = self.runner.known().get(job_id).is_some_and(|known| known.downloading);
+        downloading && self.kill(job_id)
     }
 
     /// Ends when a run of this process has told something after this call.
@@ -213,11 +246,13 @@ impl Api {
         news
     }
 
-    /// Ends when every run that this process started is over or has an engine, which outlives this process.
+    /// Ends when every run that this process started is over or has an engine, which outlives this process, and every
+    /// run that it throws away is gone.
     pub async fn handed_over(&self) {
         loop {
             let news = self.news();
-            if self.runner.known().values().all(|known| known.launched || !known.at_work) {
+            let handed_over = self.runner.known().values().all(|known| known.launched || !known.at_work);
+            if handed_over && self.runner.discarded().is_empty() {
                 return;
             }
             news.await;
@@ -235,10 +270,14 @@ impl Api {
             known.launched = true;
         }
         self.runner.news.notify_waiters();
+        let mut announced = None;
         let end = loop {
             tokio::select! {
                 event = run.next() => match event {
-                    Ok(Some(_)) => self.runner.news.notify_waiters(),
+                    Ok(Some(line)) => {
+                        self.runner.news.notify_waiters();
+                        self.announce_event(&run, &line.event, &mut announced);
+                    }
                     Ok(None) => break None,
                     Err(error) => break Some(error.to_string()),
                 },
@@ -248,7 +287,24 @@ impl Api {
                 }
             }
         };
-        self.runner.end(run.job_id(), end);
+        self.end_run(run.job_id(), end);
+    }
+
+    fn announce_event(&self, run: &ActiveRun, event: &TrainEvent, announced: &mut Option<Instant>) {
+        let is_step = matches!(event, TrainEvent::Step(_));
+        if is_step && announced.is_some_and(|at| at.elapsed() < STEPS_ANNOUNCED) {
+            return;
+        }
+        *announced = Some(Instant::now());
+        self.announce(Topic::Runs, run.job_id());
+        if matches!(event, TrainEvent::Finished { result, .. } if result.success) {
+            self.announce(Topic::Models, run.spec().model_id.as_str());
+        }
+    }
+
+    fn end_run(&self, job_id: &str, why: Option<String>) {
+        self.runner.end(job_id, why);
+        self.announce(Topic::Runs, job_id);
     }
 
     /// Holds the run's lock in place of its engine until the model is here.
@@ -259,18 +315,24 @@ impl Api {
         repo: String,
         sha: String,
     ) -> Result<(), ApiError> {
-        let path = self.store.home().run(&spec.job_id)?.lock();
+        let job = self.store.home().run(&spec.job_id)?;
+        let path = job.lock();
         let failed = |e: std::io::Error| ApiError::internal(format!("{}: {e}", path.display()));
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         lock.lock().map_err(failed)?;
+        // What was ordered before was not meant for this.
+        Control::withdraw(&job).map_err(failed)?;
         drop(gate);
         let kill = self.runner.begin(&spec.job_id);
+        self.note_downloading(&spec.job_id, true);
         let api = Arc::clone(self);
         tokio::spawn(async move {
             let job_id = spec.job_id.clone();
+            let ended = "The download was ended. What has arrived is kept.";
             let downloaded = tokio::select! {
                 downloaded = api.download(&job_id, &repo, &sha) => downloaded,
-                () = kill.notified() => Err(ApiError::bad_request("The download was ended. What has arrived is kept.")),
+                () = kill.notified() => Err(ApiError::bad_request(ended)),
+                () = ordered(&job) => Err(ApiError::bad_request(ended)),
             };
             let launched = match downloaded {
                 Ok(()) => api.launch_in_place_of(lock, spec).await,
@@ -281,7 +343,7 @@ impl Api {
             };
             match launched {
                 Ok(run) => api.follow_to_the_end(run, kill).await,
-                Err(error) => api.runner.end(&job_id, Some(error.to_string())),
+                Err(error) => api.end_run(&job_id, Some(error.to_string())),
             }
         });
         Ok(())
@@ -290,21 +352,38 @@ impl Api {
     async fn download(&self, job_id: &str, repo: &str, sha: &str) -> Result<(), ApiError> {
         let cache =
             store::hub_cache().ok_or_else(|| ApiError::internal("no folder is known for downloads"))?;
-        let mut told = |progress: Progress| {
-            if let Some(known) = self.runner.known().get_mut(job_id) {
-                known.download = Some(progress);
+        let job = self.store.home().run(job_id)?;
+        let failed = |e: std::io::Error| ApiError::internal(format!("{}: {e}", job.events().display()));
+        // This process holds the run's lock, so the log is its to write.
+        let mut log = EventLog::open(&job).map_err(failed)?;
+        log.append(TrainEvent::Phase { phase: Phase::Downloading }).map_err(failed)?;
+        let mut told: Option<Instant> = None;
+        let mut tell = |Progress { file, bytes_done, bytes_total }: Progress| {
+            if told.is_some_and(|at| at.elapsed() < DOWNLOAD_TOLD) && bytes_done < bytes_total {
+                return;
             }
+            told = Some(Instant::now());
+            let progress = DownloadProgress { file, bytes: bytes_done, total_bytes: bytes_total };
+            // How far it is can be lost; a disk that is full ends the download itself.
+            log.append(TrainEvent::Download(progress)).ok();
+            self.runner.news.notify_waiters();
+            self.announce(Topic::Runs, job_id);
         };
-        told(Progress { bytes_done: 0, bytes_total: 0, file: String::new() });
-        self.hub()?.download(repo, sha, &cache, &mut told).await?;
+        self.hub()?.download(repo, sha, &cache, &mut tell).await?;
         // What is looked for by its name, here and by other tools, is the main branch.
         if BaseModel::find(repo, &self.resources).is_err() {
             hub::note_main(&cache, repo, sha)?;
         }
-        if let Some(known) = self.runner.known().get_mut(job_id) {
-            known.download = None;
-        }
+        self.note_downloading(job_id, false);
         Ok(())
+    }
+
+    fn note_downloading(&self, job_id: &str, downloading: bool) {
+        if let Some(known) = self.runner.known().get_mut(job_id) {
+            known.downloading = downloading;
+        }
+        self.runner.news.notify_waiters();
+        self.announce(Topic::Runs, job_id);
     }
 
     /// Under the gate, so that no other run can begin between this process's hold of the lock and the engine's.
@@ -312,5 +391,13 @@ impl Api {
         let gate = self.gate().await?;
         drop(lock);
         ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await
+    }
+}
+
+/// Ends when a process orders a run that still waits for its download to pause or to finish: there is nothing to keep.
+async fn ordered(job: &JobFolder) {
+    // One that cannot be read or removed is looked at again.
+    while !matches!(Control::take(job), Ok(Some(_))) {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

@@ -10,7 +10,7 @@ use schemars::{
 use serde_json::{Map, Value, json};
 use types::{ApiError, error::Detail, field::Field};
 
-use crate::{OPERATIONS, Operation};
+use crate::{OPERATIONS, Operation, UploadedDataset};
 
 /// Where a named type stands in a reference.
 const PREFIX: &str = "#/components/schemas/";
@@ -31,6 +31,7 @@ impl Schemas {
         let mut answers = generator(Contract::Serialize);
         answers.subschema_for::<Detail>();
         answers.subschema_for::<ApiError>();
+        answers.subschema_for::<UploadedDataset>();
         let outputs: Vec<Value> = OPERATIONS.iter().map(|o| (o.output)(&mut answers).to_value()).collect();
         let mut types = answers.take_definitions(true);
 

@@ -1,52 +1,28 @@
-//! The event log of a job: every event goes to `events.jsonl` first and to standard output then.
+//! What an engine tells: every event goes to the job's log first and to standard output then.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
-};
+use std::io::{self, Write};
 
-use types::{EventLine, JobFolder, TrainEvent, id};
+use types::{JobFolder, TrainEvent, event_log};
 
-/// Appends events to a job's log.
+/// Appends events to a job's log, and says them.
 pub struct EventLog {
-    file: File,
-    next: u64,
-    last: Option<TrainEvent>,
+    log: event_log::EventLog,
     /// Standard output is gone once the program that started the engine is; the run goes on without it.
     listener: bool,
 }
 
 impl EventLog {
-    /// Opens the log of a job and goes on after its last whole line. A line that a killed engine left half written
-    /// is cut off.
+    /// Opens the log of a job and goes on after its last whole line.
     ///
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(job: &JobFolder) -> io::Result<Self> {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(job.events())?;
-        let (mut end, mut next, mut last) = (0, 0, None);
-        let mut reader = BufReader::new(&file);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let length = reader.read_until(b'\n', &mut line)?;
-            if line.last() != Some(&b'\n') {
-                break;
-            }
-            let Ok(event) = serde_json::from_slice::<EventLine>(&line) else { break };
-            end += length as u64;
-            next = event.seq + 1;
-            last = Some(event.event);
-        }
-        file.set_len(end)?;
-        file.seek(SeekFrom::Start(end))?;
-        Ok(Self { file, next, last, listener: true })
+        Ok(Self { log: event_log::EventLog::open(job)?, listener: true })
     }
 
     /// The last event in the log, from an earlier engine too.
     pub fn last(&self) -> Option<&TrainEvent> {
-        self.last.as_ref()
+        self.log.last()
     }
 
     /// Writes an event to the log and to standard output.
@@ -54,44 +30,11 @@ impl EventLog {
     /// # Errors
     /// The log cannot be written, a full disk for example.
     pub fn write(&mut self, event: TrainEvent) -> io::Result<()> {
-        let line = EventLine { seq: self.next, time: id::now_rfc3339(), event };
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        self.file.write_all(&text)?;
-        // What ends or secures a run must outlive a power cut; single steps need not.
-        if !matches!(line.event, TrainEvent::Step(_)) {
-            self.file.sync_data()?;
-        }
-        self.next += 1;
-        self.last = Some(line.event);
+        let text = self.log.append(event)?;
         if self.listener {
             let mut out = io::stdout().lock();
             self.listener = out.write_all(&text).and_then(|()| out.flush()).is_ok();
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_torn_last_line_is_cut_off_and_the_count_goes_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let job = JobFolder::new(folder.path());
-        let warning = |text: &str| TrainEvent::Warning { message: text.into() };
-        let mut log = EventLog::open(&job).unwrap();
-        log.write(warning("one")).unwrap();
-        log.write(warning("two")).unwrap();
-        drop(log);
-        OpenOptions::new().append(true).open(job.events()).unwrap().write_all(b"{\"seq\":2,\"ti").unwrap();
-        let mut log = EventLog::open(&job).unwrap();
-        assert_eq!(log.last(), Some(&warning("two")), "the last whole event is the last one");
-        log.write(warning("three")).unwrap();
-        let text = std::fs::read_to_string(job.events()).unwrap();
-        let seqs: Vec<u64> =
-            text.lines().map(|l| serde_json::from_str::<EventLine>(l).unwrap().seq).collect();
-        assert_eq!(seqs, [0, 1, 2], "no event is lost, torn or counted twice");
     }
 }

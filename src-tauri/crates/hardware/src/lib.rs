@@ -7,6 +7,7 @@
 mod catalogue;
 mod error;
 mod gpu;
+mod load;
 mod memory;
 mod plan;
 mod profile;
@@ -28,6 +29,7 @@ use types::Profile;
 pub use catalogue::{Catalogue, CatalogueModel, catalogue};
 pub use error::HardwareError;
 pub use gpu::NO_GPU;
+pub use load::{GpuLoad, Load, LoadMeter};
 pub use memory::{Fit, MARGIN_PERCENT, MemoryEstimate, estimate_chat_memory, estimate_memory};
 pub use plan::MemoryPlan;
 pub use recommend::{PossibleModel, Recommendation, Situation, recommend};
@@ -102,7 +104,7 @@ fn memory_bytes() -> (u64, u64) {
     }
 }
 
-/// Free space on the disk whose mount point is the deepest above `path`; `None` where the system does not tell.
+/// Free space in bytes on the disk whose mount point is the deepest above `path`; `None` where the system does not tell.
 pub fn free_disk(path: &Path) -> Option<u64> {
     let kind = DiskRefreshKind::nothing().with_storage();
     let disks = Disks::new_with_refreshed_list_specifics(kind).ok()?;

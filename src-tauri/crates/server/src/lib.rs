@@ -12,6 +12,7 @@ mod patient;
 mod request;
 mod routes;
 mod token;
+mod upload;
 
 pub use error::ServeError;
 pub use token::{TOKEN_VARIABLE, Token};
@@ -64,6 +65,10 @@ pub struct Limits {
     pub unread: Duration,
     /// The most bytes of a request's body.
     pub body_bytes: usize,
+    /// The time that a dataset may take to be sent; between two pieces of it, [`Limits::body`] may pass.
+    pub upload: Duration,
+    /// The most bytes of a dataset that is sent.
+    pub upload_bytes: u64,
     /// The most bytes of a request's head.
     pub head_bytes: usize,
     /// Connections at once; more wait until one ends.
@@ -81,6 +86,8 @@ impl Default for Limits {
             body: Duration::from_secs(30),
             unread: Duration::from_secs(30),
             body_bytes: 4 << 20,
+            upload: Duration::from_secs(2 * 60 * 60),
+            upload_bytes: 4 << 30,
             head_bytes: 64 << 10,
             connections: 512,
             keep_alive: Duration::from_secs(15),

@@ -82,7 +82,8 @@ fn value(operation: &Operation, name: &str, text: &str) -> Value {
     }
 }
 
-fn query(text: &str) -> Result<Vec<(String, String)>, ApiError> {
+/// The names and values after the question mark, in their order.
+pub fn query(text: &str) -> Result<Vec<(String, String)>, ApiError> {
     let decode = |text: &str| match percent_decode_str(&text.replace('+', " ")).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
         Err(_) => Err(invalid(&["query"], "value_error", "must be UTF-8")),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use api::{Api, Method, OPERATIONS, Operation};
+use api::{Api, Method, OPERATIONS, Operation, UPLOAD_PATH};
 use axum::{
     Json, Router,
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{MethodFilter, get, on},
+    routing::{MethodFilter, get, on, post},
 };
 use tokio::sync::watch;
 use types::ApiError;
@@ -16,6 +16,7 @@ use types::ApiError;
 use crate::{
     Limits, answer,
     request::{fields, invalid},
+    upload::upload,
 };
 
 /// What the handlers need.
@@ -25,7 +26,7 @@ struct Routes {
     closes: watch::Receiver<bool>,
 }
 
-/// Every operation at its route, with and without a slash at the end.
+/// Every operation at its route and the one for datasets that are sent, with and without a slash at the end.
 pub fn router(api: Arc<Api>, limits: &Limits, closes: watch::Receiver<bool>) -> Router {
     let routes = Arc::new(Routes { api, limits: limits.clone(), closes });
     let mut router = Router::new();
@@ -38,6 +39,13 @@ pub fn router(api: Arc<Api>, limits: &Limits, closes: watch::Receiver<bool>) -> 
             };
             router = router.route(path, on(filter(operation.method), handler));
         }
+    }
+    for path in [UPLOAD_PATH, &format!("{UPLOAD_PATH}/")] {
+        let routes = Arc::clone(&routes);
+        let handler = move |request: Request| async move {
+            upload(&routes.api, request, &routes.limits).await.unwrap_or_else(answer::error)
+        };
+        router = router.route(path, post(handler));
     }
     let document = Json(api::openapi());
     router

@@ -3,7 +3,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use types::files;
 
 use crate::StoreError;
 
@@ -27,6 +30,9 @@ pub(crate) fn bytes(folder: &Path) -> Result<u64, StoreError> {
     }
     Ok(bytes)
 }
+
+/// Nobody writes a file for longer than this without a byte more.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What an entry was renamed to before it was deleted. No id begins so: nothing takes it for a model or a run.
 const DELETED: &str = ".deleted-";
@@ -56,6 +62,26 @@ pub(crate) fn sweep(parent: &Path) -> Result<(), StoreError> {
         if entry.file_name().to_str().is_some_and(|name| name.starts_with(DELETED)) {
             // It is only in the way of other data; the next start tries again.
             fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+    Ok(())
+}
+
+/// Deletes files that were never finished, such as the half of a dataset that a killed process was being sent.
+pub(crate) fn sweep_unfinished(parent: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(parent).map_err(StoreError::io("read", parent))? {
+        let entry = entry.map_err(StoreError::io("read", parent))?;
+        let is_unfinished = entry.file_name().to_str().is_some_and(|name| name.starts_with(files::TEMPORARY));
+        // A younger one may still be written, by another process.
+        let is_old = || {
+            entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED))
+        };
+        if is_unfinished && is_old() {
+            // It is only in the way of other data; the next start tries again.
+            fs::remove_file(entry.path()).ok();
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use types::{EventLine, JobFolder, RunSpec, TrainEvent};
+use types::{EventLine, JobFolder, Phase, RunSpec, TrainEvent};
 
 use crate::{
     EventTail, Run, RunStatus, StoreError,
@@ -78,6 +78,7 @@ impl Following {
             row: index_row(spec),
             status: RunStatus::Interrupted,
             phase: None,
+            download: None,
             step: 0,
             total_steps: None,
             epoch: None,
@@ -116,7 +117,14 @@ impl Following {
 fn note(run: &mut Run, line: EventLine) {
     run.updated_at = Some(line.time);
     match line.event {
-        TrainEvent::Phase { phase } => run.phase = Some(phase),
+        TrainEvent::Phase { phase } => {
+            // As with `Started`, what ended the run before is over.
+            if phase == Phase::Downloading {
+                run.status = RunStatus::Interrupted;
+            }
+            run.phase = Some(phase);
+        }
+        TrainEvent::Download(progress) => run.download = Some(progress),
         TrainEvent::Prepared { total_steps, .. } => run.total_steps = Some(total_steps),
         TrainEvent::Step(stats) => {
             run.step = stats.step;
@@ -132,7 +140,7 @@ fn note(run: &mut Run, line: EventLine) {
         TrainEvent::Started { resumed_from, .. } => {
             run.status = RunStatus::Interrupted;
             run.step = resumed_from.unwrap_or(0);
-            (run.epoch, run.phase) = (None, None);
+            (run.epoch, run.phase, run.download) = (None, None, None);
         }
         TrainEvent::Stopped { .. } => run.status = RunStatus::Stopped,
         TrainEvent::Finished { result, metrics } => {

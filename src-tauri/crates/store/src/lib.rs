@@ -12,6 +12,7 @@ mod error;
 mod event_log;
 mod folder;
 mod follow;
+mod glance;
 mod home;
 mod hub_cache;
 mod kept;
@@ -26,6 +27,7 @@ mod usage;
 pub use base_model::{BaseModel, inaccessible};
 pub use error::StoreError;
 pub use event_log::EventTail;
+pub use glance::Glance;
 pub use home::{HOME_VARIABLE, Home};
 pub use hub_cache::{CachedRepository, RepositoryKind, cached_repositories, hub_cache};
 pub use kept::Dataset;
@@ -74,6 +76,7 @@ impl Store {
         let store = Self { home, db, followed: Followed::default(), moved_aside, lost };
         folder::sweep(&store.home.models())?;
         folder::sweep(&store.home.runs())?;
+        folder::sweep_unfinished(&store.home.datasets())?;
         if fresh {
             store.reindex()?;
         }

@@ -9,7 +9,7 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use types::{EventLine, JobFolder, Phase, RunSpec};
+use types::{DownloadProgress, EventLine, JobFolder, Phase, RunSpec};
 
 use crate::{
     EventTail, Store, StoreError,
@@ -61,6 +61,8 @@ pub struct Run {
     pub status: RunStatus,
     /// What its engine did last, or does now.
     pub phase: Option<Phase>,
+    /// How far the download of its base model is, from when it begins until an engine takes the run up.
+    pub download: Option<DownloadProgress>,
     /// Optimizer steps done.
     pub step: u64,
     /// Optimizer steps it has in all, once they are planned.

@@ -28,6 +28,8 @@ pub struct EventLine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Fetching the base model from the Hub, before the engine begins.
+    Downloading,
     /// Reading, checking and tokenizing the dataset.
     PreparingData,
     /// Reading the base model.
@@ -38,6 +40,17 @@ pub enum Phase {
     Evaluating,
     /// Writing the model's folder.
     Saving,
+}
+
+/// How far the download of a base model is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DownloadProgress {
+    /// The file that is being fetched, as the repository names it.
+    pub file: String,
+    /// Bytes that are there, of all files together; what was there before counts.
+    pub bytes: u64,
+    /// Bytes of all files together.
+    pub total_bytes: u64,
 }
 
 /// Measured values of one optimizer step.
@@ -85,6 +98,8 @@ pub enum TrainEvent {
         /// Which.
         phase: Phase,
     },
+    /// The base model is being fetched; told at most twice a second.
+    Download(DownloadProgress),
     /// The dataset is tokenized and the steps are planned.
     Prepared {
         /// Rows to train on.

@@ -8,6 +8,10 @@ use std::{
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tempfile::{NamedTempFile, PersistError};
+
+/// How the names of files begin that are not finished.
+pub const TEMPORARY: &str = ".writing-";
 
 /// Writes `bytes` to `path` whole or not at all: to a temporary name beside it, fsync, rename.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -17,12 +21,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Like [`write()`], with the content produced by `fill`.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".writing-").suffix(".tmp");
-    // Temporary files are for their owner alone unless told otherwise; these become ordinary ones, as the umask says.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(folder)?;
+    let mut temporary = temporary(folder)?;
     fill(temporary.as_file_mut())?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|e| e.error)?;
@@ -34,6 +33,30 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let mut bytes = serde_json::to_vec_pretty(value)?;
     bytes.push(b'\n');
     write(path, &bytes)
+}
+
+/// An empty file under a temporary name in `folder`, which is gone when it is dropped. [`publish_new`] gives it its name.
+pub fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY).suffix(".tmp");
+    // Temporary files are for their owner alone unless told otherwise; these become ordinary ones, as the umask says.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// Gives a finished temporary file a name that nothing has yet. Where something has it, the error is `AlreadyExists` and
+/// holds the file.
+pub fn publish_new(temporary: NamedTempFile, path: &Path) -> Result<(), PersistError> {
+    if let Err(error) = temporary.as_file().sync_all() {
+        return Err(PersistError { error, file: temporary });
+    }
+    temporary.persist_noclobber(path)?;
+    // The name is given; where it cannot be made durable, it is as durable as the system makes it.
+    if let Some(folder) = path.parent() {
+        sync_folder(folder).ok();
+    }
+    Ok(())
 }
 
 /// Renames a finished folder into place, so that it is there whole or not at all.

@@ -10,6 +10,7 @@ pub mod dataset;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod event_log;
 pub mod export;
 pub mod field;
 pub mod files;
@@ -24,7 +25,7 @@ pub use choice::{
 };
 pub use config::TrainingConfig;
 pub use error::{ApiError, FieldError};
-pub use event::{EventLine, Phase, StepStats, TrainEvent};
+pub use event::{DownloadProgress, EventLine, Phase, StepStats, TrainEvent};
 pub use field::Input;
 pub use folder::{JobFolder, ModelFolder};
 pub use generate::{GenerateParams, GenerateStats, Message, Role};

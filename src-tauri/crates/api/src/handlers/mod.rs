@@ -4,6 +4,7 @@ pub mod app;
 pub mod conversations;
 pub mod datasets;
 pub mod finetune;
+pub mod hardware;
 pub mod hub;
 pub mod models;
 pub mod playground;

@@ -1,9 +1,14 @@
-//! The first GPU of this machine, asked of its driver.
+//! The GPUs of this machine, asked of their driver: which the first one is, and how busy all are.
 
 #[cfg(target_os = "macos")]
 mod apple;
 #[cfg(not(target_os = "macos"))]
 mod nvidia;
+
+#[cfg(target_os = "macos")]
+pub(crate) use apple::Meter;
+#[cfg(not(target_os = "macos"))]
+pub(crate) use nvidia::Meter;
 
 /// The documented name where there is no GPU.
 pub const NO_GPU: &str = "No GPU detected";

@@ -118,8 +118,9 @@ function answers(operation) {
 
 function form(method, path, operation, parameters, bodySchema) {
   const inputs = parameters.filter((p) => p.in !== 'header').map((parameter) => ({ parameter, input: input(parameter) }));
-  const body = bodySchema && el('textarea', { spellcheck: 'false' });
-  if (body) body.value = JSON.stringify(example(openapi, bodySchema), null, 2);
+  const takesFile = operation.requestBody?.content?.['application/octet-stream'];
+  const body = takesFile ? el('input', { type: 'file', required: true }) : bodySchema && el('textarea', { spellcheck: 'false' });
+  if (bodySchema) body.value = JSON.stringify(example(openapi, bodySchema), null, 2);
   const send = el('button', { type: 'submit' }, 'Send');
   const stop = el('button', { type: 'button', disabled: true }, 'Stop');
   const status = el('span', { class: 'status', role: 'status' });
@@ -162,14 +163,15 @@ function asked(method, path, inputs, body) {
     if (parameter.in === 'path') path = path.replace(`{${parameter.name}}`, encodeURIComponent(input.value));
     else if (input.value !== '') query.set(parameter.name, input.value);
   }
-  return { method: method.toUpperCase(), path: query.size ? `${path}?${query}` : path, body: body?.value };
+  return { method: method.toUpperCase(), path: query.size ? `${path}?${query}` : path, body: body?.files ? body.files[0] : body?.value };
 }
 
 function command({ method, path, body }) {
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
   const parts = ['curl', '-N', method === 'GET' ? '' : `-X ${method}`, quoted(location.origin + path)];
   if (at('token').value) parts.push(`-H "Authorization: Bearer $MODELFORGE_TOKEN"`);
-  if (body) parts.push(`-H 'Content-Type: application/json'`, `-d ${quoted(body)}`);
+  if (body instanceof File) parts.push(`--data-binary ${quoted(`@${body.name}`)}`);
+  else if (body) parts.push(`-H 'Content-Type: application/json'`, `-d ${quoted(body)}`);
   return parts.filter(Boolean).join(' ');
 }
 
@@ -182,7 +184,7 @@ async function run({ method, path, body }, signal, status, output) {
   status.className = 'status';
   status.textContent = 'Waiting…';
   try {
-    const more = body ? { 'Content-Type': 'application/json' } : {};
+    const more = typeof body === 'string' && body ? { 'Content-Type': 'application/json' } : {};
     const response = await fetch(path, { method, body: body || undefined, headers: headers(more), signal });
     const said = () => `${response.status} ${response.statusText}, ${took()}`;
     status.classList.toggle('bad', !response.ok);

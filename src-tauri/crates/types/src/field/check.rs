@@ -78,12 +78,7 @@ impl Kind {
                 Ok(value.clone())
             }
             Kind::Int { min, max } => {
-                // 3.0 is a whole number too: some clients know only floating-point numbers.
-                let whole = |x: &f64| x.fract() == 0.0 && x.abs() < -(i64::MIN as f64);
-                let n = value
-                    .as_i64()
-                    .or_else(|| value.as_f64().filter(whole).map(|x| x as i64))
-                    .ok_or_else(|| wrong_type("a whole number"))?;
+                let n = whole_number(value).ok_or_else(|| wrong_type("a whole number"))?;
                 if n < min || n > max {
                     let upper = if max >= MANY { String::new() } else { format!(" and at most {max}") };
                     return Err(FieldError::value(field, format!("must be at least {min}{upper}, not {n}")));
@@ -103,8 +98,9 @@ impl Kind {
                 Ok(json!(x))
             }
             Kind::Json { of } => {
-                (of.read)(value).map_err(|e| FieldError::wrong_type(field, cut(&e.to_string())))?;
-                Ok(value.clone())
+                let value = whole_numbers(value);
+                (of.read)(&value).map_err(|e| FieldError::wrong_type(field, cut(&e.to_string())))?;
+                Ok(value)
             }
         }
     }
@@ -135,6 +131,26 @@ impl Kind {
             Kind::Json { .. } => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
             Kind::Text | Kind::LongText | Kind::Choice { .. } => json!(text),
         }
+    }
+}
+
+/// 3.0 is a whole number too: some clients know only floating-point numbers.
+fn whole_number(value: &Value) -> Option<i64> {
+    let whole = |x: &f64| x.fract() == 0.0 && x.abs() < -(i64::MIN as f64);
+    value.as_i64().or_else(|| value.as_f64().filter(whole).map(|x| x as i64))
+}
+
+/// The value with every whole number in it written as one, so that it is read as any other.
+fn whole_numbers(value: &Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            whole_number(value).map_or_else(|| value.clone(), Value::from)
+        }
+        Value::Array(items) => items.iter().map(whole_numbers).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| (key.clone(), whole_numbers(value))).collect()
+        }
+        plain => plain.clone(),
     }
 }
 

@@ -1,4 +1,5 @@
 //! The app itself.
 
+pub mod changes;
 pub mod health;
 pub mod info;

@@ -10,7 +10,7 @@ use types::{
     fields,
 };
 
-use crate::Api;
+use crate::{Api, Topic};
 
 fields! {
     /// A whole conversation.
@@ -38,5 +38,7 @@ pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
         params: input.params.unwrap_or_default(),
         messages: input.messages,
     };
-    Ok(api.store().put_conversation(draft)?)
+    let kept = api.store().put_conversation(draft)?;
+    api.announce(Topic::Conversations, kept.row.id.as_str());
+    Ok(kept)
 }

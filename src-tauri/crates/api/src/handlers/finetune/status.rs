@@ -43,15 +43,11 @@ pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
     let active = api.store().active_run()?;
     let Some(job_id) = active.or(api.store().current_run()?) else { return Ok(idle()) };
     match api.store().run(&job_id) {
+        Ok(run) if run.status != RunStatus::Running && api.discards(&job_id) => Ok(idle()),
         Ok(run) => {
             let mut told = tell(&run);
             if run.status == RunStatus::Interrupted {
                 told.error = Some(api.why_it_ended(&job_id).await);
-            }
-            if let Some(download) = api.download_of(&job_id) {
-                let mb = |bytes: u64| bytes / 1_000_000;
-                let (done, total) = (mb(download.bytes_done), mb(download.bytes_total));
-                told.message = format!("Downloading the model: {done} of {total} MB");
             }
             Ok(told)
         }
@@ -89,6 +85,11 @@ fn at_work(run: &Run, total: u64) -> String {
     let step = format!("epoch {epoch}/{} - Step {}/{total}", run.num_train_epochs, run.step);
     match run.phase {
         None => "Starting the training engine".into(),
+        Some(Phase::Downloading) => {
+            let (done, total) = run.download.as_ref().map_or((0, 0), |d| (d.bytes, d.total_bytes));
+            let mb = |bytes: u64| bytes / 1_000_000;
+            format!("Downloading the model: {} of {} MB", mb(done), mb(total))
+        }
         Some(Phase::PreparingData) => "Preparing the dataset".into(),
         Some(Phase::LoadingModel) => "Loading the model".into(),
         Some(Phase::Training) => format!("Training {step}"),

@@ -11,7 +11,7 @@ use types::{
     fields,
 };
 
-use crate::Api;
+use crate::{Api, Topic};
 
 fields! {
     /// An access token.
@@ -39,6 +39,7 @@ pub struct Output {
 /// The token is never shown again.
 pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
     let source = api.tokens().set(&input.token, input.allow_file).await?;
+    api.announce(Topic::Hub, None);
     let message = match source {
         TokenSource::Keychain => "The token is kept in the system's keychain",
         TokenSource::File => "The token is kept in a file of the app's data folder",

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use types::ApiError;
 
 pub use super::get::Input;
-use crate::Api;
 pub use crate::handlers::Done as Output;
+use crate::{Api, Topic};
 
 /// A model that answers right now is refused; one that only lies in memory is taken out of there first.
 pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
@@ -17,5 +17,6 @@ pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
     let store = api.store_handle();
     let folder = id.clone();
     crate::blocking(move || store.delete_model(&folder)).await??;
+    api.announce(Topic::Models, id.as_str());
     Ok(Output::new(format!("Model {id} deleted successfully")))
 }

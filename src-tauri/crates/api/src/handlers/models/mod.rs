@@ -5,3 +5,4 @@ pub mod delete;
 pub mod export;
 pub mod get;
 pub mod list;
+pub mod manifest;

@@ -10,7 +10,7 @@ use types::{
     fields,
 };
 
-use crate::Api;
+use crate::{Api, Topic};
 
 fields! {
     /// Every setting of the app; what is left out has its default.
@@ -40,6 +40,7 @@ pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
         Some(problem) => Err(ApiError::invalid(vec![problem])),
         None => {
             api.store().set_settings(&settings)?;
+            api.announce(Topic::Settings, None);
             Ok(settings)
         }
     }

@@ -1,0 +1,3 @@
+//! The machine at the moment.
+
+pub mod load;
