@@ -127,7 +127,7 @@ describe('the run monitor', () => {
     ] as const) {
       expect(screen.getByRole('link', { name })).toHaveAttribute('href', href)
     }
-    await screen.findByText('Test loss, step 20 → end')
+    await screen.findAllByText('step 20 → end')
     expect(await faults()).toEqual([])
   })
 
