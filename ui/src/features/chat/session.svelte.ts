@@ -34,6 +34,7 @@ export class Session {
   #partner = $state.raw<Partner | null>(null)
   #stop: AbortController | null = null
   #stopping = false
+  #discarded = false
   #saved: Promise<void> = Promise.resolve()
 
   get isNew(): boolean {
@@ -113,9 +114,16 @@ export class Session {
     await call('playground_cancel', {}).catch(() => stop.abort())
   }
 
-  rename(title: string): Promise<void> {
+  /** Keeps it no more: it was deleted. */
+  discard(): void {
+    this.#discarded = true
+    void this.stop()
+  }
+
+  async rename(title: string): Promise<void> {
     this.title = title
-    return this.save()
+    await this.save()
+    if (this.saveError) throw this.saveError
   }
 
   /** Keeps the conversation as it is now, one write after another. */
@@ -125,7 +133,7 @@ export class Session {
   }
 
   async #put(): Promise<void> {
-    if (this.model === null || this.turns.length === 0) return
+    if (this.#discarded || this.model === null || this.turns.length === 0) return
     const kept = {
       title: this.title,
       model: this.model,

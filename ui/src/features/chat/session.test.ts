@@ -199,6 +199,15 @@ describe('a kept conversation', () => {
     expect([session.id, session.saveError]).toEqual(['chat_1', null])
   })
 
+  it('that was deleted while it is answered does not come back', async () => {
+    const session = open()
+    void session.ask('Hello?')
+    await settled()
+    session.discard()
+    await settled()
+    expect([session.busy, host.of('conversations_put').length], 'only the question was kept, before').toEqual([false, 1])
+  })
+
   it('that cannot be kept says so, and nothing is lost', async () => {
     host.answers.conversations_put = () => {
       throw new AppError(500, 'The disk is full.')

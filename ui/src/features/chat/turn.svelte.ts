@@ -22,7 +22,8 @@ export class Answer {
     this.side = side
     this.text = text
     this.stats = stats
-    if (text !== '') this.phase = stats?.finish === 'cancelled' ? 'stopped' : 'done'
+    // An answer that was cut off, as by a reload, was kept without its numbers.
+    if (text !== '') this.phase = stats && stats.finish !== 'cancelled' ? 'done' : 'stopped'
   }
 
   get live(): boolean {
