@@ -26,7 +26,7 @@ export class Export {
   readonly model: string
   readonly format: Format
   readonly dtype: Dtype
-  /** Null for the model's own folder. */
+  /** Null for the app's own folder of exports. */
   readonly folder: string | null
   progress = $state.raw<{ done: number; total: number } | null>(null)
   done = $state.raw<Exported | null>(null)
