@@ -33,9 +33,12 @@ const CHANGING: &[&str] = &[
     "cache_bytes",
     "cached",
     "checked_at",
+    "cpu_percent",
     "created_at",
     "database_bytes",
     "disk_space_gb",
+    "gpus",
+    "memory_used_bytes",
     "updated_at",
 ];
 
@@ -105,6 +108,7 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("settings_get", json!({})),
         ("app_info", json!({})),
         ("app_health", json!({})),
+        ("hardware_load", json!({})),
         ("finetune_session", json!({})),
         ("finetune_validate_task", json!({"task": "summarization"})),
         ("finetune_validate_task", json!({"task": "translation"})),
@@ -132,6 +136,7 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("finetune_dry_run", with(json!({"learning_rate": "fast"}))),
         ("finetune_status", json!({})),
         ("finetune_reset_status", json!({})),
+        ("models_manifest", json!({"model_id": MODEL})),
         ("runs_list", json!({})),
         ("runs_get", json!({"job_id": JOB})),
         ("runs_get", json!({"job_id": "train_1"})),
@@ -305,8 +310,10 @@ fn every_host_gives_the_same_answers() {
             }
         }
     }
-    // What these give takes an engine, the Hub or an account there; the token's also change the user's own keychain.
+    // What these give takes an engine, the Hub or an account there, or does not end; the token's also change the user's own
+    // keychain.
     let given_elsewhere: BTreeSet<&str> = [
+        "app_changes",
         "finetune_validate_custom_model",
         "finetune_set_custom_model",
         "finetune_start_training",

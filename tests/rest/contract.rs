@@ -16,8 +16,9 @@ use crate::{
     support::{PATIENCE, Server},
 };
 
-/// The status and the JSON of an answer; of a stream, the list of its items.
-async fn ask(server: &Server, route: &str, request: &Value) -> (u16, Value) {
+/// The status and the JSON of an answer; of a stream, the list of its items: as many as are named, or else all.
+async fn ask(server: &Server, route: &str, request: &Value, answer: &Value) -> (u16, Value) {
+    let named = answer.as_array().filter(|items| items.first() != Some(&"<each>".into())).map(Vec::len);
     let (method, path) = route.split_once(' ').unwrap();
     let method: Method = method.parse().unwrap();
     let mut asked = server.client.request(method, format!("{}{path}", server.url)).timeout(PATIENCE);
@@ -27,7 +28,8 @@ async fn ask(server: &Server, route: &str, request: &Value) -> (u16, Value) {
     let answer = asked.send().await.unwrap();
     let status = answer.status().as_u16();
     if events::is_stream(&answer) {
-        return (status, Events::of(answer).rest().await.into_iter().map(|event| event.data).collect());
+        let events = Events::of(answer).at_most(named.unwrap_or(usize::MAX)).await;
+        return (status, events.into_iter().map(|event| event.data).collect());
     }
     let text = answer.text().await.unwrap();
     (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{route}: not JSON ({e}): {text}")))
@@ -39,7 +41,7 @@ async fn check(server: &Server, pairs: &[Pair], facts: &mut Facts) {
         let (route, request) = (facts.fill(route), facts.fill_all(request));
         let start = Instant::now();
         loop {
-            let (found, body) = ask(server, &route, &request).await;
+            let (found, body) = ask(server, &route, &request, answer).await;
             let differs = facts.differs(&body, answer, "answer");
             if found == *status && differs.is_ok() {
                 break;

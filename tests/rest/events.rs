@@ -47,9 +47,16 @@ impl Events {
     }
 
     /// All that is still to come.
-    pub async fn rest(mut self) -> Vec<Event> {
+    pub async fn rest(self) -> Vec<Event> {
+        self.at_most(usize::MAX).await
+    }
+
+    /// So many of those that are still to come, or all.
+    pub async fn at_most(mut self, count: usize) -> Vec<Event> {
         let mut events = Vec::new();
-        while let Some(event) = self.next().await {
+        while events.len() < count
+            && let Some(event) = self.next().await
+        {
             events.push(event);
         }
         events

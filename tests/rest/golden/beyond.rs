@@ -7,12 +7,12 @@ use super::{Pair, detail, done, field, missing, no_model, no_run, pair, run, tas
 /// What the app has beyond the documented operations; the model and the run are deleted at the end.
 pub fn beyond() -> Vec<Pair> {
     let said = json!([{"role": "user", "content": "What is box 3?"}]);
-    let params = json!({"max_new_tokens": 8, "temperature": 0.0});
+    let params = json!({"max_new_tokens": 8.0, "temperature": 0.0});
     let run_row = |spec: bool| {
         let mut row = json!({
             "job_id": "$job", "model_id": "$model", "name": "test", "base_model": "modelforge/starter",
             "dataset": "$rows", "task": "text-generation", "strategy": "sft", "created_at": "<time>",
-            "status": "completed", "phase": "<string|null>", "step": "<integer>", "total_steps": "<integer>",
+            "status": "completed", "phase": "<string|null>", "download": null, "step": "<integer>", "total_steps": "<integer>",
             "epoch": "<number>", "num_train_epochs": 3, "loss": "<number>", "peak_memory_bytes": "<integer|null>",
             "metrics": "<object>", "updated_at": "<time>",
         });
@@ -337,6 +337,42 @@ pub fn beyond() -> Vec<Pair> {
             }),
         ),
         pair("storage_usage", "GET /api/storage?colour=1", Value::Null, 400, unknown("query")),
+        pair(
+            "hardware_load",
+            "GET /api/hardware/load",
+            Value::Null,
+            200,
+            json!({
+                "cpu_percent": "<number>", "memory_used_bytes": "<integer>", "memory_total_bytes": "<integer>",
+                "gpus": "<array>",
+            }),
+        ),
+        pair("hardware_load", "GET /api/hardware/load?colour=1", Value::Null, 400, unknown("query")),
+        pair(
+            "app_changes",
+            "GET /api/changes",
+            Value::Null,
+            200,
+            ["runs", "models", "datasets", "conversations", "settings", "hub", "playground"]
+                .map(|topic| json!({"topic": topic, "id": null}))
+                .into_iter()
+                .collect(),
+        ),
+        pair("app_changes", "GET /api/changes?colour=1", Value::Null, 400, unknown("query")),
+        pair(
+            "models_manifest",
+            "GET /api/models/$model/manifest",
+            Value::Null,
+            200,
+            json!({
+                "model_id": "$model", "job_id": "$job", "base_model": "modelforge/starter", "base_path": "<string>",
+                "base_here": true, "dataset": "$rows", "dataset_path": "$rows", "dataset_here": true,
+                "seed": "<integer>", "steps": "<integer>", "tokens": "<integer>", "seconds": "<number>",
+                "train_rows": "<integer>", "eval_rows": "<integer>", "versions": "<object>",
+                "files": ["<each>", {"path": "<string>", "bytes": "<integer>", "sha256": "<string>"}],
+            }),
+        ),
+        pair("models_manifest", "GET /api/models/model_xyz/manifest", Value::Null, 404, no_model()),
         pair(
             "models_delete",
             "DELETE /api/models/$model",

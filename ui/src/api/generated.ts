@@ -58,6 +58,14 @@ export interface CachedRepository {
   base_model: string | null;
 }
 
+/** Something has changed. */
+export interface Change {
+  /** What it is about. */
+  topic: Topic;
+  /** Which one of them; null where it can be any. */
+  id: string | null;
+}
+
 /** A conversation with its messages. */
 export interface Conversation {
   /** `chat_YYYYMMDD_HHMMSS`. */
@@ -195,6 +203,16 @@ export interface Done {
   message: string;
 }
 
+/** How far the download of a base model is. */
+export interface DownloadProgress {
+  /** The file that is being fetched, as the repository names it. */
+  file: string;
+  /** Bytes that are there, of all files together; what was there before counts. */
+  bytes: number;
+  /** Bytes of all files together. */
+  total_bytes: number;
+}
+
 /** What a run is estimated to take. */
 export interface Estimate {
   /** Memory at its peak. */
@@ -229,6 +247,8 @@ export type EventLine = ({
   event: "phase";
   /** Which. */
   phase: Phase;
+} | DownloadProgress & {
+  event: "download";
 } | {
   event: "prepared";
   /** Rows to train on. */
@@ -274,6 +294,16 @@ export type EventLine = ({
   /** Values by metric name: `eval_loss`, `perplexity`, … */
   metrics: Record<string, number>;
 } | {
+  event: "sample";
+  /** After this step; 0 is the base model. */
+  step: number;
+  /** What was asked. */
+  prompt: string;
+  /** The answer, made of the likeliest tokens. */
+  text: string;
+  /** The row's own answer. */
+  reference: string;
+} | {
   event: "checkpoint";
   /** After this step. */
   step: number;
@@ -302,6 +332,27 @@ export type EventLine = ({
   time: string;
 };
 
+/** How far an export is. */
+export type ExportItem = {
+  type: "progress";
+  /** Bytes so far. */
+  done: number;
+  /** Bytes of all weights. */
+  total: number;
+} | {
+  type: "done";
+  /** Its folder. */
+  path: string;
+  /** Size of its files in bytes. */
+  bytes: number;
+  /**
+   * Whether the check found what it should. Safetensors: the exported model, loaded from its files, finds each of the 16
+   * tokens likeliest with which base model and adapter answer a prompt, or as likely but for the rounding of its dtype.
+   * GGUF: every tensor, read back from the file, is the merged one but for the rounding of its dtype.
+   */
+  checked: boolean;
+};
+
 /** What is wrong with one field of a request. */
 export interface FieldError {
   /** Where the value stands: `["body", "<field>"]`. */
@@ -314,6 +365,16 @@ export interface FieldError {
 
 /** How the file is written. */
 export type FileFormat = "jsonl" | "json" | "csv" | "parquet";
+
+/** One file and its hash. */
+export interface FileHash {
+  /** Relative to its folder, `/` between parts. */
+  path: string;
+  /** Size in bytes. */
+  bytes: number;
+  /** SHA-256 in lower-case hex. */
+  sha256: string;
+}
 
 /** Models for a task. */
 export interface FinetuneRecommendedModelsOutput {
@@ -467,6 +528,20 @@ export interface GenerateStats {
   finish: FinishReason;
 }
 
+/** How busy a GPU is. */
+export interface GpuLoad {
+  /** As the driver names it. */
+  name: string;
+  /** The share of the last moments in which it computed, 0 to 100; null where its driver does not tell. */
+  load_percent: number | null;
+  /** Its memory in use, by all programs. */
+  memory_used_bytes: number;
+  /** All of its memory. */
+  memory_total_bytes: number;
+  /** Its temperature; null where its driver does not tell. */
+  temperature_celsius: number | null;
+}
+
 /** What this machine has. Sizes are in units of 2^30 bytes, one decimal. */
 export interface Hardware {
   /** The first GPU's name, or `No GPU detected`. */
@@ -519,6 +594,18 @@ export interface HubWhoamiOutput {
   source: TokenSource;
   /** The account of the token; null where nobody is signed in. */
   account: Account | null;
+}
+
+/** How busy this machine is. */
+export interface Load {
+  /** The share of all processors' time that was in use since the last look, 0 to 100. */
+  cpu_percent: number;
+  /** Memory in use, of the machine or its container. */
+  memory_used_bytes: number;
+  /** All memory of the machine or its container. */
+  memory_total_bytes: number;
+  /** GPUs that have memory of their own and whose driver tells. */
+  gpus: GpuLoad[];
 }
 
 /** What an engine tells of the model it loaded. */
@@ -650,11 +737,47 @@ export interface ModelShort {
   created_at: string;
 }
 
+/** Where a finished model came from, and whether that is still there. */
+export interface ModelsManifestOutput {
+  /** The model's id. */
+  model_id: string;
+  /** The run that made it. */
+  job_id: string;
+  /** The base model, as the run named it. */
+  base_model: string;
+  /** The base model's folder: where it is, or where it was when it is gone. */
+  base_path: string;
+  /** Whether the base model is on this machine. */
+  base_here: boolean;
+  /** The dataset, as the run named it. */
+  dataset: string;
+  /** The dataset's file, where it was. */
+  dataset_path: string;
+  /** Whether that file is still there. */
+  dataset_here: boolean;
+  /** The seed in force. */
+  seed: number;
+  /** Optimizer steps done. */
+  steps: number;
+  /** Tokens computed. */
+  tokens: number;
+  /** Training time in seconds. */
+  seconds: number;
+  /** Rows trained on. */
+  train_rows: number;
+  /** Rows evaluated on. */
+  eval_rows: number;
+  /** Versions of the programs that made it, by name. */
+  versions: Record<string, string>;
+  /** The adapter's own files. */
+  files: FileHash[];
+}
+
 /** The optimizer. */
 export type Optim = "adamw_torch" | "adamw_8bit" | "paged_adamw_32bit" | "sgd";
 
 /** The part of a run that is under way. */
-export type Phase = "preparing_data" | "loading_model" | "training" | "evaluating" | "saving";
+export type Phase = "downloading" | "preparing_data" | "loading_model" | "training" | "evaluating" | "saving";
 
 /** A part of an answer. */
 export type Piece = {
@@ -873,6 +996,8 @@ export type Run = ({
   created_at: string;
   /** What its engine did last, or does now. */
   phase: Phase | null;
+  /** How far the download of its base model is, from when it begins until an engine takes the run up. */
+  download: DownloadProgress | null;
   /** Optimizer steps done. */
   step: number;
   /** Optimizer steps it has in all, once they are planned. */
@@ -945,6 +1070,8 @@ export type RunsGetOutput = ({
   created_at: string;
   /** What its engine did last, or does now. */
   phase: Phase | null;
+  /** How far the download of its base model is, from when it begins until an engine takes the run up. */
+  download: DownloadProgress | null;
   /** Optimizer steps done. */
   step: number;
   /** Optimizer steps it has in all, once they are planned. */
@@ -1077,6 +1204,9 @@ export interface TimeEstimate {
 /** Where the access token in use comes from. */
 export type TokenSource = "keychain" | "memory" | "file" | "environment" | "python_login" | "none";
 
+/** What a change is about. */
+export type Topic = "runs" | "models" | "datasets" | "conversations" | "settings" | "hub" | "playground";
+
 export interface TrainingConfig {
   /** What the model is to do. */
   task: "text-generation" | "summarization" | "extractive-question-answering";
@@ -1200,6 +1330,14 @@ export interface TrainingSettings {
   optim: Optim;
 }
 
+/** A dataset that was sent. */
+export interface UploadedDataset {
+  /** The file, as the other operations take it. */
+  dataset: string;
+  /** Its size. */
+  bytes: number;
+}
+
 /** The tokens and steps of a run, all epochs together. */
 export interface Workload {
   /** Tokens computed in training. */
@@ -1210,6 +1348,8 @@ export interface Workload {
   eval_tokens: number;
   /** Of those, tokens that the loss counts. */
   eval_trained_tokens: number;
+  /** Tokens that are generated to show what the model answers, at most. */
+  generated_tokens: number;
   /** Optimizer steps. */
   steps: number;
 }
@@ -1702,6 +1842,26 @@ export type HubClearTokenInput = Record<string, never>;
 
 export type HubWhoamiInput = Record<string, never>;
 
+export type HardwareLoadInput = Record<string, never>;
+
+export interface ModelsManifestInput {
+  /** The model's id. */
+  model_id: string;
+}
+
+export interface ModelsExportInput {
+  /** The model's id. */
+  model_id: string;
+  /** safetensors: a whole model as transformers writes it, the adapter merged into its weights. gguf: one file for llama.cpp and the programs built on it. */
+  format: "safetensors" | "gguf";
+  /** How the weights are stored; q8_0 is for gguf. */
+  dtype?: "f16" | "bf16" | "f32" | "q8_0" | null;
+  /** Absolute path of the folder in which the export gets a folder of its own. */
+  folder?: string | null;
+}
+
+export type AppChangesInput = Record<string, never>;
+
 export type StorageUsageInput = Record<string, never>;
 
 /** What each operation takes and answers. */
@@ -1804,6 +1964,10 @@ export interface Operations {
   hub_clear_token: { input: HubClearTokenInput; output: HubClearTokenOutput };
   /** Asks the Hub whose token it is. */
   hub_whoami: { input: HubWhoamiInput; output: HubWhoamiOutput };
+  /** Tells how busy this machine is. */
+  hardware_load: { input: HardwareLoadInput; output: Load };
+  /** Tells where a finished model came from and whether that is still there. */
+  models_manifest: { input: ModelsManifestInput; output: ModelsManifestOutput };
   /** Tells how much disk the app's files take. */
   storage_usage: { input: StorageUsageInput; output: StorageUsage };
 }
@@ -1814,6 +1978,10 @@ export interface Streams {
   runs_events: { input: RunsEventsInput; item: EventLine };
   /** Answers a conversation token by token. */
   playground_stream: { input: PlaygroundStreamInput; item: Piece };
+  /** Makes a model that other programs load out of a finished model. */
+  models_export: { input: ModelsExportInput; item: ExportItem };
+  /** Tells what has changed, as it does, so that it can be asked for again. */
+  app_changes: { input: AppChangesInput; item: Change };
 }
 
 /** Where an operation stands over HTTP. Fields of its request that are in neither list are keys of the JSON body. */
@@ -1876,5 +2044,9 @@ export const ROUTES: Readonly<Record<keyof Operations | keyof Streams, Route>> =
   hub_set_token: { method: "PUT", path: "/api/hub/token", inPath: [], inQuery: [] },
   hub_clear_token: { method: "DELETE", path: "/api/hub/token", inPath: [], inQuery: [] },
   hub_whoami: { method: "GET", path: "/api/hub/whoami", inPath: [], inQuery: [] },
+  hardware_load: { method: "GET", path: "/api/hardware/load", inPath: [], inQuery: [] },
+  models_manifest: { method: "GET", path: "/api/models/{model_id}/manifest", inPath: ["model_id"], inQuery: [] },
+  models_export: { method: "POST", path: "/api/models/{model_id}/export", inPath: ["model_id"], inQuery: [] },
+  app_changes: { method: "GET", path: "/api/changes", inPath: [], inQuery: [] },
   storage_usage: { method: "GET", path: "/api/storage", inPath: [], inQuery: [] },
 };

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, fs, path::Path};
 
-use api::{OPERATIONS, openapi, typescript};
+use api::{OPERATIONS, UPLOAD_PATH, openapi, typescript};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use types::{
@@ -51,6 +51,9 @@ fn every_operation_is_described_once_at_its_route() {
     let mut count = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, described) in methods.as_object().unwrap() {
+            if path == UPLOAD_PATH {
+                continue;
+            }
             count += 1;
             let operation = OPERATIONS.iter().find(|o| described["operationId"] == o.name);
             let operation = operation.expect("only operations of the table must be described");
