@@ -3,8 +3,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, expect, test } from 'vitest'
-import { accessible, launch, shoot } from '../browser'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { accessible, launch, shoot, SHOTS } from '../browser'
 import { serve, type Server } from '../server'
 
 let server: Server
@@ -17,7 +17,7 @@ beforeAll(async () => {
   browser = await launch()
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB', acceptDownloads: true })
   page = await context.newPage()
-  page.setDefaultTimeout(120_000)
+  page.setDefaultTimeout(60_000)
   page.on('pageerror', (error) => errors.push(error.message))
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))
 })
@@ -25,6 +25,12 @@ beforeAll(async () => {
 afterAll(async () => {
   await browser?.close()
   await server?.stop()
+})
+
+afterEach(async ({ task }) => {
+  if (task.result?.state !== 'fail') return
+  await page.screenshot({ path: join(SHOTS, 'failure.png') })
+  console.log(`failed at ${page.url()}; errors of the page: ${errors.join('; ') || 'none'}`)
 })
 
 const heading = (name: string | RegExp) => page.getByRole('heading', { level: 1, name })
@@ -68,7 +74,7 @@ test('a reload in the middle of the run finds it again with its whole curve', as
   await page.locator('main').getByRole('heading').first().waitFor()
   await shoot(page, 'start-active')
   await page.goBack()
-  await page.getByText('Your model is ready').first().waitFor({ timeout: 240_000 })
+  await page.getByText('Your model is ready').first().waitFor({ timeout: 90_000 })
   await look('run-done')
 })
 

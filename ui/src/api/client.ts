@@ -1,7 +1,7 @@
 // The operations as functions: typed by the generated table, done by the host.
 import { platform } from '../platform'
 import type { CallOptions, OperationName, StreamName, StreamOptions } from '../platform/types'
-import type { Operations, Streams } from './upcoming'
+import type { Operations, Streams } from './generated'
 
 export { AppError, UNREACHABLE, isAbort } from '../platform/error'
 

@@ -1,5 +1,5 @@
 // What the app asks of its host: the desktop window or a browser in front of the server. Both behave the same to callers.
-import type { Operations, Streams } from '../api/upcoming'
+import type { Operations, Streams } from '../api/generated'
 
 export type OperationName = keyof Operations
 export type StreamName = keyof Streams

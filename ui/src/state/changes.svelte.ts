@@ -1,16 +1,13 @@
 // Keeps the stores true: the backend tells what changed. While it does not, they are fetched again after what was done here
 // and when the window is looked at.
 import { AppError, onDone, stream } from '../api/client'
-import type { Streams } from '../api/upcoming'
+import type { Change, Topic } from '../api/generated'
 import { Backoff } from './backoff'
 import { conversations } from './conversations.svelte'
 import { datasets } from './datasets.svelte'
 import { models } from './models.svelte'
 import { runs } from './runs.svelte'
 import { settings } from './settings.svelte'
-
-export type Change = Streams['app_changes']['item']
-export type Topic = Change['topic']
 
 interface Store {
   readonly wanted: boolean

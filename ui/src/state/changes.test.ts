@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { AppError, call } from '../api/client'
-import type { Change } from '../api/upcoming'
+import type { Change } from '../api/generated'
 import { platform } from '../platform'
 import { changes } from './changes.svelte'
 import { models } from './models.svelte'

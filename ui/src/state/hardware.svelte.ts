@@ -1,7 +1,7 @@
 // What this machine has, and how busy it is while somebody looks.
 import { AppError, call } from '../api/client'
 import type { Hardware } from '../api/generated'
-import type { Operations } from '../api/upcoming'
+import type { Operations } from '../api/generated'
 
 export type Load = Operations['hardware_load']['output']
 

@@ -1,13 +1,13 @@
 // All of one model of yours: its settings and metrics, what it was made from, and its run.
 import { AppError, call } from '../../api/client'
 import { ROUTES, type ModelDetails } from '../../api/generated'
-import type { ModelManifest } from '../../api/upcoming'
+import type { ModelsManifestOutput } from '../../api/generated'
 import { RunLog, runs } from '../../state'
 
 export class Details {
   readonly id: string
   model = $state.raw<ModelDetails | null>(null)
-  manifest = $state.raw<ModelManifest | null>(null)
+  manifest = $state.raw<ModelsManifestOutput | null>(null)
   /** The events of its run; null where the run was deleted. */
   log = $state.raw<RunLog | null>(null)
   loading = $state(true)
