@@ -319,6 +319,7 @@ fn every_host_gives_the_same_answers() {
         "finetune_start_training",
         "finetune_estimate",
         "finetune_dry_run",
+        "models_export",
         "runs_pause",
         "runs_resume",
         "runs_stop",

@@ -294,6 +294,22 @@ async fn a_model_of_the_hub_is_downloaded_for_its_run_also_over_a_connection_tha
         })
         .await;
     assert_eq!(last["status"], "completed", "{last}");
+    let job = started["job_id"].as_str().unwrap();
+    let (_, history) = server.get(&format!("/api/runs/{job}/history")).await;
+    let events = history.as_array().unwrap();
+    assert_eq!(
+        (&events[0]["event"], &events[0]["phase"]),
+        (&json!("phase"), &json!("downloading")),
+        "its log begins with the download"
+    );
+    let told: Vec<_> = events[1..].iter().take_while(|event| event["event"] == "download").collect();
+    let bytes: Vec<u64> = told.iter().map(|event| event["bytes"].as_u64().unwrap()).collect();
+    assert!(bytes.is_sorted() && told.iter().all(|event| event["file"].is_string()), "{told:?}");
+    assert_eq!(told.last().unwrap()["total_bytes"], json!(bytes.last()), "it is told to its end");
+    assert_eq!(events[told.len() + 1]["event"], "started", "and the engine goes on in the same log");
+    assert!(events.iter().enumerate().all(|(n, event)| event["seq"] == n), "no number is missing or twice");
+    let (_, run) = server.get(&format!("/api/runs/{job}")).await;
+    assert_eq!(run["download"], Value::Null, "what is over is not told as under way: {run}");
     let weights: Vec<_> = place
         .hub
         .seen()

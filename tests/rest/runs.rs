@@ -1,6 +1,9 @@
 //! Runs: their events, read in pieces and whole, and the orders that they take.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -132,4 +135,24 @@ async fn a_run_is_paused_resumed_and_ended_with_or_without_its_model() {
     assert_eq!(status, 200, "{answer}");
     assert_eq!(server.get("/api/runs").await, (200, json!([])), "a deleted run is not listed");
     assert_eq!(server.get("/api/models/").await.1, models, "the model of a deleted run stays");
+}
+
+#[tokio::test]
+async fn another_process_that_throws_a_run_away_stays_until_it_is_gone() {
+    let server = Server::start();
+    let job = start(&server, json!({"max_steps": 5000, "save_steps": 5000, "eval_steps": 5000})).await;
+    let mut stream = events(&server, &job, None).await;
+    until_step(&mut stream, 1).await;
+    let output = Command::new(env!("CARGO_BIN_EXE_modelforge"))
+        .args(["call", "runs_stop", "--json", &json!({"job_id": job, "keep": false}).to_string()])
+        .env("MODELFORGE_HOME", &server.home)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        !server.home.join("runs").join(&job).exists(),
+        "nothing of the run is left when the command ends"
+    );
+    let (_, status) = server.get("/api/finetune/status").await;
+    assert_eq!(status["status"], "idle", "{status}");
 }

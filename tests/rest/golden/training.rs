@@ -87,7 +87,17 @@ pub fn training() -> Vec<Pair> {
             detail("Training already in progress: $job"),
         ),
         pair("runs_resume", "POST /api/runs/train_xyz/resume", Value::Null, 404, no_run()),
-        wait("finetune_status", state, at_work()),
+        // Before the first step, there is no model to keep.
+        wait(
+            "runs_get",
+            "GET /api/runs/$job",
+            json!({
+                "job_id": "$job", "model_id": "<string>", "name": "test", "base_model": "modelforge/starter",
+                "dataset": "$rows", "task": "text-generation", "strategy": "sft", "created_at": "<time>",
+                "status": "running", "phase": "<string|null>", "download": null, "step": "<integer>",
+                "total_steps": "<integer>", "epoch": "<number|null>", "num_train_epochs": 3, "loss": "<number>", "…": "",
+            }),
+        ),
         pair(
             "runs_stop",
             "POST /api/runs/$job/stop",

@@ -43,7 +43,13 @@ pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
     let active = api.store().active_run()?;
     let Some(job_id) = active.or(api.store().current_run()?) else { return Ok(idle()) };
     match api.store().run(&job_id) {
-        Ok(run) if run.status != RunStatus::Running && api.discards(&job_id) => Ok(idle()),
+        // How it ends is of no interest; it is over once it is gone.
+        Ok(run) if api.discards(&job_id) => Ok(Output {
+            status: Status::Running,
+            message: "Throwing the run away".into(),
+            error: None,
+            ..tell(&run)
+        }),
         Ok(run) => {
             let mut told = tell(&run);
             if run.status == RunStatus::Interrupted {
