@@ -137,8 +137,8 @@ mod tests {
     fn every_place_beside_the_program_is_found() {
         for (program, place) in [
             ("bin/modelforge", "bin/resources"),
-            ("bin/modelforge", "lib/modelforge/resources"),
-            ("Contents/MacOS/modelforge", "Contents/Resources"),
+            ("bin/modelforge", "lib/ModelForge/resources"),
+            ("Contents/MacOS/modelforge", "Contents/Resources/resources"),
             ("target/debug/deps/modelforge", "src-tauri/resources"),
         ] {
             let temp = tempfile::tempdir().unwrap();
