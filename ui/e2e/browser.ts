@@ -29,14 +29,14 @@ export const LOOKS = [
 export async function shoot(page: Page, name: string): Promise<void> {
   mkdirSync(SHOTS, { recursive: true })
   for (const { theme, width, height } of LOOKS) {
-    await page.emulateMedia({ colorScheme: theme })
+    await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' })
     await page.setViewportSize({ width, height })
     // Charts follow the size and the theme in the next frame.
     await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(null)))))
     await page.screenshot({ path: join(SHOTS, `${name}-${theme}-${width}.png`), animations: 'disabled' })
     await fits(page, `${name}, ${theme}, ${width}`)
   }
-  await page.emulateMedia({ colorScheme: 'light' })
+  await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'no-preference' })
   await page.setViewportSize({ width: 1280, height: 800 })
 }
 
@@ -58,7 +58,8 @@ interface Violation {
 export async function accessible(page: Page, where: string): Promise<void> {
   await page.evaluate(axe)
   for (const theme of ['light', 'dark'] as const) {
-    await page.emulateMedia({ colorScheme: theme })
+    // Colours are judged when they have arrived.
+    await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' })
     const violations = await page.evaluate(async (): Promise<Violation[]> => {
       const result = await (window as unknown as { axe: { run(): Promise<{ violations: Violation[] }> } }).axe.run()
       return result.violations
@@ -67,5 +68,5 @@ export async function accessible(page: Page, where: string): Promise<void> {
     const told = serious.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`))
     expect(told, `${where}, ${theme}: no serious violation`).toEqual([])
   }
-  await page.emulateMedia({ colorScheme: 'light' })
+  await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'no-preference' })
 }

@@ -53,6 +53,8 @@ test('pages can ask for operations, and for nothing that they may not', async ()
 test('a run starts with one click, and is found again by the next start', async () => {
   await (await button('Try it now')).click()
   await window.driver.wait(async () => (await step()) >= 3, PATIENCE, 'the run does steps')
+  // Drawn, not told as a table, which is what remains where drawing fails.
+  await window.driver.wait(until.elementLocated(By.css('main canvas')), PATIENCE)
   await window.shoot('run')
   await window.restart()
   await window.driver.wait(until.elementLocated(By.css('main h1')), PATIENCE)
