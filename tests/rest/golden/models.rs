@@ -118,7 +118,12 @@ pub fn models() -> Vec<Pair> {
             export,
             json!({"format": "safetensors", "folder": "$home/nothing"}),
             400,
-            field("body", "folder", "value_error", "$home/nothing is no folder of this computer; make it first"),
+            field(
+                "body",
+                "folder",
+                "value_error",
+                "$home/nothing is no folder of this computer; make it first",
+            ),
         ),
         pair(
             "models_export",

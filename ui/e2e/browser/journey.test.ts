@@ -31,7 +31,8 @@ afterAll(async () => {
 afterEach(async ({ task }) => {
   if (task.result?.state !== 'fail') return
   await page.screenshot({ path: join(SHOTS, 'failure.png') })
-  console.log(`failed at ${page.url()}; errors of the page: ${errors.join('; ') || 'none'}`)
+  const details = (await page.locator('details pre').allTextContents()).join('\n')
+  console.log(`failed at ${page.url()}; errors of the page: ${errors.join('; ') || 'none'}\n${details}`)
 })
 
 const heading = (name: string | RegExp) => page.getByRole('heading', { level: 1, name })

@@ -5,7 +5,7 @@ const data = (...y: number[]) => ({ curves: [{ label: 'a', x: y.map((_, at) => a
 
 describe('the axes of a chart', () => {
   it('has at most five round ticks that hold all values', () => {
-    for (const values of [[0.95, 2.4], [0, 1], [1e-5, 2e-4], [3, 3], [-2, 5], [1200, 98_000]]) {
+    for (const values of [[0.95, 2.4], [0, 1], [1e-5, 2e-4], [3, 3], [-2, 5], [1200, 98_000], [2e-4, 2e-4 + 3e-20], [0.3, 0.30000000000000004]]) {
       const axis = yAxis(data(...values))
       expect(axis.min, `${values} begin in the plot`).toBeLessThanOrEqual(Math.min(...values))
       expect(axis.max, `${values} end in the plot`).toBeGreaterThanOrEqual(Math.max(...values))

@@ -59,7 +59,8 @@ export function yAxis(data: ChartData, { log = false, zero = false, most = 5 } =
     min = Math.min(0, min)
     max = Math.max(0, max)
   }
-  if (min === max) {
+  // What differs only by rounding is one value: no tick lies between.
+  if (max - min <= Math.max(Math.abs(min), Math.abs(max)) * 1e-9) {
     const room = Math.abs(min) * 0.1 || 1
     min -= zero && min === 0 ? 0 : room
     max += room

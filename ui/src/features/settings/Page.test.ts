@@ -19,14 +19,14 @@ beforeEach(async () => {
     settings_get: SETTINGS,
     hub_whoami: { source: 'none', account: null },
     storage_usage: {
-      home: '/home/x/ModelForge', models_bytes: 3e6, runs_bytes: 5e6, datasets_bytes: 0, database_bytes: 1e5,
-      cache: '/home/x/.cache/huggingface/hub', cache_bytes: 0, cached: [],
+      home: '/data/x/ModelForge', models_bytes: 3e6, runs_bytes: 5e6, datasets_bytes: 0, database_bytes: 1e5,
+      cache: '/data/x/.cache/huggingface/hub', cache_bytes: 0, cached: [],
     },
     finetune_hardware_specs: { gpu_name: 'No GPU detected', gpu_memory_gb: 0, ram_gb: 16, disk_space_gb: 50, cpu_cores: 4 },
     finetune_catalogue: { possible: [] },
     models_list: [],
     playground_status: { model_id: null, model: null, answering: false },
-    app_info: { name: 'ModelForge', version: '0.1.0', os: 'linux', arch: 'x86_64', home: '/home/x', damaged_database: null },
+    app_info: { name: 'ModelForge', version: '0.1.0', os: 'linux', arch: 'x86_64', home: '/data/x', damaged_database: null },
   }
   localStorage.clear()
   vi.spyOn(platform, 'call').mockImplementation((op, input) => {

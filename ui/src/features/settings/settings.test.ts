@@ -162,7 +162,7 @@ test('storage names only what takes room', () => {
 })
 
 test('diagnostics name the machine, never folders', () => {
-  const info = { name: 'ModelForge', version: '1.2.3', os: 'linux', arch: 'x86_64', home: '/home/anna/x', damaged_database: null } as AppInfoOutput
+  const info = { name: 'ModelForge', version: '1.2.3', os: 'linux', arch: 'x86_64', home: '/data/anna/x', damaged_database: null } as AppInfoOutput
   const specs: Hardware = { gpu_name: 'RTX', gpu_memory_gb: 12, ram_gb: 32, disk_space_gb: 100, cpu_cores: 8, cuda_version: '12.4' }
   expect(diagnostics(info, specs)).toContain('ModelForge 1.2.3')
   expect(diagnostics(info, specs)).not.toContain('anna')

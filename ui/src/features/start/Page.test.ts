@@ -102,9 +102,9 @@ describe('later', () => {
   })
 
   test('a damaged database is told of until it was read', async () => {
-    answers.app_info = { damaged_database: '/home/x/modelforge.db.damaged-1' }
+    answers.app_info = { damaged_database: '/data/x/modelforge.db.damaged-1' }
     await open()
-    expect(await screen.findByText(/\/home\/x\/modelforge\.db\.damaged-1/)).toBeVisible()
+    expect(await screen.findByText(/\/data\/x\/modelforge\.db\.damaged-1/)).toBeVisible()
     await userEvent.click(screen.getByRole('button', { name: 'Dismiss' }))
     expect(screen.queryByText(/damaged-1/)).toBeNull()
     await open()

@@ -146,7 +146,7 @@ test('the time left follows the pace so far', () => {
 })
 
 test('a dataset is called by the end of its name', () => {
-  expect(['sample:order-slips', '/home/me/tickets.jsonl', 'C:\\data\\a.csv'].map(datasetName)).toEqual([
+  expect(['sample:order-slips', '/data/me/tickets.jsonl', 'C:\\data\\a.csv'].map(datasetName)).toEqual([
     'order-slips', 'tickets.jsonl', 'a.csv',
   ])
 })
