@@ -5,6 +5,8 @@ use std::{fs, path::Path, process::Command};
 use data::Tokenizer;
 use serde_json::{Value, json};
 
+use types::files;
+
 use crate::support::*;
 
 /// Its lines and its exit code.
@@ -79,7 +81,8 @@ fn what_fails_says_why_and_leaves_no_folder() {
         fs::copy(&path, config.join(path.file_name().unwrap())).unwrap();
     }
     let text = fs::read_to_string(config.join("config.json")).unwrap();
-    fs::write(config.join("config.json"), text.replace("LlamaForCausalLM", "GPT2LMHeadModel")).unwrap();
+    let foreign = text.replace("LlamaForCausalLM", "GPT2LMHeadModel");
+    files::write(&config.join("config.json"), foreign.as_bytes()).unwrap();
     for (changes, says) in [
         (json!({"free_bytes": 1000}), "make room or choose another folder"),
         (json!({"free_bytes": 1000, "format": "gguf"}), "make room or choose another folder"),
