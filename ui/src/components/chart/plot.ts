@@ -2,7 +2,7 @@
 // first chart.
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
-import { xAxis, yAxis, type Axis } from './scale'
+import { everyEpoch, type Axis, xAxis, yAxis } from './scale'
 import type { ChartData, Curve, Label } from './types'
 
 export interface PlotOptions {
@@ -215,8 +215,10 @@ export class Plot {
     }
     ctx.save()
     ctx.lineWidth = ratio
-    for (const end of this.#options.epochs.slice(0, -1)) {
-      const x = Math.round(plot.valToPos(end, 'x', true)) + 0.5
+    const { epochs } = this.#options
+    const every = everyEpoch(epochs.length, width / ratio)
+    for (let epoch = every; epoch < epochs.length; epoch += every) {
+      const x = Math.round(plot.valToPos(epochs[epoch - 1]!, 'x', true)) + 0.5
       line(this.#palette.axis, [2, 3], x, top, x, top + height)
     }
     const { limit } = this.#options.data
@@ -237,7 +239,7 @@ export class Plot {
     const labels: Label[] = []
     if (height >= 130 && epochs.length > 0) {
       let begin = this.#x.min
-      const room = (area.width / epochs.length) > 56 ? 1 : Math.ceil((56 * epochs.length) / area.width)
+      const room = everyEpoch(epochs.length, area.width)
       epochs.forEach((end, epoch) => {
         const left = at((begin + end) / 2, 1).left
         if (epoch % room === 0) labels.push({ key: `epoch${epoch}`, kind: 'epoch', left, top: area.top + 13, text: epochLabel(epoch + 1) })

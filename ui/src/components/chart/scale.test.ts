@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { nearest, xAxis, yAxis } from './scale'
+import { everyEpoch, nearest, xAxis, yAxis } from './scale'
 
 const data = (...y: number[]) => ({ curves: [{ label: 'a', x: y.map((_, at) => at), y }] })
 
@@ -44,5 +44,11 @@ describe('reading values', () => {
     expect(nearest([1, 5, 9], 7.1)).toBe(2)
     expect(nearest([1, 5, 9], -4)).toBe(0)
     expect(nearest([], 1)).toBe(-1)
+  })
+
+  it('marks few enough epochs to be told apart', () => {
+    expect(everyEpoch(3, 600)).toBe(1)
+    expect(600 / (100 / everyEpoch(100, 600))).toBeGreaterThanOrEqual(56)
+    expect(everyEpoch(5, 0), 'a plot without width has no room').toBeGreaterThan(4)
   })
 })

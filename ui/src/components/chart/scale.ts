@@ -108,3 +108,11 @@ export function nearest(values: ArrayLike<number>, wanted: number): number {
   }
   return Math.abs(values[low]! - wanted) <= Math.abs(values[high]! - wanted) ? low : high
 }
+
+/** Pixels that the name of an epoch needs. */
+const EPOCH_ROOM = 56
+
+/** Of so many epochs over a width, every how many-th is marked, so that names and lines stay apart. */
+export function everyEpoch(epochs: number, width: number): number {
+  return Math.max(1, Math.ceil((EPOCH_ROOM * epochs) / Math.max(width, 1)))
+}
