@@ -1956,7 +1956,7 @@ export interface Operations {
   conversations_delete: { input: ConversationsDeleteInput; output: Done };
   /** Gives the app's settings. */
   settings_get: { input: SettingsGetInput; output: Settings };
-  /** Changes the settings that are given, leaves the others. */
+  /** Keeps the app's settings; one that is left out has its default again. */
   settings_set: { input: SettingsSetInput; output: Settings };
   /** Keeps an access token of the Hub, in the system's keychain where there is one. */
   hub_set_token: { input: HubSetTokenInput; output: HubSetTokenOutput };

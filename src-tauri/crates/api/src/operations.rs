@@ -82,7 +82,7 @@ operations! {
     conversations::put: [Put "/api/conversations"] "Keeps a conversation, a new one or in place of the one before.";
     conversations::delete: [Delete "/api/conversations/{conversation_id}"] "Deletes a conversation.";
     settings::get: [Get "/api/settings"] "Gives the app's settings.";
-    settings::set: [Put "/api/settings"] "Changes the settings that are given, leaves the others.";
+    settings::set: [Put "/api/settings"] "Keeps the app's settings; one that is left out has its default again.";
     hub::set_token: [Put "/api/hub/token"] "Keeps an access token of the Hub, in the system's keychain where there is one.";
     hub::clear_token: [Delete "/api/hub/token"] "Forgets the access token of the Hub.";
     hub::whoami: [Get "/api/hub/whoami"] "Asks the Hub whose token it is.";
