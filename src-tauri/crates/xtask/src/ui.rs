@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use types::files;
 
-use crate::process::{in_root, output, root, run, say, succeeds, target_folder};
+use crate::process::{output, root, run, say, succeeds, target_folder};
 
 /// The oldest Node.js that builds it.
 const NODE: u32 = 20;
@@ -85,10 +85,11 @@ pub fn install() -> Result<()> {
     files::write(&stamp, &lock).context("cannot note what was installed")
 }
 
-/// Tauri's command line, which is one of those packages.
+/// Tauri's command line, which only packages need: npm fetches it when it is used.
 pub fn tauri() -> Command {
-    let name = if cfg!(windows) { "tauri.cmd" } else { "tauri" };
-    in_root(folder().join("node_modules/.bin").join(name))
+    let mut command = npm();
+    command.current_dir(root()).args(["exec", "--yes", "--package", "@tauri-apps/cli@2.12.5", "--", "tauri"]);
+    command
 }
 
 pub fn npm() -> Command {
