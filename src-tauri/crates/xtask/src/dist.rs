@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use sha2::{Digest, Sha256};
 use types::files;
 
 use crate::{
@@ -102,8 +101,7 @@ fn bills_of_materials(folder: &Path) -> Result<()> {
 fn checksums(folder: &Path) -> Result<()> {
     let mut lines = String::new();
     for file in sorted(folder)? {
-        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sum = files::sha256(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let name = file.file_name().context("a file has a name")?;
         lines += &format!("{sum}  {}\n", name.display());
     }
