@@ -103,9 +103,10 @@ export const tauriPlatform: Platform = {
   },
 
   async notify(title, body) {
-    const { isPermissionGranted, requestPermission, sendNotification } = await import('@tauri-apps/plugin-notification')
-    const allowed = (await isPermissionGranted()) || (await requestPermission()) === 'granted'
-    if (allowed) sendNotification({ title, body })
+    const allowed =
+      (await invoke<boolean | null>('plugin:notification|is_permission_granted')) ??
+      (await invoke<string>('plugin:notification|request_permission')) === 'granted'
+    if (allowed) await invoke('plugin:notification|notify', { options: { title, body } })
   },
 }
 

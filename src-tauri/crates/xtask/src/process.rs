@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::LazyLock,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,8 +19,14 @@ pub fn say(text: &str) {
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
-    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_folder.ancestors().nth(3).unwrap_or(crate_folder)
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        // What cargo says now, since clones that share a target folder also share the program that one of them built.
+        let crate_folder =
+            env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let crate_folder = PathBuf::from(crate_folder);
+        crate_folder.ancestors().nth(3).unwrap_or(&crate_folder).to_owned()
+    });
+    &ROOT
 }
 
 /// The platforms we build for; `deny.toml` has the same list.
