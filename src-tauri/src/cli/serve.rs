@@ -4,19 +4,14 @@ use std::{
     io::{self, Write},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context;
 use api::Api;
 use clap::ValueEnum;
 use server::{ServeOptions, TOKEN_VARIABLE, Token};
-use types::engine::Control;
 
 use super::{interrupt::Interrupts, say};
-
-/// How often a run that was told to pause is looked at until its engine is gone.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Serve the API and the user interface over HTTP
 #[derive(clap::Args)]
@@ -63,26 +58,11 @@ pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
     server.shutdown().await;
     if on_exit == OnExit::Pause {
         tokio::select! {
-            paused = pause(&api) => paused?,
+            paused = api.pause_active(|job_id| say(format_args!(
+                "{job_id} pauses after the step it is at. Go on with:\n  modelforge train --resume {job_id}"
+            ))) => paused?,
             () = interrupts.next() => say("The run has not paused yet. It does so by itself after the step it is at."),
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Pauses the run that is under way, and waits until its engine is gone.
-async fn pause(api: &Api) -> anyhow::Result<()> {
-    let Some(job_id) = api.store().active_run()? else { return Ok(()) };
-    say(format_args!(
-        "{job_id} pauses after the step it is at. Go on with:\n  modelforge train --resume {job_id}"
-    ));
-    if let Err(error) = api.order(&job_id, Control::Pause)
-        && api.store().active_run()?.is_some_and(|active| active == job_id)
-    {
-        return Err(error.into());
-    }
-    while api.store().active_run()?.is_some_and(|active| active == job_id) {
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    Ok(())
 }

@@ -94,14 +94,18 @@ fn shell_open_log(app: AppHandle, shell: State<Shell>) -> Result<(), ApiError> {
     open(&app, path)
 }
 
-/// Opens a folder in the system's file manager.
+/// Shows a folder, or the folder of a file, in the system's file manager.
 #[tauri::command]
-fn shell_open_folder(app: AppHandle, path: PathBuf) -> Result<(), ApiError> {
-    // A file would be opened by whatever program claims its kind.
-    if !path.is_absolute() || !path.is_dir() {
-        return Err(ApiError::not_found(format!("{} is not a folder.", path.display())));
+async fn shell_open_folder(app: AppHandle, path: PathBuf) -> Result<(), ApiError> {
+    if !path.is_absolute() || !path.exists() {
+        return Err(ApiError::not_found(format!("{} is not there any more.", path.display())));
     }
-    open(&app, &path)
+    if path.is_dir() {
+        return open(&app, &path);
+    }
+    // A file that is opened is taken by whatever program claims its kind; not every desktop can point at one.
+    let folder = path.parent().unwrap_or(&path).to_owned();
+    app.opener().reveal_item_in_dir(&path).or_else(|_| open(&app, &folder))
 }
 
 #[tauri::command]

@@ -5,8 +5,6 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use api::Operation;
-use serde_json::Map;
 use tauri::{
     AppHandle, Emitter, Manager, Theme, WebviewUrl, WebviewWindow, WebviewWindowBuilder, WindowEvent, Wry,
     plugin::TauriPlugin, utils::config::Color,
@@ -92,14 +90,8 @@ fn asks_first(app: &AppHandle) -> bool {
 /// Ends the program; before that, pauses the run that is under way where asked to.
 pub async fn leave(app: &AppHandle, pause: bool) -> Result<(), types::ApiError> {
     let shell = app.state::<Shell>();
-    if pause && let Some(job_id) = shell.api.store().active_run()? {
-        let pause = Operation::find("runs_pause")
-            .ok_or_else(|| types::ApiError::internal("runs_pause is no operation"))?;
-        let fields = Map::from_iter([("job_id".to_owned(), job_id.clone().into())]);
-        pause.call(&shell.api, fields).await?;
-        while shell.api.store().active_run()?.is_some_and(|active| active == job_id) {
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        }
+    if pause {
+        shell.api.pause_active(|_| ()).await?;
     }
     shell.leaving.store(true, Ordering::Relaxed);
     app.exit(0);

@@ -87,9 +87,7 @@ export const tauriPlatform: Platform = {
   canOpenFolder: true,
 
   async openFolder(path) {
-    // The shell opens folders; a file is shown in its folder.
-    const { revealItemInDir } = await import('@tauri-apps/plugin-opener')
-    await invoke('shell_open_folder', { path }).catch(() => revealItemInDir(path).catch(rethrow))
+    await invoke('shell_open_folder', { path }).catch(rethrow)
   },
 
   async openUrl(url) {

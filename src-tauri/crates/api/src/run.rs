@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use store::{RunStatus, Store};
@@ -20,6 +21,9 @@ use crate::{Api, Launcher};
 
 /// What an engine says on its way out, at most.
 const TAIL: u64 = 4 << 10;
+
+/// How often a run that was told to pause is looked at until its engine is gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The exit code of an engine whose job another engine holds.
 const BUSY: i32 = 3;
@@ -165,6 +169,25 @@ impl Api {
             return Err(ApiError::bad_request(format!("{job_id} is not running")));
         }
         give(control, &self.store.home().run(job_id)?)
+    }
+
+    /// Has the run that is under way pause, and waits until its engine is gone. `told` is given the run's id as soon as it
+    /// has the order; nothing happens where no run is under way, or where it ends by itself meanwhile.
+    ///
+    /// # Errors
+    /// 500 when the order cannot be written or the data folder cannot be read.
+    pub async fn pause_active(&self, told: impl FnOnce(&str)) -> Result<(), ApiError> {
+        let Some(job_id) = self.store.active_run()? else { return Ok(()) };
+        let is_active = || Ok::<_, ApiError>(self.store.active_run()?.is_some_and(|active| active == job_id));
+        match self.order(&job_id, Control::Pause) {
+            Err(error) if is_active()? => return Err(error),
+            Err(_) => return Ok(()),
+            Ok(()) => told(&job_id),
+        }
+        while is_active()? {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
     }
 }
 

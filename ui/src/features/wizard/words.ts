@@ -3,14 +3,6 @@
 /** What the documented errors of datasets and of the program itself begin with. */
 const OPENING = /^(Dataset validation failed|An internal error occurred): /
 
-/** Refusals of models tell the reason in brackets behind a sentence that is the same for all. */
-const REASON = /\(([^()]+)\)$/
-
-/** Why a model was refused. */
-export function reason(message: string): string {
-  return sentence(REASON.exec(message.trim())?.[1] ?? message)
-}
-
 export function sentence(message: string): string {
   const text = message.replace(OPENING, '').trim()
   const ended = /[.!?。]$/.test(text) ? text : `${text}.`
