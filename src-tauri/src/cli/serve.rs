@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::Context;
-use api::Api;
 use clap::ValueEnum;
 use server::{ServeOptions, TOKEN_VARIABLE, Token};
 
