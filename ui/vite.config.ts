@@ -3,13 +3,15 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { svelteTesting } from '@testing-library/svelte/vite'
 import { defineConfig } from 'vitest/config'
+import { licenses } from './build/licenses.ts'
 
 const api = process.env.API ?? 'http://127.0.0.1:8000'
 
 export default defineConfig({
   base: './',
-  plugins: [svelte(), svelteTesting()],
-  build: { target: 'es2022', modulePreload: { polyfill: false }, assetsInlineLimit: 0 },
+  plugins: [svelte(), svelteTesting(), licenses()],
+  // The texts of all licenses are one large part, which only their dialog loads.
+  build: { target: 'es2022', modulePreload: { polyfill: false }, assetsInlineLimit: 0, chunkSizeWarningLimit: 2000 },
   // Found by itself only when the first chart is drawn, which would load the page anew.
   optimizeDeps: { include: ['uplot'] },
   server: {

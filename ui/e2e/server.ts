@@ -1,6 +1,6 @@
 // `modelforge serve` on a data folder of its own, as a person starts it.
-import { spawn, type ChildProcess } from 'node:child_process'
-import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -33,12 +33,18 @@ export function environment(folder: string): NodeJS.ProcessEnv {
   }
 }
 
-/** Starts a server, with a copy of the data folder `home` where one is given. */
-export async function serve(home?: string): Promise<Server> {
-  const folder = mkdtempSync(join(tmpdir(), 'modelforge-e2e-'))
-  if (home) cpSync(home, join(folder, 'home'), { recursive: true })
-  const child = spawn(program('MODELFORGE_BIN'), ['serve', '--port', '0'], {
+/** Trains with these flags on the data folder of `folder`, as a person does in a terminal. */
+export function train(folder: string, ...flags: string[]): void {
+  execFileSync(program('MODELFORGE_BIN'), ['train', '--json', '--model-name', 'modelforge/starter', ...flags], {
     env: environment(folder),
+    stdio: 'ignore',
+  })
+}
+
+/** Starts a server on a folder of its own, or on one that was prepared. */
+export async function serve({ folder = mkdtempSync(join(tmpdir(), 'modelforge-e2e-')), token = '' } = {}): Promise<Server> {
+  const child = spawn(program('MODELFORGE_BIN'), ['serve', '--port', '0'], {
+    env: { ...environment(folder), ...(token && { MODELFORGE_TOKEN: token }) },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const url = await firstLine(child)

@@ -1,10 +1,11 @@
 // The real window on a screen in memory, driven by WebKitWebDriver as WebKitGTK brings it.
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { promisify } from 'node:util'
 import { By, Capabilities, until, WebDriver } from 'selenium-webdriver'
 import { Executor, HttpClient } from 'selenium-webdriver/http/index.js'
 import { SHOTS } from './browser'
@@ -17,10 +18,26 @@ export interface Window {
   startMs: number
   /** Keeps a picture of the pages. */
   shoot(name: string): Promise<void>
-  /** Ends the window as killing it does, and starts another one on the same data folder. */
+  /** Presses keys as a keyboard does, so that menus see them too: `ctrl+q`. */
+  press(keys: string): Promise<void>
+  /** Types a path into the system's dialog for files, which must be about to open, and confirms it. */
+  chooseFile(path: string): Promise<void>
+  /** Starts the program once more, with a file to open; settles when that one has ended. */
+  startAgain(file: string): Promise<void>
+  /** Waits for the program to end by itself. */
+  ended(): Promise<void>
+  /** Ends the window as killing it does, where it has not ended by itself, and starts another one on the same data folder. */
   restart(): Promise<void>
+  /** Notifications so far, as they went over the bus. */
+  notifications(): string
   stop(): Promise<void>
 }
+
+const run = promisify(execFile)
+
+/** A session bus on which nothing answers: no keychain, no daemon of the person who runs the tests. */
+const BUS = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>unix:tmpdir=/tmp</listen><policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`
 
 export async function openWindow(): Promise<Window> {
   const folder = mkdtempSync(join(tmpdir(), 'modelforge-window-'))
@@ -28,30 +45,44 @@ export async function openWindow(): Promise<Window> {
     stdio: ['ignore', 'pipe', 'ignore'],
   })
   const display = `:${await firstLine(screen)}`
-  const port = await freePort()
-  const service = spawn('WebKitWebDriver', [`--port=${port}`, '--host=127.0.0.1'], {
-    env: {
-      ...environment(folder),
-      DISPLAY: display,
-      WAYLAND_DISPLAY: '',
-      XDG_CONFIG_HOME: join(folder, 'config'),
-      XDG_DATA_HOME: join(folder, 'data'),
-      GDK_BACKEND: 'x11',
-      LIBGL_ALWAYS_SOFTWARE: '1',
-      // Tauri lets itself be driven only where it is told to.
-      TAURI_WEBVIEW_AUTOMATION: 'true',
-    },
-    stdio: 'inherit',
+  writeFileSync(join(folder, 'bus.conf'), BUS)
+  const bus = spawn('dbus-daemon', [`--config-file=${join(folder, 'bus.conf')}`, '--print-address', '--nofork'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
   })
+  const port = await freePort()
+  const env: NodeJS.ProcessEnv = {
+    ...environment(folder),
+    DBUS_SESSION_BUS_ADDRESS: await firstLine(bus),
+    DISPLAY: display,
+    WAYLAND_DISPLAY: '',
+    XDG_CONFIG_HOME: join(folder, 'config'),
+    XDG_DATA_HOME: join(folder, 'data'),
+    GDK_BACKEND: 'x11',
+    LIBGL_ALWAYS_SOFTWARE: '1',
+    // Tauri lets itself be driven only where it is told to.
+    TAURI_WEBVIEW_AUTOMATION: 'true',
+  }
+  const service = spawn('WebKitWebDriver', [`--port=${port}`, '--host=127.0.0.1'], { env, stdio: 'inherit' })
+  const monitor = spawn('dbus-monitor', ["interface='org.freedesktop.Notifications',member='Notify'"], {
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let notified = ''
+  monitor.stdout.on('data', (piece: Buffer) => (notified += piece.toString()))
   await answers(port)
 
+  /** The program's windows on the screen, the one with the pages first. */
+  const visible = async (): Promise<string[]> => {
+    const found = await run('xdotool', ['search', '--onlyvisible', '--class', 'modelforge-desktop'], { env }).catch(() => ({ stdout: '' }))
+    return found.stdout.split('\n').filter((id) => id !== '')
+  }
   const start = async (): Promise<[WebDriver, number]> => {
     const asked = performance.now()
     const driver = WebDriver.createSession(
       new Executor(new HttpClient(`http://127.0.0.1:${port}`)),
       new Capabilities({ 'webkitgtk:browserOptions': { binary: program('MODELFORGE_DESKTOP_BIN'), args: [] } }),
     )
-    await driver.wait(until.elementLocated(By.css('main h1')), 60_000)
+    await driver.wait(until.elementLocated(By.css('main h1')), 60_000, 'the pages are there', 10)
     return [driver, performance.now() - asked]
   }
   const [driver, startMs] = await start()
@@ -63,14 +94,39 @@ export async function openWindow(): Promise<Window> {
       mkdirSync(SHOTS, { recursive: true })
       writeFileSync(join(SHOTS, `window-${name}.png`), await window.driver.takeScreenshot(), 'base64')
     },
+    async press(keys) {
+      const [id] = await visible()
+      if (!id) throw new Error('the window is not on the screen')
+      await run('xdotool', ['windowfocus', '--sync', id, 'key', keys], { env })
+    },
+    async chooseFile(path) {
+      const [main] = await visible()
+      let dialog: string | undefined
+      while (!dialog) dialog = (await visible()).find((id) => id !== main)
+      await run('xdotool', ['windowfocus', '--sync', dialog, 'type', '--delay', '20', path], { env })
+      await run('xdotool', ['key', 'Return'], { env })
+    },
+    async startAgain(file) {
+      await run(program('MODELFORGE_DESKTOP_BIN'), [file], { env: { ...env, TAURI_WEBVIEW_AUTOMATION: '' }, timeout: 30_000 })
+    },
+    async ended() {
+      for (;;) {
+        const there = await window.driver.getTitle().then(
+          () => true,
+          () => false,
+        )
+        if (!there) return
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    },
+    notifications: () => notified,
     async restart() {
-      await window.driver.quit()
+      await window.driver.quit().catch(() => {})
       ;[window.driver, window.startMs] = await start()
     },
     async stop() {
       await window.driver.quit().catch(() => {})
-      await ended(service, 'SIGTERM')
-      await ended(screen, 'SIGTERM')
+      for (const child of [service, monitor, bus, screen]) await ended(child, 'SIGTERM')
       rmSync(folder, { recursive: true, force: true })
     },
   }

@@ -1,2 +1,7 @@
 /// <reference types="svelte" />
 /// <reference types="vite/client" />
+
+declare module 'virtual:licenses' {
+  const licenses: import('../build/licenses').Licenses
+  export default licenses
+}

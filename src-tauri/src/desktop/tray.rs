@@ -15,7 +15,7 @@ pub const QUIT: &str = "tray_quit";
 
 const TRAY: &str = "main";
 
-/// Puts the icon into the tray, or changes the texts of its menu. `false` where the system has no tray.
+/// Puts the icon into the tray, or changes the texts of its menu. `false` where nobody can see it.
 pub fn set(app: &AppHandle, texts: &Texts) -> bool {
     let text = |id: &'static str| texts.get(id).map_or(id, String::as_str);
     let menu = || {
@@ -27,16 +27,37 @@ pub fn set(app: &AppHandle, texts: &Texts) -> bool {
             ],
         )
     };
-    match (app.tray_by_id(TRAY), menu()) {
+    let _ = match (app.tray_by_id(TRAY), menu()) {
         (Some(tray), Ok(menu)) => tray.set_menu(Some(menu)).is_ok(),
         (None, Ok(menu)) => add(app, &menu).is_some(),
         (_, Err(_)) => false,
-    }
+    };
+    is_there(app)
 }
 
 /// Whether there is an icon that leads back to a hidden window.
 pub fn is_there(app: &AppHandle) -> bool {
-    app.tray_by_id(TRAY).is_some()
+    app.tray_by_id(TRAY).is_some() && is_shown()
+}
+
+/// Whether the desktop shows such icons. On Linux that is told on the session bus: GNOME, as it comes, does not.
+#[cfg(target_os = "linux")]
+fn is_shown() -> bool {
+    use zbus::{
+        blocking::{Connection, fdo::DBusProxy},
+        names::WellKnownName,
+    };
+
+    let ask = || -> zbus::Result<bool> {
+        let watcher = WellKnownName::from_static_str("org.kde.StatusNotifierWatcher")?;
+        Ok(DBusProxy::new(&Connection::session()?)?.name_has_owner(watcher.into())?)
+    };
+    ask().unwrap_or(false)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_shown() -> bool {
+    true
 }
 
 /// Says how far the run is when the pointer rests on the icon, and beside it where the system shows a title.

@@ -72,16 +72,32 @@ pub struct System {
 
 /// What Tauri is linked to.
 pub const WINDOW: System = System {
-    what: "WebKitGTK 4.1, which the window is linked to",
-    probes: &[&["pkg-config", "--exists", "webkit2gtk-4.1"]],
-    packages: &["libwebkit2gtk-4.1-dev", "pkg-config"],
+    what: "WebKitGTK 4.1, which the window is linked to, and the library of its icon in the tray",
+    probes: &[&["pkg-config", "--exists", "webkit2gtk-4.1", "ayatana-appindicator3-0.1"]],
+    packages: &["libwebkit2gtk-4.1-dev", "libayatana-appindicator3-dev", "pkg-config"],
 };
 
 /// What drives the window without a screen.
 pub const WINDOW_DRIVER: System = System {
     what: "a driver and a screen in memory for tests of the window",
-    probes: &[&["WebKitWebDriver", "--help"], &["Xvfb", "-help"], &["dbus-run-session", "--version"]],
-    packages: &["webkit2gtk-driver", "xvfb", "dbus", "dbus-x11", "fonts-dejavu-core"],
+    probes: &[
+        &["WebKitWebDriver", "--help"],
+        &["Xvfb", "-help"],
+        &["dbus-daemon", "--version"],
+        &["dbus-monitor", "--help"],
+        &["dbus-test-tool", "--help"],
+        &["xdotool", "version"],
+    ],
+    packages: &[
+        "webkit2gtk-driver",
+        "xvfb",
+        "dbus",
+        "dbus-bin",
+        "dbus-tests",
+        "dbus-x11",
+        "xdotool",
+        "fonts-dejavu-core",
+    ],
 };
 
 /// What tests of the user interface run in.

@@ -1,0 +1,264 @@
+// The states of the screens that the journey does not come to: nothing there yet, on its way, gone wrong, full. Each is
+// checked for accessibility and kept as pictures.
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Browser, Page, Route } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { accessible, launch, shoot, SHOTS } from '../browser'
+import { ended, environment, program, serve, train, type Server } from '../server'
+
+const TASKS = { orders: 'text-generation', headlines: 'summarization', answers: 'extractive-question-answering' }
+const SAMPLES = { orders: 'sample:order-slips', headlines: 'sample:lost-headlines', answers: 'sample:short-answers' }
+
+let browser: Browser
+let page: Page
+const servers: Server[] = []
+
+beforeAll(async () => {
+  browser = await launch()
+  page = await browser.newPage({ viewport: { width: 1280, height: 800 }, locale: 'en-GB' })
+  page.setDefaultTimeout(30_000)
+})
+
+afterAll(async () => {
+  await browser?.close()
+  for (const server of servers) await server.stop()
+})
+
+afterEach(async ({ task }) => {
+  if (task.result?.state === 'fail') await page.screenshot({ path: join(SHOTS, 'screens-failure.png') })
+})
+
+async function start(options?: Parameters<typeof serve>[0]): Promise<Server> {
+  const server = await serve(options)
+  servers.push(server)
+  return server
+}
+
+async function look(name: string): Promise<void> {
+  await accessible(page, name)
+  await shoot(page, name)
+}
+
+/** Goes to a screen and waits until something on it is there. */
+async function open(server: Server, path: string, text: string | RegExp): Promise<void> {
+  await page.goto(`${server.url}/#/${path}`)
+  await page.getByText(text).first().waitFor()
+}
+
+/** The engine of a run is killed when it has done some steps, as when memory runs out. */
+async function interrupted(folder: string): Promise<void> {
+  const flags = ['--task', TASKS.orders, '--dataset', SAMPLES.orders, '--max-steps', '400', '--save-steps', '5', '--name', 'Night shift']
+  const child = spawn(program('MODELFORGE_BIN'), ['train', '--json', '--model-name', 'modelforge/starter', ...flags], {
+    env: environment(folder),
+    stdio: ['ignore', 'pipe', 'ignore'],
+    detached: true,
+  })
+  const over = new Promise((resolve) => child.once('exit', resolve))
+  for await (const line of createInterface({ input: child.stdout })) if (JSON.parse(line).step >= 8) break
+  // The whole group, so that the engine has no chance to write a last word.
+  process.kill(-child.pid!, 'SIGKILL')
+  await over
+}
+
+test('a new data folder: every screen says what will be there and how', async () => {
+  const server = await start()
+  await open(server, 'runs', 'Your runs appear here')
+  await look('empty-runs')
+  await open(server, 'models', 'Base models on this computer')
+  await look('empty-models')
+  await open(server, 'chat', /^Ask .* something/)
+  await look('empty-chat')
+  await open(server, 'no/such/page', 'There is no such page')
+  await look('no-page')
+  await open(server, 'runs/train_20200101_000000', 'This run is not here')
+  await look('no-run')
+  await open(server, 'models/model_20200101_000000', 'This model is not here')
+  await look('no-model')
+  await open(server, 'chat/no-such-chat', 'This chat is not here')
+  await look('no-chat')
+})
+
+test('settings: licenses, keys, and a Hub that cannot be reached', async () => {
+  const [server] = servers as [Server]
+  await open(server, 'settings/about', 'License texts')
+  await page.getByRole('button', { name: 'License texts' }).click()
+  await page.getByRole('radio', { name: 'Libraries' }).or(page.getByRole('button', { name: 'Libraries' })).first().click()
+  await page.getByText('candle-core', { exact: false }).first().waitFor()
+  await page.locator('details', { hasText: 'svelte' }).first().waitFor()
+  await look('settings-licenses')
+  await page.keyboard.press('Escape')
+  await page.getByRole('dialog').waitFor({ state: 'hidden' })
+  await page.locator('main h1').first().focus()
+  await page.keyboard.press('?')
+  await page.getByRole('dialog').getByText('Show this list').waitFor()
+  await look('keys')
+  await page.keyboard.press('Escape')
+  await open(server, 'settings/hub', 'Not signed in')
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByLabel('Access token').waitFor()
+  await look('settings-token')
+})
+
+test('wizard: a model that cannot be reached, a broken file, pairs that need another method', async () => {
+  const [server] = servers as [Server]
+  await open(server, 'tune', 'What should your model do?')
+  await page.getByRole('radio', { name: /Write answers/ }).check({ force: true })
+  await page.getByRole('link', { name: 'Continue to model' }).click()
+  const other = page.getByRole('textbox', { name: 'Hub repository or local folder' })
+  await other.fill('nobody/nothing')
+  await page.getByText(/can't be reached|can't be used/).first().waitFor()
+  await look('wizard-model-unreachable')
+  await page.getByRole('radio', { name: /[Ss]tarter/ }).first().check({ force: true })
+  await page.getByRole('link', { name: 'Continue to data' }).click()
+  for (const [name, content, said] of [
+    ['broken.json', '[{"input": "a", ', "This file can't be used as it is."],
+    ['pairs.jsonl', '{"prompt": "Hi", "chosen": "Hello, how are you?", "rejected": "What?"}\n'.repeat(20), /better and a worse answer/],
+  ] as const) {
+    const file = join(server.folder, name)
+    writeFileSync(file, content)
+    const again = page.getByRole('button', { name: /^(Choose a file|Replace)$/ }).first()
+    const chooser = page.waitForEvent('filechooser')
+    await again.click()
+    await (await chooser).setFiles(file)
+    await page.getByText(said).first().waitFor()
+    await look(`wizard-data-${name.split('.')[0]}`)
+  }
+})
+
+test('a list that is on its way, and one that could not be loaded', async () => {
+  const [server] = servers as [Server]
+  const held: Route[] = []
+  await page.route('**/api/models**', (route) => void held.push(route))
+  await page.goto(`${server.url}/#/settings`)
+  await page.reload()
+  await page.goto(`${server.url}/#/models`)
+  await page.locator('main .skel').first().waitFor()
+  await shoot(page, 'loading-models')
+  await page.unroute('**/api/models**')
+  for (const route of held) await route.fulfill({ status: 500, json: { detail: 'An internal error occurred: the disk does not answer' } })
+  await page.getByText('the disk does not answer').first().waitFor()
+  await look('error-models')
+  await page.getByRole('button', { name: 'Try again' }).first().click()
+  await page.getByText('Base models on this computer').first().waitFor()
+
+  await page.route('**/api/**', (route) => route.abort())
+  await page.reload()
+  await page.getByText('ModelForge does not answer').first().waitFor()
+  await look('unreachable')
+  await page.unroute('**/api/**')
+  await page.getByRole('button', { name: 'Try again' }).click()
+  await page.getByText('Base models on this computer').first().waitFor()
+})
+
+test('a server with a token asks for it', async () => {
+  const server = await start({ token: 'open-sesame' })
+  await page.goto(server.url)
+  await page.getByText('This server asks for its token').waitFor()
+  await page.getByLabel('Token').fill('wrong')
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByText('The server does not know this token').waitFor()
+  await look('sign-in')
+  await page.getByLabel('Token').fill('open-sesame')
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByText('Teach a model something new, on this computer').waitFor()
+})
+
+test('a full library: runs of every ending beside each other', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'modelforge-e2e-'))
+  const schooling = ['--learning-rate', '2e-3', '--per-device-train-batch-size', '8', '--gradient-accumulation-steps', '1', '--eval-steps', '20']
+  train(folder, '--task', TASKS.orders, '--dataset', SAMPLES.orders, '--max-steps', '40', '--name', 'Order slips', ...schooling)
+  train(folder, '--task', TASKS.orders, '--dataset', SAMPLES.orders, '--max-steps', '40', '--name', 'Order slips, slowly', ...schooling, '--learning-rate', '2e-4')
+  train(folder, '--task', TASKS.headlines, '--dataset', SAMPLES.headlines, '--max-steps', '60', '--name', 'Lost and found', ...schooling)
+  train(folder, '--task', TASKS.answers, '--dataset', SAMPLES.answers, '--max-steps', '20', '--name', 'Village reader', ...schooling)
+  await interrupted(folder)
+  const server = await start({ folder })
+
+  await open(server, 'runs', 'Night shift')
+  await page.getByRole('checkbox', { name: 'Compare Order slips', exact: true }).check()
+  await page.getByRole('checkbox', { name: 'Compare Order slips, slowly' }).check()
+  await page.getByRole('checkbox', { name: 'Compare Lost and found' }).check()
+  await look('runs-full')
+  await page.getByRole('link', { name: 'Compare' }).click()
+  await page.getByText('Curves').waitFor()
+  await page.locator('main canvas').first().waitFor()
+  await look('runs-compare')
+
+  await page.goto(`${server.url}/#/runs`)
+  await page.getByRole('link', { name: 'Night shift' }).click()
+  await page.getByText(/^Training was interrupted at step/).waitFor()
+  await look('run-interrupted')
+  await page.goto(`${server.url}/#/runs`)
+  await page.getByRole('link', { name: 'Order slips', exact: true }).click()
+  const chart = page.getByRole('img', { name: /^Training loss went from/ }).first()
+  await chart.waitFor()
+  await chart.focus()
+  for (let press = 0; press < 12; press++) await page.keyboard.press('ArrowLeft')
+  await shoot(page, 'run-chart-read')
+  await page.getByRole('button', { name: 'Show as table' }).first().click()
+  await page.locator('main figure table').first().waitFor()
+  await page.getByRole('button', { name: 'Open log' }).click()
+  await look('run-table-log')
+
+  await open(server, 'start', 'Recent models')
+  await look('start-full')
+})
+
+test('a model: its numbers, sharing it without an account, and every way to talk to it', async () => {
+  const server = servers.at(-1)!
+  await open(server, 'models', 'Village reader')
+  await page.getByText('Lost and found').first().click()
+  await page.getByText('Made from').first().waitFor()
+  await page.getByRole('button', { name: 'Push to Hub' }).last().click()
+  await page.getByRole('dialog').getByText('You are not signed in to the Hub').waitFor()
+  await look('models-push')
+  await page.keyboard.press('Escape')
+
+  await page.getByRole('link', { name: 'Chat', exact: true }).last().click()
+  await page.getByLabel('Text to summarize').fill('Hello, neighbors. Jack here, from Lake Road. On Thursday I lost my silver ticket in the square. I like it very much.')
+  await look('chat-document')
+  await page.getByRole('button', { name: 'Summarize' }).click()
+  await page.getByText(/tokens\/s/).first().waitFor()
+  await look('chat-summary')
+
+  await page.goto(`${server.url}/#/models`)
+  await page.getByText('Village reader').first().click()
+  await page.getByText('Made from').first().waitFor()
+  await page.getByRole('link', { name: 'Chat', exact: true }).last().click()
+  await page.getByLabel('Text to look in').fill("Emma's favorite color is red. Walt loves running and does it every Tuesday. The home of Marta is in Queen Street in Lakewood.")
+  await page.getByLabel('Question', { exact: true }).fill('Who likes the color red?')
+  await look('chat-question')
+  await page.getByRole('button', { name: 'Find the answer' }).click()
+  await page.getByText(/tokens\/s/).first().waitFor()
+  await look('chat-found')
+  await page.getByRole('button', { name: 'New chat' }).first().click()
+  await page.getByRole('button', { name: 'Village reader' }).first().click()
+  await page.getByText('Base models on this computer').first().waitFor()
+  await look('chat-picker')
+})
+
+test('long words and other scripts keep the layout', async () => {
+  const server = servers.at(-1)!
+  const [run] = readdirSync(join(server.home, 'runs')).filter((name) => name.startsWith('train_'))
+  for (const [language, settings] of [['de', 'Einstellungen'], ['fr', 'Paramètres'], ['es', 'Ajustes'], ['zh', '设置'], ['hi', 'सेटिंग']] as const) {
+    const kept = (await (await fetch(`${server.url}/api/settings`)).json()) as object
+    const answer = await fetch(`${server.url}/api/settings`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...kept, language }),
+    })
+    expect(answer.status, `the language ${language} is kept`).toBe(200)
+    await page.goto('about:blank')
+    await open(server, 'settings', new RegExp(settings))
+    await shoot(page, `${language}-settings`)
+    for (const [name, path] of [['start', 'start'], ['tune', 'tune'], ['run', `runs/${run}`], ['runs', 'runs'], ['models', 'models'], ['chat', 'chat']] as const) {
+      await page.goto(`${server.url}/#/${path}`)
+      await page.locator('main h1').first().waitFor()
+      await expect.poll(() => page.locator('main .skel').count(), { message: `${name} is loaded` }).toBe(0)
+      await shoot(page, `${language}-${name}`)
+    }
+  }
+})
