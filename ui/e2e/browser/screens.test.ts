@@ -1,6 +1,6 @@
 // The states of the screens that the journey does not come to: nothing there yet, on its way, gone wrong, full. Each is
 // checked for accessibility and kept as pictures.
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -29,7 +29,7 @@ afterAll(async () => {
 })
 
 afterEach(async ({ task }) => {
-  if (task.result?.state === 'fail') await page.screenshot({ path: join(SHOTS, 'screens-failure.png') })
+  if (task.result?.state === 'fail') await page.screenshot({ path: join(SHOTS, `failure-${task.name.slice(0, 20)}.png`) })
 })
 
 async function start(options?: Parameters<typeof serve>[0]): Promise<Server> {
@@ -55,12 +55,11 @@ async function interrupted(folder: string): Promise<void> {
   const child = spawn(program('MODELFORGE_BIN'), ['train', '--json', '--model-name', 'modelforge/starter', ...flags], {
     env: environment(folder),
     stdio: ['ignore', 'pipe', 'ignore'],
-    detached: true,
   })
   const over = new Promise((resolve) => child.once('exit', resolve))
   for await (const line of createInterface({ input: child.stdout })) if (JSON.parse(line).step >= 8) break
-  // The whole group, so that the engine has no chance to write a last word.
-  process.kill(-child.pid!, 'SIGKILL')
+  // The engine first, so that nobody is left to write a last word for it.
+  for (const who of ['engine train', 'train --json']) execFileSync('pkill', ['-KILL', '-f', `${program('MODELFORGE_BIN')} ${who}`])
   await over
 }
 
@@ -97,6 +96,7 @@ test('settings: licenses, keys, and a Hub that cannot be reached', async () => {
   await page.getByRole('dialog').getByText('Show this list').waitFor()
   await look('keys')
   await page.keyboard.press('Escape')
+  await page.getByRole('dialog').waitFor({ state: 'hidden' })
   await open(server, 'settings/hub', 'Not signed in')
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByLabel('Access token').waitFor()
@@ -115,14 +115,16 @@ test('wizard: a model that cannot be reached, a broken file, pairs that need ano
   await page.getByRole('radio', { name: /[Ss]tarter/ }).first().check({ force: true })
   await page.getByRole('link', { name: 'Continue to data' }).click()
   for (const [name, content, said] of [
-    ['broken.json', '[{"input": "a", ', "This file can't be used as it is."],
+    ['empty.jsonl', '', 'empty.jsonl is empty.'],
+    ['broken.json', '[{"input": "a", ', 'No other row is left.'],
     ['pairs.jsonl', '{"prompt": "Hi", "chosen": "Hello, how are you?", "rejected": "What?"}\n'.repeat(20), /better and a worse answer/],
   ] as const) {
     const file = join(server.folder, name)
     writeFileSync(file, content)
-    const again = page.getByRole('button', { name: /^(Choose a file|Replace)$/ }).first()
+    const replace = page.getByRole('button', { name: 'Replace' })
+    if (await replace.isVisible()) await replace.click()
     const chooser = page.waitForEvent('filechooser')
-    await again.click()
+    await page.getByRole('button', { name: 'Choose a file' }).click()
     await (await chooser).setFiles(file)
     await page.getByText(said).first().waitFor()
     await look(`wizard-data-${name.split('.')[0]}`)
@@ -132,48 +134,49 @@ test('wizard: a model that cannot be reached, a broken file, pairs that need ano
 test('a list that is on its way, and one that could not be loaded', async () => {
   const [server] = servers as [Server]
   const held: Route[] = []
-  await page.route('**/api/models**', (route) => void held.push(route))
-  await page.goto(`${server.url}/#/settings`)
-  await page.reload()
-  await page.goto(`${server.url}/#/models`)
+  const isList = (url: URL): boolean => /^\/api\/runs\/?$/.test(url.pathname)
+  await page.goto('about:blank')
+  await page.route(isList, (route) => void held.push(route))
+  await page.goto(`${server.url}/#/runs`)
   await page.locator('main .skel').first().waitFor()
-  await shoot(page, 'loading-models')
-  await page.unroute('**/api/models**')
+  await shoot(page, 'loading-runs')
   for (const route of held) await route.fulfill({ status: 500, json: { detail: 'An internal error occurred: the disk does not answer' } })
+  await page.unroute(isList)
   await page.getByText('the disk does not answer').first().waitFor()
-  await look('error-models')
+  await look('error-runs')
   await page.getByRole('button', { name: 'Try again' }).first().click()
-  await page.getByText('Base models on this computer').first().waitFor()
+  await page.getByText('Your runs appear here').first().waitFor()
 
-  await page.route('**/api/**', (route) => route.abort())
+  const isApi = (url: URL): boolean => url.pathname.startsWith('/api/')
+  await page.route(isApi, (route) => route.abort())
   await page.reload()
   await page.getByText('ModelForge does not answer').first().waitFor()
   await look('unreachable')
-  await page.unroute('**/api/**')
+  await page.unroute(isApi)
   await page.getByRole('button', { name: 'Try again' }).click()
-  await page.getByText('Base models on this computer').first().waitFor()
+  await page.getByText('Your runs appear here').first().waitFor()
 })
 
 test('a server with a token asks for it', async () => {
-  const server = await start({ token: 'open-sesame' })
+  const server = await start({ token: 'open-sesame-open-sesame-open-sesame' })
   await page.goto(server.url)
   await page.getByText('This server asks for its token').waitFor()
   await page.getByLabel('Token').fill('wrong')
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByText('The server does not know this token').waitFor()
   await look('sign-in')
-  await page.getByLabel('Token').fill('open-sesame')
+  await page.getByLabel('Token').fill('open-sesame-open-sesame-open-sesame')
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByText('Teach a model something new, on this computer').waitFor()
 })
 
 test('a full library: runs of every ending beside each other', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'modelforge-e2e-'))
-  const schooling = ['--learning-rate', '2e-3', '--per-device-train-batch-size', '8', '--gradient-accumulation-steps', '1', '--eval-steps', '20']
-  train(folder, '--task', TASKS.orders, '--dataset', SAMPLES.orders, '--max-steps', '40', '--name', 'Order slips', ...schooling)
-  train(folder, '--task', TASKS.orders, '--dataset', SAMPLES.orders, '--max-steps', '40', '--name', 'Order slips, slowly', ...schooling, '--learning-rate', '2e-4')
-  train(folder, '--task', TASKS.headlines, '--dataset', SAMPLES.headlines, '--max-steps', '60', '--name', 'Lost and found', ...schooling)
-  train(folder, '--task', TASKS.answers, '--dataset', SAMPLES.answers, '--max-steps', '20', '--name', 'Village reader', ...schooling)
+  const schooling = ['--per-device-train-batch-size', '8', '--gradient-accumulation-steps', '1', '--eval-steps', '10']
+  train(folder, '--task', TASKS.orders, '--dataset', SAMPLES.orders, '--max-steps', '20', '--name', 'Order slips', '--learning-rate', '2e-3', ...schooling)
+  train(folder, '--task', TASKS.orders, '--dataset', SAMPLES.orders, '--max-steps', '20', '--name', 'Order slips, slowly', '--learning-rate', '2e-4', ...schooling)
+  train(folder, '--task', TASKS.headlines, '--dataset', SAMPLES.headlines, '--max-steps', '40', '--name', 'Lost and found', '--learning-rate', '2e-3', ...schooling)
+  train(folder, '--task', TASKS.answers, '--dataset', SAMPLES.answers, '--max-steps', '20', '--name', 'Village reader', '--learning-rate', '2e-3', ...schooling)
   await interrupted(folder)
   const server = await start({ folder })
 

@@ -30,7 +30,7 @@ test('a second start gives its dataset to the window that is there', async () =>
   await window.shoot('second-start')
 })
 
-test('a dataset is opened by the system's own dialog', async () => {
+test('a dataset is opened by the dialog of the system', async () => {
   const dataset = join(window.folder, 'riddles.jsonl')
   writeFileSync(dataset, Array.from({ length: 12 }, (_, i) => `{"prompt": "Riddle ${i}?", "completion": "It is ${i}."}\n`).join(''))
   await window.press('ctrl+o')

@@ -85,8 +85,8 @@ pub const WINDOW_DRIVER: System = System {
         &["Xvfb", "-help"],
         &["dbus-daemon", "--version"],
         &["dbus-monitor", "--help"],
-        &["dbus-test-tool", "--help"],
-        &["xdotool", "version"],
+        &["test", "-x", "/usr/bin/dbus-test-tool"],
+        &["xdotool", "--version"],
     ],
     packages: &[
         "webkit2gtk-driver",

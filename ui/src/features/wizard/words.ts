@@ -6,5 +6,6 @@ const OPENING = /^(Dataset validation failed|An internal error occurred): /
 export function sentence(message: string): string {
   const text = message.replace(OPENING, '').trim()
   const ended = /[.!?。]$/.test(text) ? text : `${text}.`
-  return ended.charAt(0).toUpperCase() + ended.slice(1)
+  // A first word that is the name of a file or of a field stays as it is.
+  return /^\p{L}+[\s,:]/u.test(ended) ? ended.charAt(0).toUpperCase() + ended.slice(1) : ended
 }
