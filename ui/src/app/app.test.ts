@@ -57,7 +57,7 @@ describe('the frame', () => {
     vi.mocked(routes.load).mockRejectedValue(new Error('chunk 7 is gone'))
     location.hash = '#/models'
     render(App)
-    expect(await screen.findByText('This screen has a problem')).toBeVisible()
+    expect(await screen.findByText('This screen has a problem.')).toBeVisible()
     expect(screen.getByText(/chunk 7 is gone/)).toBeInTheDocument()
     expect(screen.getByRole('button', { name: 'Reload' })).toBeVisible()
     expect(screen.getByRole('link', { name: 'Chat' }), 'the way on is still there').toBeVisible()

@@ -63,7 +63,7 @@ export function duration(seconds: number): string {
 }
 
 function unit(n: number, name: 'second' | 'minute' | 'hour' | 'day'): string {
-  return t(`common.unit.${name}`, { n: count(n) })
+  return t(`common.unit.${name}`, { n: count(n) }).replaceAll(' ', SPACE)
 }
 
 function join(first: string, second: string | 0): string {

@@ -142,7 +142,7 @@ describe('the address', () => {
 
   it('of a deleted model keeps what was said and asks for another', async () => {
     await open([model('model_1')], 'model=model_gone')
-    expect(await screen.findByText('The model of this chat is not here any more')).toBeInTheDocument()
+    expect(await screen.findByText('The model of this chat is not here any more.')).toBeInTheDocument()
     expect(screen.getByRole('button', { name: 'Send' })).toBeDisabled()
   })
 })
