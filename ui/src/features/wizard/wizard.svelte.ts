@@ -58,9 +58,14 @@ export class WizardController {
   /** Asks for what the steps show. Called whenever the wizard is opened: what is known already stays while it is asked. */
   async open(): Promise<void> {
     const handed = takeHandedOver(this.#handed)
-    if (handed) {
+    const whole = handed !== null && (handed.task !== null || handed.model !== null)
+    if (whole) {
       this.startOver()
       this.#change(handed)
+    } else if (handed) {
+      // A file was opened: what has been chosen beside it stays.
+      this.data.clear()
+      this.#change({ dataset: handed.dataset, step: 'data' })
     }
     const { task, dataset } = this.draft
     const settings = this.settings.load()
@@ -68,7 +73,7 @@ export class WizardController {
     if (task) void this.model.load(task)
     const checked = dataset && !this.data.report && !this.data.checking ? this.data.check() : undefined
     await Promise.all([settings, checked])
-    if (handed && this.settings.ready) this.#change({ values: this.settings.differing() })
+    if (whole && this.settings.ready) this.#change({ values: this.settings.differing() })
     this.#rowsChanged()
     this.#planChanged()
   }

@@ -114,6 +114,17 @@ describe('the draft', () => {
     expect(sessionStorage.length, 'it is taken up once').toBe(0)
   })
 
+  it('takes a file that was opened, and keeps what was chosen beside it', async () => {
+    await complete()
+    sessionStorage.setItem('modelforge.again', JSON.stringify({ dataset: '/other.jsonl' }))
+    const wizard = new WizardController()
+    const { task, model } = wizard.draft
+    await wizard.open()
+    await settle()
+    expect(wizard.draft).toMatchObject({ task, model, dataset: '/other.jsonl' })
+    expect(wizard.data.report, 'the file is read').not.toBeNull()
+  })
+
   it('is empty after starting over', async () => {
     const wizard = await complete()
     wizard.startOver()
