@@ -22,6 +22,8 @@ export interface Window {
   press(keys: string): Promise<void>
   /** Types a path into the system's dialog for files, which must be about to open, and confirms it. */
   chooseFile(path: string): Promise<void>
+  /** Takes the window off the screen, as when the person turns to something else. */
+  lookAway(): Promise<void>
   /** Starts the program once more, with a file to open; settles when that one has ended. */
   startAgain(file: string): Promise<void>
   /** Waits for the program to end by itself. */
@@ -105,6 +107,9 @@ export async function openWindow(): Promise<Window> {
       while (!dialog) dialog = (await visible()).find((id) => id !== main)
       await run('xdotool', ['windowfocus', '--sync', dialog, 'type', '--delay', '20', path], { env })
       await run('xdotool', ['key', 'Return'], { env })
+    },
+    async lookAway() {
+      for (const id of await visible()) await run('xdotool', ['windowunmap', id], { env })
     },
     async startAgain(file) {
       await run(program('MODELFORGE_DESKTOP_BIN'), [file], { env: { ...env, TAURI_WEBVIEW_AUTOMATION: '' }, timeout: 30_000 })

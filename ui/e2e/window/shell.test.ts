@@ -77,6 +77,6 @@ test('closing during a run asks, and the paused run is there at the next start',
 
 test('the end of a run is told to who is not looking', async () => {
   await (await button('Resume')).click()
-  await text('Your model is ready')
-  await window.driver.wait(() => window.notifications().includes('is trained'), 10_000, 'a notification went over the bus')
+  await window.lookAway()
+  await window.driver.wait(() => window.notifications().includes('is trained'), 120_000, 'a notification went over the bus')
 })
