@@ -1,7 +1,7 @@
 //! `bench decode`: greedy decoding by our chat engine and by transformers, after the same prompts, in turn.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,7 @@ use types::{
 };
 
 use super::{
-    Bench, Named,
+    Bench,
     child::{follow, script},
     contenders::Instructions,
     in_turn, job,
@@ -31,22 +31,22 @@ const TOKENS: usize = 64;
 
 /// Who decodes.
 struct Contender {
-    name: &'static str,
     ours: bool,
     bf16: bool,
 }
 
-impl Named for Contender {
-    fn name(&self) -> &str {
-        self.name
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let who = if self.ours { "ours" } else { "transformers" };
+        write!(f, "{who}-{}", if self.bf16 { "bf16" } else { "f32" })
     }
 }
 
 const CONTENDERS: &[Contender] = &[
-    Contender { name: "transformers-f32", ours: false, bf16: false },
-    Contender { name: "transformers-bf16", ours: false, bf16: true },
-    Contender { name: "ours-f32", ours: true, bf16: false },
-    Contender { name: "ours-bf16", ours: true, bf16: true },
+    Contender { ours: false, bf16: false },
+    Contender { ours: false, bf16: true },
+    Contender { ours: true, bf16: false },
+    Contender { ours: true, bf16: true },
 ];
 
 /// Tokens a second, one value an answer.
@@ -68,7 +68,7 @@ struct Given {
 pub fn run(bench: &Bench) -> Result<bool> {
     let mut csv = Csv::new("decode", HEADER)?;
     for shape in SHAPES {
-        let wanted = |c: &&Contender| bench.wants(&format!("decode/{}/{}", shape.name, c.name));
+        let wanted = |c: &&Contender| bench.wants(&format!("decode/{}/{c}", shape.name));
         let contenders: Vec<&Contender> = CONTENDERS.iter().filter(wanted).collect();
         if contenders.is_empty() {
             continue;
@@ -91,7 +91,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
         say(&format!("\n{}", table(&rows)));
         for (contender, measured) in &rows {
             let mut cells =
-                vec![quoted(shape.name), quoted(contender.name), measured.decode.len().to_string()];
+                vec![quoted(shape.name), quoted(&contender.to_string()), measured.decode.len().to_string()];
             cells.extend(rates(measured, 2));
             csv.add(&cells)?;
         }
@@ -184,7 +184,7 @@ fn table(rows: &[(&Contender, Measured)]) -> String {
                 let (_, peer) = rows.iter().find(|(peer, _)| !peer.ours && peer.bf16 == bf16)?;
                 Some(median(measured)? / median(peer)?)
             };
-            let mut line = vec![contender.name.to_owned()];
+            let mut line = vec![contender.to_string()];
             line.extend(rates(measured, 1));
             line.extend([number(peer(false), 2), number(peer(true), 2)]);
             line

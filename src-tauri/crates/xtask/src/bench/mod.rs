@@ -14,6 +14,7 @@ mod table;
 mod train;
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -97,7 +98,7 @@ fn peak_of(python: &Path) -> Result<Peak> {
 
 /// Rounds in which every contender has its turn, so that whatever else the machine does meets them all. `turn` adds what
 /// it measured and gives a line to say; where it fails, the contender has no more turns and is no result.
-fn in_turn<'a, C: Named, M: Default>(
+fn in_turn<'a, C: fmt::Display, M: Default>(
     rounds: usize,
     contenders: &[&'a C],
     mut turn: impl FnMut(&C, &mut M) -> Result<String>,
@@ -107,18 +108,13 @@ fn in_turn<'a, C: Named, M: Default>(
         rows.retain_mut(|(contender, measured)| {
             let outcome = turn(contender, measured);
             match &outcome {
-                Ok(line) => say(&format!("round {round} of {rounds}: {:<28} {line}", contender.name())),
-                Err(error) => say(&format!("left out: {}: {error:#}", contender.name())),
+                Ok(line) => say(&format!("round {round} of {rounds}: {:<28} {line}", contender.to_string())),
+                Err(error) => say(&format!("left out: {contender}: {error:#}")),
             }
             outcome.is_ok()
         });
     }
     rows
-}
-
-/// Something that is measured, by its name.
-trait Named {
-    fn name(&self) -> &str;
 }
 
 /// Words that pick benchmarks: each must be a part of the name between slashes, or one of its pieces between commas must;
@@ -142,12 +138,6 @@ mod tests {
     use anyhow::bail;
 
     use super::*;
-
-    impl Named for &str {
-        fn name(&self) -> &str {
-            self
-        }
-    }
 
     #[test]
     fn contenders_take_turns_and_one_that_fails_drops_out() {

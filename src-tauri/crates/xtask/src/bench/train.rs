@@ -46,7 +46,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
     for shape in SHAPES {
         for workload in WORKLOADS {
             let place = format!("train/{}/{}", shape.name, workload.name);
-            let wanted = |c: &&Contender| bench.wants(&format!("{place}/{}", c.name));
+            let wanted = |c: &&Contender| bench.wants(&format!("{place}/{c}"));
             let contenders: Vec<&Contender> = CONTENDERS.iter().filter(wanted).collect();
             if contenders.is_empty() {
                 continue;
@@ -191,7 +191,7 @@ fn table(bench: &Bench, shape: &Shape, rows: &[Row]) -> String {
             let (spread, ratios) = (measured.spread(), Ratios::of(row, rows));
             let mega = |bytes: u64| bytes as f64 / 1e6;
             vec![
-                contender.name.to_owned(),
+                contender.to_string(),
                 number(spread.map(|s| s.p20), 0),
                 number(spread.map(|s| s.p50), 0),
                 number(spread.map(|s| s.p80), 0),
@@ -216,7 +216,7 @@ fn cells(shape: &Shape, workload: &Workload, (contender, measured): &Row) -> Vec
     vec![
         quoted(shape.name),
         quoted(workload.name),
-        quoted(contender.name),
+        quoted(&contender.to_string()),
         measured.step_ms.len().to_string(),
         number(spread.map(|s| s.p20), 2),
         number(spread.map(|s| s.p50), 2),
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn ratios_are_those_of_medians_to_the_peer_under_the_same_conditions() {
         let row = |name: &str, ms: f64, memory: (u64, u64)| -> Row {
-            let contender = CONTENDERS.iter().find(|c| c.name == name).unwrap();
+            let contender = CONTENDERS.iter().find(|c| c.to_string() == name).unwrap();
             (contender, Measured { step_ms: vec![ms], memory: Some(memory), ..Measured::default() })
         };
         let rows = [
@@ -271,7 +271,8 @@ mod tests {
             row("reference-bf16-checkpointed", 150.0, (160, 80)),
             row("fused-f32-avx2", 600.0, (300, 200)),
         ];
-        let ratios = |name: &str| Ratios::of(rows.iter().find(|row| row.0.name == name).unwrap(), &rows);
+        let ratios =
+            |name: &str| Ratios::of(rows.iter().find(|row| row.0.to_string() == name).unwrap(), &rows);
         let (gross, net) = (Some(0.25), Some(0.25));
         assert_eq!(ratios("reference-bf16"), Ratios { f32: Some(0.25), autocast: Some(0.5), gross, net });
         let (gross, net) = (Some(0.2), Some(0.2));
