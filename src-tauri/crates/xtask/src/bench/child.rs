@@ -13,6 +13,25 @@ use serde_json::Value;
 use super::contenders::Instructions;
 use crate::process::{cargo, in_root, root, run, target_folder};
 
+/// What a contender may use of the processor.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub instructions: Instructions,
+    pub threads: Option<usize>,
+}
+
+impl Limits {
+    /// Variables that hold a program to them. OpenMP's is torch's, rayon's is ours.
+    pub fn environment(self) -> Vec<(&'static str, String)> {
+        let instructions =
+            self.instructions.environment().iter().map(|&(name, value)| (name, value.to_owned()));
+        let threads = ["OMP_NUM_THREADS", "RAYON_NUM_THREADS"]
+            .into_iter()
+            .filter_map(|name| Some((name, self.threads?.to_string())));
+        instructions.chain(threads).collect()
+    }
+}
+
 /// What a contender told and needed.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -30,10 +49,10 @@ impl Told {
 }
 
 /// Runs a contender to its end, with `input` on its standard input.
-pub fn follow(command: &mut Command, instructions: Instructions, input: &str) -> Result<Told> {
+pub fn follow(command: &mut Command, limits: Limits, input: &str) -> Result<Told> {
     let mut complaints = tempfile::tempfile()?;
     let mut child = command
-        .envs(instructions.environment().iter().copied())
+        .envs(limits.environment())
         .env("HF_HUB_OFFLINE", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -104,10 +123,10 @@ mod tests {
 
     #[test]
     fn a_contender_that_fails_is_told_with_its_last_words() {
-        let error = follow(cargo().arg("no-such-subcommand"), Instructions::All, "").unwrap_err().to_string();
+        let free = Limits { instructions: Instructions::All, threads: None };
+        let error = follow(cargo().arg("no-such-subcommand"), free, "").unwrap_err().to_string();
         assert!(error.starts_with("exit"), "{error}");
-        let told =
-            follow(cargo().args(["metadata", "--no-deps", "--format-version=1"]), Instructions::All, "");
+        let told = follow(cargo().args(["metadata", "--no-deps", "--format-version=1"]), free, "");
         assert!(told.unwrap().lines[0]["packages"].is_array(), "a line of JSON is one event");
     }
 }

@@ -24,7 +24,7 @@ use super::{
 use crate::process::say;
 
 const HEADER: &str =
-    "shape,contender,answers,p20_tokens_per_s,p50_tokens_per_s,p80_tokens_per_s,prefill_tokens_per_s";
+    "shape,contender,answers,p20_tokens_per_s,p50_tokens_per_s,p80_tokens_per_s,prefill_tokens_per_s,busy";
 
 /// Tokens of an answer.
 const TOKENS: usize = 64;
@@ -66,7 +66,7 @@ struct Given {
 
 /// Whether there was anything to measure.
 pub fn run(bench: &Bench) -> Result<bool> {
-    let mut csv = Csv::new("decode", HEADER)?;
+    let mut csv = Csv::new("decode", HEADER, bench.threads)?;
     for shape in SHAPES {
         let wanted = |c: &&Contender| bench.wants(&format!("decode/{}/{c}", shape.name));
         let contenders: Vec<&Contender> = CONTENDERS.iter().filter(wanted).collect();
@@ -81,7 +81,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
             train_in_bf16(bench, bf16.path(), &model, &prompts)?;
         }
         let given = Given { model, prompts, bf16 };
-        let rows = in_turn(bench.rounds, &contenders, |contender, all: &mut Measured| {
+        let (rows, busy) = in_turn(bench.rounds, &contenders, |contender, all: &mut Measured| {
             let run = if contender.ours { ours } else { peer }(bench, &given, contender)?;
             let rate = Spread::of(run.decode.clone()).map(|s| s.p50);
             all.decode.extend(run.decode);
@@ -93,6 +93,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
             let mut cells =
                 vec![quoted(shape.name), quoted(&contender.to_string()), measured.decode.len().to_string()];
             cells.extend(rates(measured, 2));
+            cells.push(number(busy.0, 2));
             csv.add(&cells)?;
         }
     }
@@ -103,7 +104,7 @@ fn train_in_bf16(bench: &Bench, home: &Path, model: &Path, rows: &Path) -> Resul
     let provider = Provider::Huggingface;
     let settings = json!({"provider": provider, "bf16": true, "max_steps": 1, "max_seq_length": 8});
     let job = job::write(home, model, rows, settings)?;
-    follow(bench.engine("train").arg(job.path()), Instructions::All, "")?;
+    follow(bench.engine("train").arg(job.path()), bench.limits(Instructions::All), "")?;
     Ok(())
 }
 
@@ -127,7 +128,8 @@ fn ours(bench: &Bench, given: &Given, contender: &Contender) -> Result<Measured>
         .zip(commands)
         .map(|(id, command)| serde_json::to_string(&EngineRequest { id, command }))
         .collect::<Result<_, _>>()?;
-    let told = follow(&mut bench.engine("chat"), Instructions::All, &(lines.join("\n") + "\n"))?;
+    let told =
+        follow(&mut bench.engine("chat"), bench.limits(Instructions::All), &(lines.join("\n") + "\n"))?;
     if let Some(error) = told.lines.iter().find(|line| line["reply"] == "error") {
         bail!("{}", error["message"]);
     }
@@ -146,7 +148,11 @@ fn ours(bench: &Bench, given: &Given, contender: &Contender) -> Result<Measured>
 fn peer(bench: &Bench, given: &Given, contender: &Contender) -> Result<Measured> {
     let mode = if contender.bf16 { "bf16" } else { "f32" };
     let request = json!({"model": given.model, "rows": given.prompts, "mode": mode, "tokens": TOKENS});
-    let told = follow(script(&bench.python, "decode.py").arg(request.to_string()), Instructions::All, "")?;
+    let told = follow(
+        script(&bench.python, "decode.py").arg(request.to_string()),
+        bench.limits(Instructions::All),
+        "",
+    )?;
     let names = ["prompt_tokens", "prefill_ms", "tokens", "generation_ms"];
     let done: Vec<[f64; 4]> = told
         .events("decoded")

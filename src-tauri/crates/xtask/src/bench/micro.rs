@@ -11,6 +11,8 @@ use cargo_metadata::TargetKind;
 use serde_json::Value;
 
 use super::{
+    child::Limits,
+    contenders::Instructions,
     peak::Peak,
     table::{Csv, Spread, aligned, number, quoted},
 };
@@ -33,10 +35,10 @@ struct Measured {
 }
 
 /// Runs those that have `filter` in their name.
-pub fn run(filter: &[String], peak: Option<Peak>) -> Result<()> {
+pub fn run(filter: &[String], threads: Option<usize>, peak: Option<Peak>) -> Result<()> {
     let metadata = metadata()?;
     let criterion = metadata.target_directory.as_std_path().join("criterion");
-    let mut csv = Csv::new("micro", HEADER)?;
+    let mut csv = Csv::new("micro", HEADER, threads)?;
     let mut lines = Vec::new();
     for package in metadata.workspace_packages() {
         for bench in package.targets.iter().filter(|target| target.kind.contains(&TargetKind::Bench)) {
@@ -44,7 +46,8 @@ pub fn run(filter: &[String], peak: Option<Peak>) -> Result<()> {
             let start = SystemTime::now();
             let mut command = cargo();
             command.args(["bench", "--package", &package.name, "--bench", &bench.name, "--"]).args(filter);
-            execute(command.env("CRITERION_HOME", &criterion))?;
+            let limits = Limits { instructions: Instructions::All, threads };
+            execute(command.envs(limits.environment()).env("CRITERION_HOME", &criterion))?;
             let mut samples = Vec::new();
             if criterion.exists() {
                 find_samples(&criterion, start, &mut samples)?;

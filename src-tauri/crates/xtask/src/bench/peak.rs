@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::{
-    child::{follow, script},
+    child::{Limits, follow, script},
     contenders::Instructions,
 };
 
@@ -17,8 +17,9 @@ pub struct Peak {
 }
 
 /// Measures it, in a few seconds.
-pub fn measure(python: &Path) -> Result<Peak> {
-    let told = follow(&mut script(python, "peak.py"), Instructions::All, "")?;
+pub fn measure(python: &Path, threads: Option<usize>) -> Result<Peak> {
+    let limits = Limits { instructions: Instructions::All, threads };
+    let told = follow(&mut script(python, "peak.py"), limits, "")?;
     let line = told.events("peak").next().context("peak.py told nothing")?;
     let rate = |dtype: &str| line[dtype].as_f64().with_context(|| format!("peak.py told no {dtype}"));
     Ok(Peak { f32: rate("f32")?, bf16: rate("bf16")? })

@@ -65,14 +65,14 @@ pub struct Csv {
 
 impl Csv {
     /// A file for results of this kind; `header` names the columns after machine and commit.
-    pub fn new(kind: &str, header: &str) -> Result<Self> {
+    pub fn new(kind: &str, header: &str, threads: Option<usize>) -> Result<Self> {
         let folder = target_folder()?.join("bench");
         fs::create_dir_all(&folder)?;
         let commit = commit()?;
         let time = types::id::now_rfc3339().replace([':', '-'], "");
         Ok(Self {
             path: folder.join(format!("{kind}-{commit}-{time}.csv")),
-            begin: format!("{},{commit}", quoted(&machine())),
+            begin: format!("{},{commit}", quoted(&machine(threads))),
             text: format!("machine,commit,{header}\n"),
         })
     }
@@ -104,8 +104,8 @@ fn commit() -> Result<String> {
     Ok(format!("{}{}", commit.trim(), if changed.trim().is_empty() { "" } else { "-changed" }))
 }
 
-/// The processor's name and how many threads it runs at once.
-pub fn machine() -> String {
+/// The processor's name and how many threads compute, as many as it runs at once unless told.
+fn machine(threads: Option<usize>) -> String {
     let linux = || {
         let text = fs::read_to_string("/proc/cpuinfo").ok()?;
         let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -117,7 +117,7 @@ pub fn machine() -> String {
     };
     let windows = || std::env::var("PROCESSOR_IDENTIFIER").ok();
     let name = linux().or_else(mac).or_else(windows).unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    let threads = threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(0);
     format!("{name}, {threads} threads")
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     Bench,
+    busy::Busy,
     child::{Told, follow, script},
     contenders::{CONTENDERS, Contender, Program},
     in_turn, job,
@@ -15,7 +16,8 @@ use super::{
 };
 use crate::process::say;
 
-const HEADER: &str = "shape,rows,contender,steps,p20_ms,p50_ms,p80_ms,tokens_per_s,peak_bytes,net_bytes,loss";
+const HEADER: &str =
+    "shape,rows,contender,steps,p20_ms,p50_ms,p80_ms,tokens_per_s,peak_bytes,net_bytes,loss,busy";
 
 /// What all contenders of a table are given.
 struct Given<'a> {
@@ -42,7 +44,7 @@ type Row<'a> = (&'a Contender, Measured);
 
 /// Whether there was anything to measure.
 pub fn run(bench: &Bench) -> Result<bool> {
-    let mut csv = Csv::new("train", HEADER)?;
+    let mut csv = Csv::new("train", HEADER, bench.threads)?;
     for shape in SHAPES {
         for workload in WORKLOADS {
             let place = format!("train/{}/{}", shape.name, workload.name);
@@ -55,7 +57,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
             let model = shape.model(&bench.python)?;
             let rows = shape.rows(&bench.python, workload)?;
             let given = Given { workload, model, rows };
-            let measured = in_turn(bench.rounds, &contenders, |contender, all: &mut Measured| {
+            let (measured, busy) = in_turn(bench.rounds, &contenders, |contender, all: &mut Measured| {
                 let run = one(bench, &given, contender)?;
                 let ms = run.median();
                 all.add(run);
@@ -65,7 +67,7 @@ pub fn run(bench: &Bench) -> Result<bool> {
             ensure!(tokens.windows(2).all(|pair| pair[0] == pair[1]), "they had different rows: {tokens:?}");
             say(&format!("\n{}", table(bench, shape, &measured)));
             for row in &measured {
-                csv.add(&cells(shape, workload, row))?;
+                csv.add(&cells(shape, workload, row, busy))?;
             }
         }
     }
@@ -83,7 +85,7 @@ fn one(bench: &Bench, given: &Given, contender: &Contender) -> Result<Measured> 
                 "learning_rate": job::LEARNING_RATE,
             });
             let mut command = script(&bench.python, "train.py");
-            read(&follow(command.arg(request.to_string()), contender.instructions, "")?)
+            read(&follow(command.arg(request.to_string()), bench.limits(contender.instructions), "")?)
         }
         Program::Ours { provider, bf16 } => {
             let home = tempfile::tempdir()?;
@@ -96,7 +98,7 @@ fn one(bench: &Bench, given: &Given, contender: &Contender) -> Result<Measured> 
             });
             let job = job::write(home.path(), model, rows, settings)?;
             let mut command = bench.engine("train");
-            read(&follow(command.arg(job.path()), contender.instructions, "")?)
+            read(&follow(command.arg(job.path()), bench.limits(contender.instructions), "")?)
         }
     }
 }
@@ -210,7 +212,7 @@ fn table(bench: &Bench, shape: &Shape, rows: &[Row]) -> String {
     aligned(&header, &lines)
 }
 
-fn cells(shape: &Shape, workload: &Workload, (contender, measured): &Row) -> Vec<String> {
+fn cells(shape: &Shape, workload: &Workload, (contender, measured): &Row, busy: Busy) -> Vec<String> {
     let spread = measured.spread();
     let bytes = |part: Option<u64>| part.map(|bytes| bytes.to_string()).unwrap_or_default();
     vec![
@@ -225,6 +227,7 @@ fn cells(shape: &Shape, workload: &Workload, (contender, measured): &Row) -> Vec
         bytes(measured.memory.map(|m| m.0)),
         bytes(measured.memory.map(|m| m.1)),
         number(Some(measured.loss), 6),
+        number(busy.0, 2),
     ]
 }
 
