@@ -104,8 +104,11 @@ pub fn script(python: &Path, name: &str) -> Command {
     command
 }
 
-/// Builds what ships, without its window, and gives the program.
+/// The program that `MODELFORGE_BIN` names; else what ships, without its window, built here.
 pub fn modelforge() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("MODELFORGE_BIN") {
+        return Ok(program.into());
+    }
     run(cargo().args(["build", "--release", "--package", "modelforge", "--no-default-features"]))?;
     Ok(target_folder()?.join("release").join(format!("modelforge{}", std::env::consts::EXE_SUFFIX)))
 }

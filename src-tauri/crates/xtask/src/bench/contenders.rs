@@ -59,7 +59,7 @@ const fn held_to(instructions: Instructions, program: Program) -> Contender {
 }
 
 #[rustfmt::skip]
-pub const CONTENDERS: &[Contender] = &[
+pub static CONTENDERS: &[Contender] = &[
     row(Torch { mode: "f32" }),
     row(Torch { mode: "bf16" }),
     row(Torch { mode: "autocast" }),

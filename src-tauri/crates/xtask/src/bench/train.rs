@@ -46,6 +46,7 @@ type Row<'a> = (&'a Contender, Measured);
 pub fn run(bench: &Bench) -> Result<bool> {
     let mut csv = Csv::new("train", HEADER, bench.threads)?;
     for shape in SHAPES {
+        let mut tables = Vec::new();
         for workload in WORKLOADS {
             let place = format!("train/{}/{}", shape.name, workload.name);
             let wanted = |c: &&Contender| bench.wants(&format!("{place}/{c}"));
@@ -69,9 +70,27 @@ pub fn run(bench: &Bench) -> Result<bool> {
             for row in &measured {
                 csv.add(&cells(shape, workload, row, busy))?;
             }
+            tables.push((workload.name, measured));
+        }
+        for (contender, growth) in growth(&tables) {
+            say(&format!("{:<28} {growth:.2} times from {SHORT} to {LONG}", contender.to_string()));
         }
     }
     Ok(csv.close())
+}
+
+/// The same tokens in short rows and in a long one.
+const SHORT: &str = "8x256";
+const LONG: &str = "1x2048";
+
+/// By what each contender's step grows from short rows to a long one, where both were measured.
+fn growth<'a>(tables: &[(&str, Vec<Row<'a>>)]) -> Vec<(&'a Contender, f64)> {
+    let rows = |name: &str| tables.iter().find(|table| table.0 == name).map_or(&[][..], |table| &table.1);
+    let grown = |(contender, long): &Row<'a>| {
+        let (_, short) = rows(SHORT).iter().find(|(other, _)| std::ptr::eq(*other, *contender))?;
+        Some((*contender, long.median()? / short.median()?))
+    };
+    rows(LONG).iter().filter_map(grown).collect()
 }
 
 /// One run of one contender.
@@ -256,6 +275,20 @@ mod tests {
         assert_eq!(all.tokens_per_second(), Some(5000.0), "100 tokens in 20 ms");
         read(&told(&[(90.0, 5.0)], (1, 2))).unwrap_err();
         read(&told(&[], (1, 2))).unwrap_err();
+    }
+
+    #[test]
+    fn growth_is_told_of_who_was_measured_on_both() {
+        let row = |index: usize, ms: f64| {
+            (&CONTENDERS[index], Measured { step_ms: vec![ms], ..Measured::default() })
+        };
+        let tables = [
+            (SHORT, vec![row(0, 100.0), row(1, 100.0)]),
+            ("4x256", vec![row(2, 1.0)]),
+            (LONG, vec![row(1, 150.0), row(2, 9.0)]),
+        ];
+        let grown: Vec<f64> = growth(&tables).into_iter().map(|(_, growth)| growth).collect();
+        assert_eq!(grown, [1.5], "the first has no long row, the third no short ones");
     }
 
     #[test]
