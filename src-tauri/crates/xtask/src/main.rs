@@ -52,8 +52,8 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "bench",
-        arguments: "[name filter]",
-        help: "run the benchmarks and keep their results as CSV",
+        arguments: "[micro|train|decode] [names] [--quick] [--threads N]",
+        help: "measure our programs beside PyTorch's and keep the results as CSV (all of it needs Python, and hours)",
         run: bench::run,
     },
     Chore {
@@ -124,7 +124,7 @@ fn main() -> ExitCode {
 fn usage(code: ExitCode) -> ExitCode {
     say("cargo xtask <chore>\n");
     for Chore { name, arguments, help, .. } in CHORES {
-        say(&format!("  {:<34} {help}", format!("{name} {arguments}")));
+        say(&format!("  {:<62} {help}", format!("{name} {arguments}")));
     }
     code
 }

@@ -96,15 +96,11 @@ pub fn schemathesis(arguments: &[String]) -> Result<()> {
 }
 
 /// The Python of the environment under `caches` that has exactly these requirements.
-fn environment(caches: &Path, requirements: &Path) -> Result<PathBuf> {
-    let hash =
-        files::sha256(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
-    let folder = caches.join("python").join(&hash[..16]);
-    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let complete = folder.join("complete");
-    if complete.is_file() && succeeds(Command::new(&python).arg("--version")) {
+pub fn environment(caches: &Path, requirements: &Path) -> Result<PathBuf> {
+    if let Some(python) = existing(caches, requirements)? {
         return Ok(python);
     }
+    let (hash, folder, python) = place(caches, requirements)?;
     say(&format!("Installing {} into {}.", requirements.display(), folder.display()));
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -114,8 +110,27 @@ fn environment(caches: &Path, requirements: &Path) -> Result<PathBuf> {
     output(system.args(["-m", "venv"]).arg(&folder))
         .context("Python cannot make an environment; on Debian and Ubuntu install python3-venv")?;
     run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements))?;
-    files::write(&complete, hash.as_bytes())?;
+    files::write(&folder.join(COMPLETE), hash.as_bytes())?;
     Ok(python)
+}
+
+/// The same if it is there already.
+pub fn existing(caches: &Path, requirements: &Path) -> Result<Option<PathBuf>> {
+    let (_, folder, python) = place(caches, requirements)?;
+    let usable = folder.join(COMPLETE).is_file() && succeeds(Command::new(&python).arg("--version"));
+    Ok(usable.then_some(python))
+}
+
+/// Lies in an environment that has all it should.
+const COMPLETE: &str = "complete";
+
+/// The hash of the requirements, the folder of their environment and its Python.
+fn place(caches: &Path, requirements: &Path) -> Result<(String, PathBuf, PathBuf)> {
+    let hash =
+        files::sha256(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+    let folder = caches.join("python").join(&hash[..16]);
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    Ok((hash, folder, python))
 }
 
 /// The first Python on the path that is new enough for the scripts.
