@@ -119,75 +119,46 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Row `row` of the result, `scale · sums + bias + added` in `N` columns, and where it starts.
+    /// What a sum becomes that goes to place `at`, in column `column` of those written.
     #[inline(always)]
-    fn finished<const N: usize>(&self, row: usize, column: usize, sums: &[f32; N]) -> ([f32; N], usize) {
-        let at = row * self.stride + self.column + column;
-        let mut out = [0f32; N];
-        out.iter_mut().zip(sums).for_each(|(o, sum)| *o = self.scale * sum);
+    fn finished(&self, at: usize, column: usize, sum: f32) -> f32 {
+        let mut value = self.scale * sum;
         if let Some(bias) = self.bias {
-            out.iter_mut().zip(&bias[column..column + N]).for_each(|(o, b)| *o += b);
+            value += bias[column];
         }
         if let Add::Matrix(m) = self.add {
-            out.iter_mut().zip(&m[at..at + N]).for_each(|(o, a)| *o += a);
+            value += m[at];
         }
-        (out, at)
-    }
-
-    /// Gives `put` each row of the result, whole or value by value, and where it starts.
-    #[inline(always)]
-    fn rows(
-        &self,
-        place: [usize; 4],
-        sums: &Tile,
-        whole: impl Fn(usize, [f32; PANEL]),
-        single: impl Fn(usize, f32),
-    ) {
-        let [row, rows, column, columns] = place;
-        for (i, sums) in sums.0.as_chunks::<PANEL>().0.iter().take(rows).enumerate() {
-            if columns == PANEL {
-                let (out, at) = self.finished(row + i, column, sums);
-                whole(at, out);
-                continue;
-            }
-            for (j, &sum) in sums.iter().enumerate().take(columns) {
-                let ([out], at) = self.finished(row + i, column + j, &[sum]);
-                single(at, out);
-            }
-        }
+        value
     }
 }
 
 vectorised! {
     /// `place` is the first row, the rows, the first column and the columns.
     fn write_f32(o: &Output, to: &Shared<f32>, place: [usize; 4], sums: &Tile) {
+        let [row, rows, column, columns] = place;
         let itself = matches!(o.add, Add::Itself);
-        let whole = |at: usize, out: [f32; PANEL]| {
+        for (i, sums) in sums.0.as_chunks::<PANEL>().0.iter().take(rows).enumerate() {
+            let at = (row + i) * o.stride + o.column + column;
             // SAFETY: every product gives each of its jobs other rows or columns.
-            let to = unsafe { to.slice(at, PANEL) };
-            if itself {
-                to.iter_mut().zip(out).for_each(|(to, o)| *to += o);
-            } else {
-                to.iter_mut().zip(out).for_each(|(to, o)| *to = o);
+            let to = unsafe { to.slice(at, columns) };
+            for (j, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
+                let value = o.finished(at + j, column + j, *sum);
+                *to = if itself { *to + value } else { value };
             }
-        };
-        let single = |at: usize, out: f32| {
-            // SAFETY: as above.
-            let to = unsafe { to.slice(at, 1) };
-            to.iter_mut().for_each(|to| *to = if itself { *to + out } else { out });
-        };
-        o.rows(place, sums, whole, single);
+        }
     }
 
     /// See [`write_f32`].
     fn write_bf16(o: &Output, to: &Shared<bf16>, place: [usize; 4], sums: &Tile) {
-        let put = |to: &mut [bf16], out: &[f32]| {
-            to.iter_mut().zip(out).for_each(|(to, o)| *to = bf16::from_bits(bf16_bits(*o) as u16));
-        };
-        // SAFETY: every product gives each of its jobs other rows or columns.
-        let whole = |at: usize, out: [f32; PANEL]| put(unsafe { to.slice(at, PANEL) }, &out);
-        // SAFETY: as above.
-        let single = |at: usize, out: f32| put(unsafe { to.slice(at, 1) }, &[out]);
-        o.rows(place, sums, whole, single);
+        let [row, rows, column, columns] = place;
+        for (i, sums) in sums.0.as_chunks::<PANEL>().0.iter().take(rows).enumerate() {
+            let at = (row + i) * o.stride + o.column + column;
+            // SAFETY: every product gives each of its jobs other rows or columns.
+            let to = unsafe { to.slice(at, columns) };
+            for (j, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
+                *to = bf16::from_bits(bf16_bits(o.finished(at + j, column + j, *sum)) as u16);
+            }
+        }
     }
 }
