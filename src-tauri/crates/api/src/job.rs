@@ -91,7 +91,7 @@ impl Api {
             check_dataset(path.clone(), config.clone()).await?;
         }
         let profile = self.hardware().await?.profile;
-        config.provider.get_or_insert(Provider::Huggingface);
+        config.provider.get_or_insert(Provider::Unsloth);
         config.compute_specs.get_or_insert(profile);
         config.name.get_or_insert_with(|| default_name(base.name(), &dataset_path, &config.dataset));
         Ok(Checked { config, base, dataset_path, eval_dataset_path })

@@ -17,7 +17,7 @@ use data::Tokenizer;
 use infer::{ChatSession, Listener};
 use models::{CausalLm, LoadOptions, Pass};
 use types::{
-    Manifest, ModelFolder,
+    Manifest, ModelFolder, Provider,
     engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest},
 };
 
@@ -203,7 +203,8 @@ pub(crate) fn load_model(base_dir: &Path, adapter_dir: Option<&Path>) -> Result<
             .and_then(|text| serde_json::from_slice::<Manifest>(&text).ok())
             .is_some_and(|manifest| manifest.config.bf16)
     });
-    let mut model = models::load(base_dir, &LoadOptions { bf16, device: Device::Cpu })?;
+    let mut model =
+        models::load(base_dir, &LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu })?;
     if let Some(folder) = adapter_dir {
         model.load_adapter(folder)?;
     }

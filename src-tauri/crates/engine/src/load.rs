@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use candle_core::Device;
 use data::{PrepareOptions, Prepared, Tokenizer};
 use models::{CausalLm, LoadOptions, LoraConfig};
-use types::{JobFolder, Profile, RunSpec, TrainingConfig};
+use types::{JobFolder, Profile, Provider, RunSpec, TrainingConfig};
 
 use crate::EngineError;
 
@@ -71,7 +71,8 @@ pub fn data(spec: &RunSpec, tokens_dir: &Path) -> Result<(Tokenizer, Prepared), 
 /// The model cannot be used, or not with this tokenizer.
 pub fn model(spec: &RunSpec, tokenizer: &Tokenizer) -> Result<Box<dyn CausalLm>, EngineError> {
     let config = &spec.config;
-    let options = LoadOptions { bf16: config.bf16, device: Device::Cpu };
+    let provider = config.provider.unwrap_or(Provider::Unsloth);
+    let options = LoadOptions { bf16: config.bf16, provider, device: Device::Cpu };
     let mut model = models::load(&spec.base_dir, &options)?;
     check_vocab(tokenizer, model.as_ref())?;
     model.attach_lora(&lora_config(config), config.seed)?;

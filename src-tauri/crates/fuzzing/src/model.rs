@@ -2,6 +2,7 @@
 
 use candle_core::Device;
 use models::LoadOptions;
+use types::Provider;
 
 use crate::with_files;
 
@@ -10,7 +11,8 @@ const WEIGHTS: &[u8] = include_bytes!("fixtures/tiny.safetensors");
 const SHARDS: [&[u8]; 2] =
     [include_bytes!("fixtures/shard-1.safetensors"), include_bytes!("fixtures/shard-2.safetensors")];
 const ADAPTER: &[u8] = include_bytes!("fixtures/adapter_model.safetensors");
-const OPTIONS: LoadOptions = LoadOptions { bf16: false, device: Device::Cpu };
+const OPTIONS: LoadOptions =
+    LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
 
 /// `config.json`.
 pub fn model_config(bytes: &[u8]) {

@@ -20,6 +20,8 @@ const TOKENIZER_ENTRY: u64 = 256;
 /// Elements of the logits that exist at a time, and rows they are computed for at most.
 const LOGITS: u64 = 1 << 22;
 const LOGIT_ROWS: u64 = 1024;
+/// Elements of the logits that the fused kernels hold at a time.
+const FUSED_LOGITS: u64 = 1 << 23;
 /// Values of a block of 8-bit optimizer state that share a scale, and the size below which state stays in f32.
 const BLOCK: u64 = 256;
 const SMALLEST_8BIT: u64 = 4096;
@@ -117,13 +119,19 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
     let trainable = F32.saturating_mul(plan.adapter_parameters(shape));
     let optimizer = optimizer_state(shape, plan);
     let layer = layer_activations(shape, plan, &batch, plan.dropout);
-    let input = batch.tokens.saturating_mul(shape.hidden_size * plan.width());
+    let residual = if plan.fused { F32 } else { plan.width() };
+    let input = batch.tokens.saturating_mul(shape.hidden_size * residual);
     let kept = if plan.gradient_checkpointing {
         shape.layers.saturating_mul(input).saturating_add(layer)
     } else {
         shape.layers.saturating_mul(layer)
     };
-    let training = kept.saturating_add(backward_working_set(shape, plan, &batch));
+    let working = if plan.fused {
+        fused_working_set(shape, plan, &batch)
+    } else {
+        backward_working_set(shape, plan, &batch)
+    };
+    let training = kept.saturating_add(working);
     let evaluation = match Batch::evaluation(plan) {
         Some(batch) => layer_activations(shape, plan, &batch, false),
         None => 0,
@@ -131,7 +139,7 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
     let fresh = if plan.gradient_checkpointing { trainable / shape.layers.max(1) } else { trainable };
     let gradients = trainable.saturating_add(fresh);
     let activations = training.max(evaluation);
-    let logits = loss_working_set(shape, &batch);
+    let logits = loss_working_set(shape, plan, &batch);
     let freed = gradients.saturating_add(activations).saturating_add(logits);
     let copies = trainable.saturating_add(optimizer).saturating_add(trainable.max(optimizer));
     MemoryEstimate {
@@ -162,6 +170,7 @@ pub fn estimate_chat_memory(
 ) -> MemoryEstimate {
     let tokens = tokens.clamp(1, shape.context_length.max(1));
     let plan = MemoryPlan {
+        fused: false,
         bf16,
         lora_r: adapter.unwrap_or(0),
         target_modules: if adapter.is_some() { None } else { Some(Vec::new()) },
@@ -261,6 +270,9 @@ fn optimizer_state(shape: &ModelShape, plan: &MemoryPlan) -> u64 {
 /// the rest       d · (4 H + I): input, two norms, the sum after attention, the gated product
 /// ```
 fn layer_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch, dropout: bool) -> u64 {
+    if plan.fused {
+        return fused_activations(shape, plan, batch);
+    }
     let (width, queries, keys) = (plan.width(), shape.query_width(), shape.key_width());
     let linear = |l: &Linear| {
         if !plan.adapts(l) {
@@ -279,6 +291,31 @@ fn layer_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch, dropo
     batch.tokens.saturating_mul(linears + attention + rest + scores)
 }
 
+/// What a fused decoder layer keeps, its input included:
+///
+/// ```text
+/// residual    8 · H: input, and the sum after attention, in f32
+/// the rest    d · (2 Q + 2 K + 2 I): queries, keys, values, mixed values, gate and up
+/// by the row  4 · heads: logarithms of sums; 4 · r of each adapter
+/// ```
+fn fused_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
+    let (queries, keys) = (shape.query_width(), shape.key_width());
+    let adapters = shape.linears().iter().filter(|l| plan.adapts(l)).count() as u64;
+    let wide = 2 * F32 * shape.hidden_size + F32 * shape.heads + F32 * plan.lora_r * adapters;
+    let values = plan.width() * 2 * (queries + keys + shape.intermediate_size);
+    batch.tokens.saturating_mul(wide + values)
+}
+
+/// The largest set of temporary values in the backward pass of a fused layer: of its feed-forward part, the gradient of
+/// the gated product in f32, once more with dropout, the product itself and packed gradients; and four of the residual
+/// stream.
+fn fused_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
+    let copies = if plan.dropout { 2 } else { 1 };
+    let gated = (copies * F32 + 2 * plan.width()) * shape.intermediate_size;
+    let residual = 4 * F32 * shape.hidden_size;
+    batch.tokens.saturating_mul(gated + residual)
+}
+
 /// The largest set of gradients that exist together in a layer's backward pass: four copies of the scores of one
 /// sequence, or six of the gate's values (five in bf16), and three of the residual stream's.
 fn backward_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
@@ -290,8 +327,13 @@ fn backward_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) ->
 }
 
 /// Logits of the rows computed at a time, and four copies of the gradient of the last hidden states.
-fn loss_working_set(shape: &ModelShape, batch: &Batch) -> u64 {
-    let rows = (LOGITS / shape.vocab_size.max(1)).clamp(1, LOGIT_ROWS).min(batch.tokens);
+fn loss_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
+    let rows = if plan.fused {
+        (FUSED_LOGITS / shape.vocab_size.max(1)).max(1)
+    } else {
+        (LOGITS / shape.vocab_size.max(1)).clamp(1, LOGIT_ROWS)
+    };
+    let rows = rows.min(batch.tokens);
     let gradient = batch.tokens.saturating_mul(4 * F32 * shape.hidden_size);
     (rows * F32 * shape.vocab_size).saturating_add(gradient)
 }
@@ -317,6 +359,7 @@ mod tests {
 
     fn plan() -> MemoryPlan {
         MemoryPlan {
+            fused: false,
             bf16: false,
             lora_r: 16,
             target_modules: None,
@@ -371,6 +414,12 @@ mod tests {
         assert!(targeted.adapter < base.adapter && targeted.activations < base.activations);
         assert_eq!(with(|p| p.optim = Optim::Sgd).optimizer, 0, "SGD remembers nothing");
         assert!(with(|p| p.optim = Optim::Adamw8bit).optimizer * 3 < base.optimizer);
+        let fused = with(|p| p.fused = true);
+        assert!(
+            fused.activations * 3 < base.activations,
+            "the fused kernels keep no scores and no sums of adapters"
+        );
+        assert_eq!(fused.weights + fused.optimizer, base.weights + base.optimizer, "all else is the same");
         let saved = with(|p| (p.lora_r, p.max_seq_length, p.longest_row) = (256, 8, 8));
         assert!(saved.saving > 0, "copies of a large adapter outweigh a short row's step");
     }

@@ -1,6 +1,6 @@
 //! What of a run's settings decides the memory and the time it takes.
 
-use types::{Optim, Profile, TrainingConfig};
+use types::{Optim, Profile, Provider, TrainingConfig};
 
 use crate::{HardwareError, ModelShape, shape::Linear};
 
@@ -10,6 +10,8 @@ pub(crate) const F32: u64 = 4;
 /// The part of a run's settings that memory and time depend on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPlan {
+    /// Whether the fused kernels compute it.
+    pub fused: bool,
     /// Base weights and activations in bf16.
     pub bf16: bool,
     /// Rank of the adapter.
@@ -55,6 +57,8 @@ impl MemoryPlan {
         // Bins are as long as the setting says; where it is left to be found, that is the longest row.
         let fill = config.packing && config.max_seq_length.is_some();
         Ok(Self {
+            // Where none is named, every architecture has fused kernels.
+            fused: config.provider != Some(Provider::Huggingface),
             bf16: config.bf16,
             lora_r: config.lora_r.into(),
             target_modules: config.target_modules.clone(),

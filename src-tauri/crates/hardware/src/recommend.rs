@@ -178,10 +178,9 @@ mod tests {
             (16, 0, small),
             (64, 0, small),
             (16, 4, small),
-            (16, 8, "HuggingFaceTB/SmolLM2-1.7B-Instruct"),
+            (16, 8, "meta-llama/Llama-3.2-3B-Instruct"),
             (64, 12, "meta-llama/Llama-3.1-8B-Instruct"),
-            // The settings of this class, four rows of 4096 tokens, leave less room for weights.
-            (64, 24, "meta-llama/Llama-3.2-3B-Instruct"),
+            (64, 24, "meta-llama/Llama-3.1-8B-Instruct"),
             (128, 24, "meta-llama/Llama-3.1-8B-Instruct"),
         ];
         let got = cases.map(|(ram, vram, _)| (ram, vram, ask(Task::TextGeneration, ram, vram).recommended));

@@ -60,8 +60,10 @@ impl Cost {
 }
 
 /// The part of the calibrated speed that a run's products reach: many are narrower than the calibrated one. Fitted to
-/// measured runs, as the next two are.
+/// measured runs, as the next are.
 const EFFICIENCY: f64 = 0.8;
+/// The same of the fused kernels, which also pack their operands.
+const FUSED_EFFICIENCY: f64 = 0.5;
 
 /// Copies of a layer's values whose time the operations between the products take, forward and backward. They are more
 /// than the reads and writes of these values, because part of the operations runs on one thread, and every new tensor
@@ -78,7 +80,7 @@ const UPDATE_BYTES: f64 = 64.0;
 /// width of all queries, `s` the longest row:
 ///
 /// ```text
-/// forward     2 N + 2 P + 4 L Q s       (attention computes all scores, masked ones too)
+/// forward     2 N + 2 P + 4 L Q s       (of attention, fused kernels compute the half that is not masked)
 /// backward    2 N + 4 P + 8 L Q s       (no gradient of a frozen weight)
 /// recompute   the forward pass again, with gradient checkpointing
 /// loss        2 V H, and again for its gradient, for tokens that the loss counts
@@ -98,6 +100,8 @@ pub fn estimate_time(
     let adapter = 2.0 * plan.adapter_parameters(shape) as f64;
     let attention = 4.0 * layers * shape.query_width() as f64 * plan.longest_row as f64;
     let values = layers * layer_bytes(shape, plan) as f64;
+    // The fused kernels compute the scores that are not masked, which are half of them.
+    let attention = if plan.fused { attention / 2.0 } else { attention };
     let forward = Cost { base: linear, f32: adapter + attention, bytes: FORWARD_COPIES * values };
     let backward = Cost { base: linear, f32: 2.0 * (adapter + attention), bytes: BACKWARD_COPIES * values };
     let head = Cost { base: 2.0 * (shape.vocab_size * shape.hidden_size) as f64, ..Cost::default() };
@@ -118,11 +122,14 @@ pub fn estimate_time(
     let generation = Cost { bytes: width * (linear + head.base) / 2.0, ..Cost::default() };
     let evaluation = evaluation.plus(generation, work.generated_tokens as f64);
 
-    let base_rate = if plan.bf16 { calibration.matmul_bf16_flops } else { calibration.matmul_f32_flops };
+    // The reference widens bf16 before it multiplies.
+    let base_rate =
+        if plan.bf16 && plan.fused { calibration.matmul_bf16_flops } else { calibration.matmul_f32_flops };
+    let efficiency = if plan.fused { FUSED_EFFICIENCY } else { EFFICIENCY };
     let seconds = |cost: Cost| {
         let time = |amount: f64, rate: f64| if amount > 0.0 { amount / rate.max(1.0) } else { 0.0 };
-        time(cost.base, EFFICIENCY * base_rate)
-            + time(cost.f32, EFFICIENCY * calibration.matmul_f32_flops)
+        time(cost.base, efficiency * base_rate)
+            + time(cost.f32, efficiency * calibration.matmul_f32_flops)
             + time(cost.bytes, calibration.memory_bytes_per_second)
     };
     let training_seconds = seconds(training);
@@ -157,6 +164,7 @@ mod tests {
 
     fn seconds(bf16: bool, checkpointing: bool, work: Workload) -> TimeEstimate {
         let plan = MemoryPlan {
+            fused: true,
             bf16,
             lora_r: 16,
             target_modules: None,
@@ -206,7 +214,7 @@ mod tests {
         let work = Workload { tokens: 1, ..Workload::default() };
         let layer = 512 * 512 * 2 + 512 * 256 * 2 + 3 * 512 * 1536;
         let adapter = 16 * (2 * 1024 + 2 * 768 + 3 * 2048);
-        let attention = 512 * 256;
+        let attention = 512 * 256 / 2;
         let want = 8 * (4 * layer + 6 * adapter + 12 * attention);
         assert_eq!(seconds(false, false, work).flops, f64::from(want));
     }

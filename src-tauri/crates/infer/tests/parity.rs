@@ -8,7 +8,7 @@ use data::Tokenizer;
 use golden::{Answer, SHAPES, golden, path};
 use infer::{ChatSession, Listener};
 use models::{LoadOptions, Pass};
-use types::{GenerateParams, engine::PromptInput, generate::FinishReason};
+use types::{GenerateParams, Provider, engine::PromptInput, generate::FinishReason};
 
 struct Streamed<'a>(&'a mut String);
 
@@ -24,9 +24,9 @@ impl Listener for Streamed<'_> {
 
 #[test]
 fn greedy_text_is_that_of_transformers() {
-    for shape in SHAPES {
-        let mut model =
-            models::load(&path(shape), &LoadOptions { bf16: false, device: Device::Cpu }).unwrap();
+    for (shape, provider) in SHAPES.iter().flat_map(|shape| Provider::ALL.iter().map(move |p| (shape, *p))) {
+        let options = LoadOptions { bf16: false, provider, device: Device::Cpu };
+        let mut model = models::load(&path(shape), &options).unwrap();
         model.load_adapter(&path(shape).join("adapter")).unwrap();
         let tokenizer = Tokenizer::load(&path(shape)).unwrap();
         let greedy = golden(shape).greedy;

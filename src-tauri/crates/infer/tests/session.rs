@@ -11,10 +11,10 @@ use data::Tokenizer;
 use golden::{SHAPES, path};
 use infer::{ChatSession, Decoder, InferError, Listener};
 use models::{CausalLm, LoadOptions, Pass, Sequences, forward};
-use types::{GenerateParams, GenerateStats, Message, engine::PromptInput, generate::FinishReason};
+use types::{GenerateParams, GenerateStats, Message, Provider, engine::PromptInput, generate::FinishReason};
 
 fn load(shape: &str) -> (Box<dyn CausalLm>, Tokenizer) {
-    let options = LoadOptions { bf16: false, device: Device::Cpu };
+    let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: Device::Cpu };
     let mut model = models::load(&path(shape), &options).unwrap();
     model.load_adapter(&path(shape).join("adapter")).unwrap();
     (model, Tokenizer::load(&path(shape)).unwrap())

@@ -23,6 +23,16 @@ const LOGITS: usize = 1 << 22;
 /// `(softmax − onehot) head`, is computed along with the loss where `hidden` is tracked, and kept for the backward
 /// pass; none is computed for the head.
 pub fn cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    let rows = counted_rows(hidden, head, targets)?;
+    hidden.contiguous()?.apply_op1(CrossEntropy {
+        head: head.detach(),
+        rows,
+        gradient: hidden.track_op().then(|| Mutex::new(Vec::new())),
+    })
+}
+
+/// Row and target of each row that counts, once all sizes and targets are known to fit.
+pub(crate) fn counted_rows(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Vec<(usize, usize)>> {
     let (tokens, width) = hidden.dims2()?;
     let (vocab, inputs) = head.dims2()?;
     if tokens != targets.len() || width != inputs {
@@ -36,14 +46,8 @@ pub fn cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<
     if let Some(target) = targets.iter().find(|&&t| t != IGNORED && t as usize >= vocab) {
         bail!("target {target} is not in the vocabulary of {vocab}");
     }
-    hidden.contiguous()?.apply_op1(CrossEntropy {
-        head: head.detach(),
-        rows: (0..tokens)
-            .filter(|&row| targets[row] != IGNORED)
-            .map(|row| (row, targets[row] as usize))
-            .collect(),
-        gradient: hidden.track_op().then(|| Mutex::new(Vec::new())),
-    })
+    let all = targets.iter().enumerate();
+    Ok(all.filter(|(_, t)| **t != IGNORED).map(|(row, &t)| (row, t as usize)).collect())
 }
 
 struct CrossEntropy {

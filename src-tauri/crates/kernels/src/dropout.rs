@@ -2,7 +2,10 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
 
-use crate::slices::{floats, for_each_row, store, tensor_like, with_floats};
+use crate::{
+    level::vectorised,
+    slices::{floats, for_each_row, store, tensor_like, with_floats},
+};
 
 /// Sets each value to 0 with this `probability` and divides the others by `1 − probability`. Same shape and seed, same
 /// mask, on any number of threads.
@@ -13,26 +16,27 @@ pub fn dropout(x: &Tensor, probability: f32, seed: u64) -> Result<Tensor> {
     if probability == 0.0 {
         return Ok(x.clone());
     }
-    x.contiguous()?.apply_op1(Dropout { probability, seed })
+    x.contiguous()?.apply_op1(Dropout(Mask::new(probability, seed)))
 }
 
-struct Dropout {
-    probability: f32,
+/// Which values of a matrix are dropped: a function of the seed and the place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Mask {
+    /// Of 65536 values, so many are dropped.
+    threshold: u32,
+    scale: f32,
     seed: u64,
 }
 
-impl Dropout {
-    fn apply(&self, values: &mut [f32], shape: &Shape) {
-        let threshold = (f64::from(self.probability) * 2f64.powi(32)) as u64;
-        let scale = 1.0 / (1.0 - self.probability);
-        let width = shape.dims().last().copied().unwrap_or(1);
-        for_each_row(values, width, |i, row| {
-            let first = (i * width) as u64;
-            for (counter, v) in (first..).zip(row) {
-                let dropped = splitmix64(self.seed, counter) >> 32 < threshold;
-                *v *= if dropped { 0.0 } else { scale };
-            }
-        });
+impl Mask {
+    pub(crate) fn new(probability: f32, seed: u64) -> Self {
+        Mask { threshold: (probability * 65536.0).round() as u32, scale: 1.0 / (1.0 - probability), seed }
+    }
+
+    /// Drops values of row `row`, and scales the others.
+    pub(crate) fn apply(&self, row: usize, values: &mut [f32]) {
+        let key = splitmix64(self.seed, row as u64);
+        drop_row(key as u32, (key >> 32) as u32, self.threshold, self.scale, values);
     }
 }
 
@@ -42,6 +46,35 @@ fn splitmix64(seed: u64, counter: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+vectorised! {
+    /// Each 32 random bits, a counter put through a mixer of 32-bit multiplications keyed by the row, decide on a value of
+    /// the first half by their low 16 and on one of the second half by their high 16.
+    fn drop_row(key: u32, other: u32, threshold: u32, scale: f32, values: &mut [f32]) {
+        let (first, second) = values.split_at_mut(values.len().div_ceil(2));
+        let bits = |i: usize| {
+            let mut x = key.wrapping_add((i as u32).wrapping_mul(0x9e37_79b9));
+            x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d) ^ other;
+            x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+            x ^ (x >> 16)
+        };
+        for (i, v) in first.iter_mut().enumerate() {
+            *v *= if bits(i) & 0xffff < threshold { 0.0 } else { scale };
+        }
+        for (i, v) in second.iter_mut().enumerate() {
+            *v *= if bits(i) >> 16 < threshold { 0.0 } else { scale };
+        }
+    }
+}
+
+struct Dropout(Mask);
+
+impl Dropout {
+    fn apply(&self, values: &mut [f32], shape: &Shape) {
+        let width = shape.dims().last().copied().unwrap_or(1);
+        for_each_row(values, width, |i, row| self.0.apply(i, row));
+    }
 }
 
 impl CustomOp1 for Dropout {

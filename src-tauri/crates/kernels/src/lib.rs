@@ -1,17 +1,22 @@
 //! The operations a decoder-only language model is made of, each with its gradient, one a file.
 //!
-//! Everything here is the reference: computed in f32 whatever the tensors hold, on the CPU, and exact about what gets a
-//! gradient. Base weights are frozen and therefore part of an operation, never an operand on candle's tape, because
-//! candle would compute and keep a gradient for them. An operation without a backward is an error in the backward
-//! pass; candle_nn's fused `rms_norm`, `softmax_last_dim`, `rope`, `layer_norm` and `sdpa` cut the gradient silently
-//! and are not used.
+//! There are two forms. The reference is a composition of small operations, computed in f32 whatever the tensors hold. The
+//! fused kernels compute a whole decoder layer, and the loss, as one operation each on packed matrix products, and are
+//! tested against it. Both run on the CPU and are exact about what gets a gradient. Base weights are frozen and
+//! therefore part of an operation, never an operand on candle's tape, because candle would compute and keep a gradient
+//! for them. An operation without a backward is an error in the backward pass; candle_nn's fused `rms_norm`,
+//! `softmax_last_dim`, `rope`, `layer_norm` and `sdpa` cut the gradient silently and are not used.
 
+mod allocator;
 mod attention;
 mod cross_entropy;
 mod dropout;
 mod embedding;
 mod frozen_linear;
+mod fused;
 mod gemm;
+mod level;
+mod matmul;
 mod rms_norm;
 mod rope;
 mod seed;
@@ -19,12 +24,16 @@ mod slices;
 mod softmax;
 mod swiglu;
 mod threads;
+mod values;
 
+pub use allocator::keep_freed_memory;
 pub use attention::{Heads, attention, attention_cached};
 pub use cross_entropy::{IGNORED, cross_entropy};
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use frozen_linear::frozen_linear;
+pub use fused::{DecoderLayer, LayerInput, LayerLinear, fused_cross_entropy, fused_product};
+pub use level::Level;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};
 pub use seed::seed;

@@ -26,6 +26,28 @@ impl RopeTable {
         }
     }
 
+    /// Cosines and sines of a position, which it must cover.
+    pub(crate) fn at(&self, position: u32) -> (&[f32], &[f32]) {
+        let places = position as usize * self.half..(position as usize + 1) * self.half;
+        (&self.cos[places.clone()], &self.sin[places])
+    }
+
+    /// Fails unless it is for heads of this width and covers the positions of this many tokens.
+    pub(crate) fn check(&self, width: usize, tokens: usize, positions: &[u32]) -> Result<()> {
+        if tokens != positions.len() || self.half == 0 || !width.is_multiple_of(2 * self.half) {
+            let (head, count) = (2 * self.half, positions.len());
+            bail!(
+                "rope for heads of {head} was given {tokens} tokens of width {width} and {count} positions"
+            );
+        }
+        match positions.iter().find(|&&p| p as usize >= self.positions()) {
+            Some(position) => {
+                bail!("position {position} is beyond the {} that the table covers", self.positions())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// How many positions it covers.
     pub fn positions(&self) -> usize {
         self.cos.len().checked_div(self.half).unwrap_or(0)
@@ -35,17 +57,7 @@ impl RopeTable {
 /// Rotates each head of `[tokens, heads · head_dim]` by its token's position; the gradient is rotated back.
 pub fn rope(x: &Tensor, table: &Arc<RopeTable>, positions: &Arc<Vec<u32>>) -> Result<Tensor> {
     let (tokens, width) = x.dims2()?;
-    if tokens != positions.len() || table.half == 0 || width % (2 * table.half) != 0 {
-        bail!(
-            "rope for heads of {} was given {:?} and {} positions",
-            2 * table.half,
-            x.dims(),
-            positions.len()
-        );
-    }
-    if let Some(position) = positions.iter().find(|&&p| p as usize >= table.positions()) {
-        bail!("position {position} is beyond the {} that the table covers", table.positions());
-    }
+    table.check(width, tokens, positions)?;
     x.contiguous()?.apply_op1(Rope { table: table.clone(), positions: positions.clone() })
 }
 
@@ -59,8 +71,7 @@ impl Rope {
     fn rotate(&self, values: &mut [f32], direction: f32) {
         let half = self.table.half;
         for_each_row(values, values.len().checked_div(self.positions.len()).unwrap_or(0), |token, row| {
-            let at = self.positions[token] as usize * half;
-            let (cos, sin) = (&self.table.cos[at..at + half], &self.table.sin[at..at + half]);
+            let (cos, sin) = self.table.at(self.positions[token]);
             for head in row.chunks_exact_mut(2 * half) {
                 let (first, second) = head.split_at_mut(half);
                 for (((a, b), c), s) in first.iter_mut().zip(second).zip(cos).zip(sin) {

@@ -4,6 +4,7 @@ use std::{env, path::Path};
 
 use candle_core::{Device, Tensor};
 use models::{LoadOptions, Pass, Sequences, forward};
+use types::Provider;
 
 #[allow(clippy::print_stdout, reason = "what the program is for")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -12,7 +13,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: logits <model folder> <adapter folder> <token id>…".into());
     };
     let ids = ids.iter().map(|id| id.parse()).collect::<Result<Vec<u32>, _>>()?;
-    let mut model = models::load(Path::new(model), &LoadOptions { bf16: false, device: Device::Cpu })?;
+    let mut model = models::load(
+        Path::new(model),
+        &LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu },
+    )?;
     model.load_adapter(Path::new(adapter))?;
     let sequences = Sequences::new(vec![ids.len()]);
     let hidden = forward(model.as_ref(), &Tensor::new(ids, &Device::Cpu)?, &sequences, Pass::EVAL)?;

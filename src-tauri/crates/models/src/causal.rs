@@ -153,8 +153,9 @@ pub trait CausalLm: Send + Sync {
     /// The norm after the last layer: `[tokens, hidden]` → `[tokens, hidden]`.
     fn final_norm(&self, hidden: &Tensor) -> Result<Tensor>;
 
-    /// The frozen output projection, `[vocab, hidden]`.
-    fn head(&self) -> &Tensor;
+    /// The sum of `−log p(target)` over the rows of a `[tokens, hidden]` tensor that has gone through all layers and the last
+    /// norm; a target of [`kernels::IGNORED`] is not counted. f32 scalar.
+    fn cross_entropy(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor>;
 
     /// Tensors of the adapter by PEFT's names, such as
     /// `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`, in a fixed order. Empty without an adapter.

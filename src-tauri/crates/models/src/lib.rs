@@ -13,6 +13,7 @@ pub mod lora;
 pub mod weights;
 
 use candle_core::Device;
+use types::Provider;
 
 pub use arch::{ARCHITECTURES, Architecture, load, read_info};
 pub use causal::{CausalLm, LayerCache, ModelInfo, Pass, Sequences, forward};
@@ -24,6 +25,8 @@ pub use lora::{LoraConfig, LoraLinear};
 pub struct LoadOptions {
     /// Keep weights and activations in bf16 instead of f32.
     pub bf16: bool,
+    /// Which implementation computes; a family without fused kernels takes the reference.
+    pub provider: Provider,
     /// Where it computes.
     pub device: Device,
 }

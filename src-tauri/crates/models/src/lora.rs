@@ -126,12 +126,33 @@ impl LoraLinear {
         self.adapter = adapter;
     }
 
+    /// The same layer as a part of a fused decoder layer, and the factor of its adapter.
+    pub(crate) fn part(&self, pass: Pass) -> (kernels::LayerLinear, f32) {
+        let adapter = self.adapter.as_ref().filter(|_| pass.adapter);
+        let linear = kernels::LayerLinear {
+            weight: self.weight.clone(),
+            bias: self.bias.clone(),
+            adapter: adapter.map(|a| (a.a.as_tensor().clone(), a.b.as_tensor().clone())),
+            dropout: adapter.zip(pass.dropout_seed).map(|(a, seed)| (a.dropout, seed ^ self.stream)),
+        };
+        (linear, adapter.map_or(1.0, |a| a.scale as f32))
+    }
+
     /// `[tokens, in]` → `[tokens, out]`, in the dtype of `x`. In bf16 the adapter computes in f32 and the sum is rounded
     /// once, as PEFT does with an f32 adapter on a bf16 model.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        let y = kernels::frozen_linear(x, &self.weight)?;
+        self.add_to(kernels::frozen_linear(x, &self.weight)?, x, pass)
+    }
+
+    /// The same on the fused kernels, where nothing trains: f32 `[tokens, in]` → f32 `[tokens, out]`.
+    pub fn infer(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.add_to(kernels::fused_product(x, &self.weight)?, x, pass)
+    }
+
+    /// Adds the bias and the adapter's update to the product with the weight.
+    fn add_to(&self, y: Tensor, x: &Tensor, pass: Pass) -> Result<Tensor> {
         let y = match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?,
+            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
             None => y,
         };
         let Some(adapter) = self.adapter.as_ref().filter(|_| pass.adapter) else { return Ok(y) };

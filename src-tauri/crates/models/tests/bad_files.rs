@@ -15,10 +15,11 @@ use models::{LoadOptions, LoraConfig, load};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 use support::{config, model_folder, tensors, write_weights};
+use types::Provider;
 
 /// Loads the folder, which must fail with a message that holds all of `parts`.
 fn fails(folder: &Path, parts: &[&str]) {
-    let options = LoadOptions { bf16: false, device: Device::Cpu };
+    let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
     let error =
         load(folder, &options).err().unwrap_or_else(|| panic!("must be refused with {parts:?}")).to_string();
     for part in parts {
@@ -181,7 +182,7 @@ fn an_index_may_only_name_files_of_its_folder() {
 #[test]
 fn an_adapter_that_cannot_be_computed_is_refused_by_field() {
     let folder = model_folder(&config("LlamaForCausalLM"));
-    let options = LoadOptions { bf16: false, device: Device::Cpu };
+    let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
     let mut model = load(folder.path(), &options).unwrap();
     let lora = LoraConfig { rank: 2, alpha: 4.0, dropout: 0.1, target_modules: Some(vec!["q_proj".into()]) };
     model.attach_lora(&lora, 1).unwrap();
@@ -224,7 +225,11 @@ fn an_adapter_that_cannot_be_computed_is_refused_by_field() {
 #[test]
 fn lora_settings_that_make_no_sense_are_refused() {
     let folder = model_folder(&config("LlamaForCausalLM"));
-    let mut model = load(folder.path(), &LoadOptions { bf16: false, device: Device::Cpu }).unwrap();
+    let mut model = load(
+        folder.path(),
+        &LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu },
+    )
+    .unwrap();
     let good = LoraConfig { rank: 2, alpha: 4.0, dropout: 0.1, target_modules: None };
     for (bad, part) in [
         (LoraConfig { rank: 0, ..good.clone() }, "rank"),

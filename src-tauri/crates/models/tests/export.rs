@@ -18,7 +18,7 @@ use models::{
     forward,
     weights::header::{Stored, read_header},
 };
-use types::ExportDtype;
+use types::{ExportDtype, Provider};
 
 fn merged(shape: &str) -> Merged {
     Merged::open(&path(shape), &path(shape).join("adapter")).unwrap()
@@ -41,7 +41,11 @@ fn export(shape: &str, dtype: Option<ExportDtype>, most: u64, folder: &Path) -> 
 
 /// Logits of the golden sequences.
 fn logits(shape: &str, folder: &Path) -> Vec<f32> {
-    let model = models::load(folder, &LoadOptions { bf16: false, device: Device::Cpu }).unwrap();
+    let model = models::load(
+        folder,
+        &LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu },
+    )
+    .unwrap();
     let golden = golden(shape);
     let ids: Vec<u32> = golden.sequences.iter().flat_map(|s| s.ids.clone()).collect();
     let sequences = Sequences::new(golden.sequences.iter().map(|s| s.ids.len()).collect());

@@ -16,15 +16,16 @@ use models::{ARCHITECTURES, CausalLm, LayerCache, LoadOptions, LoraConfig, Pass,
 use safetensors::Dtype;
 use serde_json::json;
 use support::{config, model_folder, tensors, write_weights};
+use types::Provider;
 
 const LORA: LoraConfig = LoraConfig { rank: 3, alpha: 6.0, dropout: 0.2, target_modules: None };
 
 /// A tiny model of the family with an adapter whose B is not zero.
-fn adapted(architecture: &str, bf16: bool) -> Box<dyn CausalLm> {
+fn adapted(architecture: &str, bf16: bool, provider: Provider) -> Box<dyn CausalLm> {
     let mut config = config(architecture);
     config["sliding_window"] = json!(4);
     let folder = model_folder(&config);
-    let mut model = load(folder.path(), &LoadOptions { bf16, device: Device::Cpu }).unwrap();
+    let mut model = load(folder.path(), &LoadOptions { bf16, provider, device: Device::Cpu }).unwrap();
     model.attach_lora(&LORA, 5).unwrap();
     for (name, var) in model.trainable() {
         if name.contains("lora_B") {
@@ -46,15 +47,16 @@ fn hidden(model: &dyn CausalLm, sequences: &[&[u32]], pass: Pass) -> Vec<Vec<f32
 #[test]
 fn every_trainable_tensor_gets_a_gradient_in_every_architecture() {
     for architecture in ARCHITECTURES {
-        for bf16 in [false, true] {
-            let model = adapted(architecture.name, bf16);
+        for (bf16, provider) in
+            [false, true].into_iter().flat_map(|b| Provider::ALL.iter().map(move |p| (b, *p)))
+        {
+            let model = adapted(architecture.name, bf16, provider);
             let trainable = model.trainable();
             assert_eq!(trainable.len(), 2 * 7 * 2, "A and B of seven linear layers in two layers");
             let ids = Tensor::new(&[1u32, 2, 3, 4, 5, 6], &Device::Cpu).unwrap();
             let pass = Pass { adapter: true, dropout_seed: Some(3) };
             let out = forward(model.as_ref(), &ids, &Sequences::new(vec![4, 2]), pass).unwrap();
-            let loss =
-                kernels::cross_entropy(&out, model.head(), &[2, 3, 4, kernels::IGNORED, 6, 7]).unwrap();
+            let loss = model.cross_entropy(&out, &[2, 3, 4, kernels::IGNORED, 6, 7]).unwrap();
             let gradients = loss.backward().unwrap();
             for (name, var) in trainable {
                 let gradient = gradients.get(&var).unwrap_or_else(|| panic!("{name} must get a gradient"));
@@ -69,7 +71,7 @@ fn every_trainable_tensor_gets_a_gradient_in_every_architecture() {
 #[test]
 fn sequences_side_by_side_do_not_see_each_other() {
     for architecture in ARCHITECTURES {
-        let model = adapted(architecture.name, false);
+        let model = adapted(architecture.name, false, Provider::Unsloth);
         let (a, b, c): (&[u32], &[u32], &[u32]) = (&[1, 2, 3, 4, 5, 6, 7], &[9], &[10, 11, 12]);
         let together = hidden(model.as_ref(), &[a, b, c], Pass::EVAL);
         let apart = [a, b, c].map(|s| hidden(model.as_ref(), &[s], Pass::EVAL)).concat();
@@ -93,7 +95,7 @@ fn sequences_side_by_side_do_not_see_each_other() {
 
 #[test]
 fn a_layer_computed_again_with_the_same_seed_is_the_same() {
-    let model = adapted("LlamaForCausalLM", false);
+    let model = adapted("LlamaForCausalLM", false, Provider::Unsloth);
     let pass = |seed| Pass { adapter: true, dropout_seed: Some(seed) };
     let run = |pass| hidden(model.as_ref(), &[&[1, 2, 3, 4, 5]], pass);
     assert_eq!(run(pass(1)), run(pass(1)), "the same seed must give the same numbers");
@@ -104,7 +106,7 @@ fn a_layer_computed_again_with_the_same_seed_is_the_same() {
 #[test]
 fn a_fresh_adapter_changes_nothing_and_can_be_turned_off() {
     let folder = model_folder(&config("LlamaForCausalLM"));
-    let options = LoadOptions { bf16: false, device: Device::Cpu };
+    let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
     let mut model = load(folder.path(), &options).unwrap();
     let ids: &[&[u32]] = &[&[1, 2, 3]];
     let base = hidden(model.as_ref(), ids, Pass::EVAL);
@@ -127,17 +129,17 @@ fn a_fresh_adapter_changes_nothing_and_can_be_turned_off() {
         "PEFT's name"
     );
 
-    let model = adapted("LlamaForCausalLM", false);
+    let model = adapted("LlamaForCausalLM", false, Provider::Unsloth);
     let base_again = hidden(model.as_ref(), ids, Pass::BASE);
     assert_ne!(hidden(model.as_ref(), ids, Pass::EVAL), base_again, "an adapter with B changes the answer");
 }
 
 #[test]
 fn a_saved_adapter_gives_the_same_numbers() {
-    let model = adapted("LlamaForCausalLM", false);
+    let model = adapted("LlamaForCausalLM", false, Provider::Unsloth);
     let folder = tempfile::tempdir().unwrap();
     model.save_adapter(folder.path(), &LORA, "some/base").unwrap();
-    let mut again = adapted("LlamaForCausalLM", false);
+    let mut again = adapted("LlamaForCausalLM", false, Provider::Unsloth);
     again.attach_lora(&LORA, 77).unwrap();
     let config = again.load_adapter(folder.path()).unwrap();
     assert_eq!((config.rank, config.alpha, config.dropout), (3, 6.0, 0.2), "the settings must come back");
@@ -152,7 +154,7 @@ fn a_saved_adapter_gives_the_same_numbers() {
 #[test]
 fn one_file_shards_and_every_type_hold_the_same_model() {
     let folder = model_folder(&config("LlamaForCausalLM"));
-    let options = LoadOptions { bf16: false, device: Device::Cpu };
+    let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
     let ids: &[&[u32]] = &[&[1, 2, 3, 4]];
     let model = load(folder.path(), &options).unwrap();
     let want = hidden(model.as_ref(), ids, Pass::EVAL);
@@ -191,7 +193,7 @@ fn one_file_shards_and_every_type_hold_the_same_model() {
 #[test]
 fn a_cache_gives_the_numbers_of_the_whole_sequence() {
     for architecture in ARCHITECTURES {
-        let model = adapted(architecture.name, false);
+        let model = adapted(architecture.name, false, Provider::Unsloth);
         let ids: Vec<u32> = (0..30).map(|i| i * 7 % 50).collect();
         let whole = hidden(model.as_ref(), &[&ids], Pass::EVAL);
         let mut caches = vec![LayerCache::default(); model.info().layers];
@@ -217,7 +219,7 @@ fn a_cache_gives_the_numbers_of_the_whole_sequence() {
 
 #[test]
 fn sequences_beyond_the_context_are_errors() {
-    let model = adapted("LlamaForCausalLM", false);
+    let model = adapted("LlamaForCausalLM", false, Provider::Unsloth);
     let ids = Tensor::new(vec![1u32; 65], &Device::Cpu).unwrap();
     let error = forward(model.as_ref(), &ids, &Sequences::new(vec![65]), Pass::EVAL).unwrap_err().to_string();
     assert!(error.contains("65") && error.contains("64"), "both numbers must be named: {error}");

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use candle_core::{D, Device, IndexOp, Result, Tensor};
 use golden::{Answer, Golden, SHAPES, golden, largest_difference, path, relative_distance};
 use models::{CausalLm, LayerCache, LoadOptions, Pass, Sequences, forward};
+use types::Provider;
 
 /// Largest difference of a logit, relative difference of a loss, distance of a gradient relative to its norm.
 const TOLERANCE: f64 = 1e-4;
@@ -32,9 +33,10 @@ struct Case {
 }
 
 impl Case {
-    fn new(shape: &str, bf16: bool) -> Self {
+    fn new(shape: &str, bf16: bool, provider: Provider) -> Self {
         let device = Device::Cpu;
-        let mut model = models::load(&path(shape), &LoadOptions { bf16, device: device.clone() }).unwrap();
+        let mut model =
+            models::load(&path(shape), &LoadOptions { bf16, provider, device: device.clone() }).unwrap();
         model.load_adapter(&path(shape).join("adapter")).unwrap();
         let golden = golden(shape);
         let ids: Vec<u32> = golden.sequences.iter().flat_map(|s| s.ids.clone()).collect();
@@ -58,7 +60,7 @@ impl Case {
 
     /// Mean over the trained tokens.
     fn loss(&self, hidden: &Tensor) -> Tensor {
-        let sum = kernels::cross_entropy(hidden, self.model.head(), &self.targets).unwrap();
+        let sum = self.model.cross_entropy(hidden, &self.targets).unwrap();
         (sum / self.golden.trained_tokens as f64).unwrap()
     }
 }
@@ -67,12 +69,21 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
+/// Every shape with every provider.
+fn cases() -> impl Iterator<Item = (&'static str, Provider)> {
+    SHAPES.into_iter().flat_map(|shape| Provider::ALL.iter().map(move |&provider| (shape, provider)))
+}
+
 /// Logits and losses without and with the adapter; `distance` says how far apart logits are.
 fn check_forward(bf16: bool, tolerance: f64, distance: fn(&[f32], &[f32]) -> f64) {
-    for shape in SHAPES {
-        let case = Case::new(shape, bf16);
+    for (shape, provider) in cases() {
+        let case = Case::new(shape, bf16, provider);
         let dtype = &case.model.info().dtype;
-        assert_eq!(dtype == "bf16", bf16, "{shape}: the base is kept in the dtype that was asked for");
+        assert_eq!(
+            dtype == "bf16",
+            bf16,
+            "{shape}, {provider}: the base is kept in the dtype that was asked for"
+        );
         for (pass, logits, loss) in
             [(Pass::BASE, "logits", case.golden.loss), (Pass::EVAL, "lora_logits", case.golden.lora_loss)]
         {
@@ -81,12 +92,15 @@ fn check_forward(bf16: bool, tolerance: f64, distance: fn(&[f32], &[f32]) -> f64
             let apart = distance(&got, &values(&case.tensors[logits]));
             assert!(
                 apart <= tolerance,
-                "{shape}, {dtype}: {logits} must be within {tolerance:e}, are {apart:e} apart"
+                "{shape}, {provider}, {dtype}: {logits} must be within {tolerance:e}, are {apart:e} apart"
             );
             let got = f64::from(case.loss(&hidden).to_scalar::<f32>().unwrap());
             let loss_apart = (got / loss - 1.0).abs();
-            assert!(loss_apart <= tolerance, "{shape}, {dtype}: the loss must be {loss}, is {got}");
-            println!("{shape}, {dtype}: {logits} {apart:.1e}, loss {loss_apart:.1e}");
+            assert!(
+                loss_apart <= tolerance,
+                "{shape}, {provider}, {dtype}: the loss must be {loss}, is {got}"
+            );
+            println!("{shape}, {provider}, {dtype}: {logits} {apart:.1e}, loss {loss_apart:.1e}");
         }
     }
 }
@@ -103,23 +117,29 @@ fn bf16_stays_near_the_f32_of_transformers() {
 
 #[test]
 fn every_adapter_tensor_gets_the_gradient_of_peft() {
-    for shape in SHAPES {
-        let case = Case::new(shape, false);
+    for (shape, provider) in cases() {
+        let case = Case::new(shape, false, provider);
         let gradients = case.loss(&case.hidden(Pass::EVAL)).backward().unwrap();
         let trainable = case.model.trainable();
         let expected = case.tensors.keys().filter(|name| name.starts_with("grad.")).count();
-        assert_eq!(trainable.len(), expected, "{shape}: the same tensors must be trainable as in PEFT");
+        assert_eq!(
+            trainable.len(),
+            expected,
+            "{shape}, {provider}: the same tensors must be trainable as in PEFT"
+        );
         let mut worst = 0f64;
         for (name, var) in trainable {
-            let got = gradients.get(&var).unwrap_or_else(|| panic!("{shape}: {name} must get a gradient"));
+            let got = gradients
+                .get(&var)
+                .unwrap_or_else(|| panic!("{shape}, {provider}: {name} must get a gradient"));
             let apart = relative_distance(&values(got), &values(&case.tensors[&format!("grad.{name}")]));
             assert!(
                 apart <= TOLERANCE,
-                "{shape}: {name}: the gradient is {apart:e} of its norm away from the reference"
+                "{shape}, {provider}: {name}: the gradient is {apart:e} of its norm away from the reference"
             );
             worst = worst.max(apart);
         }
-        println!("{shape}: gradients {worst:.1e}");
+        println!("{shape}, {provider}: gradients {worst:.1e}");
     }
 }
 
@@ -144,12 +164,12 @@ fn greedy(model: &dyn CausalLm, prompt: &[u32], count: usize, pass: Pass) -> Res
 
 #[test]
 fn greedy_tokens_on_the_cache_are_those_of_transformers() {
-    for shape in SHAPES {
-        let Case { model, golden, .. } = Case::new(shape, false);
+    for (shape, provider) in cases() {
+        let Case { model, golden, .. } = Case::new(shape, false, provider);
         for (pass, answers) in [(Pass::BASE, golden.greedy.base), (Pass::EVAL, golden.greedy.lora)] {
             for Answer { prompt, ids, new, .. } in answers {
                 let got = greedy(model.as_ref(), &ids, new.len(), pass).unwrap();
-                assert_eq!(got, new, "{shape}, {pass:?}: greedy tokens after {prompt:?}");
+                assert_eq!(got, new, "{shape}, {provider}, {pass:?}: greedy tokens after {prompt:?}");
             }
         }
     }

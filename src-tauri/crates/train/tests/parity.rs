@@ -20,13 +20,13 @@ use train::{
     BatchRun, GivenBatches, OPTIMIZERS, Outcome, SCHEDULES, TrainRun, optimizers::Parameter, run,
     run_batches, schedules::Span,
 };
-use types::{JobFolder, StepStats, Strategy, Task, TrainEvent, TrainingConfig};
+use types::{JobFolder, Provider, StepStats, Strategy, Task, TrainEvent, TrainingConfig};
 
 const TOLERANCE: f64 = 1e-4;
 const RATE_TOLERANCE: f64 = 1e-9;
 
-fn load(shape: &str) -> Box<dyn CausalLm> {
-    let options = LoadOptions { bf16: false, device: Device::Cpu };
+fn load(shape: &str, provider: Provider) -> Box<dyn CausalLm> {
+    let options = LoadOptions { bf16: false, provider, device: Device::Cpu };
     let mut model = models::load(&golden::path(shape), &options).unwrap();
     model.load_adapter(&golden::path(shape).join("adapter")).unwrap();
     model
@@ -109,19 +109,24 @@ fn check_adapter(label: &str, model: &dyn CausalLm, tensors: &HashMap<String, Te
     println!("{label}: the trained adapter differs by {worst:.1e} of its norm");
 }
 
+/// Every shape with every provider.
+fn cases() -> impl Iterator<Item = (&'static str, Provider)> {
+    golden::SHAPES.into_iter().flat_map(|shape| Provider::ALL.iter().map(move |&provider| (shape, provider)))
+}
+
 #[test]
 fn every_curve_equals_peft() {
-    for shape in golden::SHAPES {
+    for (shape, provider) in cases() {
         let golden = golden::golden(shape);
         let path = golden::path(shape).join("golden.safetensors");
         let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
         for (number, (name, curve)) in golden.curves.iter().enumerate() {
-            let model = load(shape);
+            let model = load(shape, provider);
             let micro_batches =
                 |plan: &Vec<Vec<usize>>| plan.iter().map(|chosen| batch(&golden.rows, chosen)).collect();
             let mut batches =
                 GivenBatches { steps: curve.plan.iter().map(micro_batches).collect(), eval: Vec::new() };
-            let (config, label) = (config(curve, number % 2 == 0), format!("{shape}, {name}"));
+            let (config, label) = (config(curve, number % 2 == 0), format!("{shape}, {provider}, {name}"));
             let steps = steps(|job, sink| {
                 let run = BatchRun {
                     model: model.as_ref(),
@@ -141,17 +146,17 @@ fn every_curve_equals_peft() {
 /// From the dataset file to the last step: a step sees all rows, so their order changes nothing.
 #[test]
 fn a_run_on_a_dataset_file_equals_peft() {
-    for shape in golden::SHAPES {
+    for (shape, provider) in cases() {
         let golden = golden::golden(shape);
         let curve = &golden.curves["whole"];
-        let (model, config) = (load(shape), config(curve, true));
+        let (model, config) = (load(shape, provider), config(curve, true));
         let steps = steps(|job, sink| {
             let data = prepared(shape, job, model.info().context_length);
             let run_spec =
                 TrainRun { model: model.as_ref(), data: &data, config: &config, job, resume: None };
             run(run_spec, sink, &|| None).unwrap()
         });
-        check_curve(&format!("{shape}, dataset file"), curve, &steps);
+        check_curve(&format!("{shape}, {provider}, dataset file"), curve, &steps);
     }
 }
 

@@ -13,7 +13,7 @@ use models::{
     },
 };
 use serde_json::{Map, Value};
-use types::{ExportDtype, GenerateParams, Message, export::ExportRequest, files};
+use types::{ExportDtype, GenerateParams, Message, Provider, export::ExportRequest, files};
 
 use super::{check_room, progress};
 use crate::{EngineError, chat, publish::TOKENIZER_FILES};
@@ -81,7 +81,10 @@ fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineE
     let (prompt, wanted) = answer(loaded.model.as_ref(), &loaded.tokenizer)?;
     drop(loaded);
 
-    let model = models::load(&request.folder, &LoadOptions { bf16, device: Device::Cpu })?;
+    let model = models::load(
+        &request.folder,
+        &LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu },
+    )?;
     if Tokenizer::load(&request.folder)?.encode_prompt(&question())? != prompt {
         return Ok(false);
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use candle_core::DType;
 use serde_json::Value;
+use types::Provider;
 
 use crate::{CausalLm, LoadOptions, ModelError, ModelInfo, export::gguf, json::JsonFile, weights::Weights};
 
@@ -16,7 +17,7 @@ pub struct Architecture {
     /// Facts that the config alone tells.
     info: fn(&str, &JsonFile) -> Result<ModelInfo, ModelError>,
     /// Reads the config, takes its tensors and builds the model.
-    build: fn(&str, &JsonFile, Weights) -> Result<Box<dyn CausalLm>, ModelError>,
+    build: fn(&str, &JsonFile, Weights, Provider) -> Result<Box<dyn CausalLm>, ModelError>,
     /// How llama.cpp names and lays out its tensors; `None` for a family that is not exported to GGUF.
     gguf: Option<fn(&JsonFile) -> Result<gguf::Layout, ModelError>>,
 }
@@ -58,9 +59,16 @@ fn find(folder: &Path) -> Result<(&'static Architecture, JsonFile), ModelError> 
 /// Loads the model in `folder`: `config.json` and its safetensors files.
 pub fn load(folder: &Path, options: &LoadOptions) -> Result<Box<dyn CausalLm>, ModelError> {
     kernels::stop_busy_waiting();
+    kernels::keep_freed_memory();
+    kernels::Level::forced()?;
     let (architecture, json) = find(folder)?;
     let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
-    (architecture.build)(architecture.name, &json, Weights::open(folder, dtype, &options.device)?)
+    (architecture.build)(
+        architecture.name,
+        &json,
+        Weights::open(folder, dtype, &options.device)?,
+        options.provider,
+    )
 }
 
 /// What `config.json` alone tells of the model in `folder`, without reading its weights; `dtype` is that of loading

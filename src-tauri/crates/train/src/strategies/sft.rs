@@ -31,6 +31,6 @@ impl Strategy for Sft {
     }
 
     fn loss(&self, model: &dyn CausalLm, hidden: &Tensor, batch: &Batch) -> Result<Tensor> {
-        kernels::cross_entropy(hidden, model.head(), &batch.targets)
+        model.cross_entropy(hidden, &batch.targets)
     }
 }

@@ -8,7 +8,7 @@ use data::Batch;
 use models::{CausalLm, LayerCache, LoadOptions, LoraConfig, LoraLinear, ModelInfo, Pass, Sequences};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
-use types::TrainingConfig;
+use types::{Provider, TrainingConfig};
 
 /// Sizes of a Llama-shaped model.
 #[derive(Debug, Clone, Copy)]
@@ -97,11 +97,22 @@ pub fn write_model(folder: &Path, shape: &Shape) {
     types::files::write(&folder.join("model.safetensors"), &bytes).unwrap();
 }
 
-/// A random model with a fresh adapter on all linear layers.
+/// A random model with a fresh adapter on all linear layers, on the fused kernels.
 pub fn model(shape: &Shape, rank: usize, dropout: f64) -> Box<dyn CausalLm> {
+    model_of(shape, rank, dropout, false, Provider::Unsloth)
+}
+
+/// The same in f32 or bf16, on the implementation that is asked for.
+pub fn model_of(
+    shape: &Shape,
+    rank: usize,
+    dropout: f64,
+    bf16: bool,
+    provider: Provider,
+) -> Box<dyn CausalLm> {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path(), shape);
-    let options = LoadOptions { bf16: false, device: Device::Cpu };
+    let options = LoadOptions { bf16, provider, device: Device::Cpu };
     let mut model = models::load(folder.path(), &options).unwrap();
     let lora = LoraConfig { rank, alpha: 2.0 * rank as f64, dropout, target_modules: None };
     model.attach_lora(&lora, 42).unwrap();
@@ -204,8 +215,8 @@ impl CausalLm for Watched<'_> {
         self.inner.final_norm(hidden)
     }
 
-    fn head(&self) -> &Tensor {
-        self.inner.head()
+    fn cross_entropy(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        self.inner.cross_entropy(hidden, targets)
     }
 
     fn trainable(&self) -> Vec<(String, Var)> {

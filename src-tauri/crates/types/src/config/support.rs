@@ -2,7 +2,7 @@
 //! starts, so that nothing is ever silently ignored.
 
 use super::TrainingConfig;
-use crate::{FieldError, Provider, Strategy};
+use crate::{FieldError, Strategy};
 
 impl TrainingConfig {
     /// Every setting that no engine of this version carries out, with what to use instead.
@@ -19,11 +19,6 @@ impl TrainingConfig {
         refuse(self.use_4bit, "use_4bit", quantised);
         refuse(self.use_8bit, "use_8bit", quantised);
         refuse(self.fp16, "fp16", "fp16 needs a GPU, which this version does not use; use bf16");
-        refuse(
-            self.provider == Some(Provider::Unsloth),
-            "provider",
-            "this version has no fused kernels; use huggingface, or leave the provider out",
-        );
         found
     }
 }

@@ -119,7 +119,6 @@ fn what_no_engine_carries_out_is_refused_with_a_reason() {
         (json!({"use_4bit": true}), "use_4bit"),
         (json!({"use_8bit": true}), "use_8bit"),
         (json!({"fp16": true}), "fp16"),
-        (json!({"provider": "unsloth", "max_seq_length": 64}), "provider"),
     ] {
         let config = TrainingConfig::from_json(&request(changes.clone())).unwrap();
         assert_eq!(config.unsupported()[0].field(), field, "{changes}");

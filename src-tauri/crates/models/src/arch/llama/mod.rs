@@ -9,6 +9,7 @@ mod rope;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use kernels::Heads;
+use types::Provider;
 
 pub(super) use self::gguf::layout as gguf;
 use self::{config::Config, rope::Rope};
@@ -62,6 +63,8 @@ struct Llama {
     /// The embeddings themselves where they are tied.
     head: Tensor,
     device: Device,
+    /// Whether the fused kernels compute it. Its residual stream is f32 then, also on bf16 weights.
+    fused: bool,
 }
 
 /// What the config alone tells.
@@ -83,6 +86,7 @@ pub(super) fn build(
     architecture: &str,
     json: &JsonFile,
     mut weights: Weights,
+    provider: Provider,
 ) -> std::result::Result<Box<dyn CausalLm>, ModelError> {
     let config = Config::parse(json)?;
     let (hidden, dim) = (config.hidden_size, config.heads.dim);
@@ -136,10 +140,39 @@ pub(super) fn build(
         layers,
         norm,
         head,
+        fused: provider == Provider::Unsloth,
     }))
 }
 
 impl Llama {
+    /// A layer as one operation.
+    fn fused_layer(
+        &self,
+        layer: &Layer,
+        hidden: &Tensor,
+        sequences: &Sequences,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let (table, positions) = self.rope.at(sequences)?;
+        let parts = layer.linears().map(|linear| linear.part(pass));
+        // Adapters of one model have one factor.
+        let scale = parts.iter().find(|(linear, _)| linear.adapter.is_some()).map_or(1.0, |part| part.1);
+        let fused = kernels::DecoderLayer {
+            input_norm: layer.input_norm.clone(),
+            post_attention_norm: layer.post_attention_norm.clone(),
+            eps: self.eps,
+            linears: parts.map(|part| part.0),
+            scale,
+            heads: self.heads,
+        };
+        fused.forward(hidden, kernels::LayerInput { lengths: sequences.lengths.clone(), table, positions })
+    }
+
+    /// A linear layer of a layer that is computed operation by operation: with fused kernels those of a cached sequence.
+    fn linear(&self, linear: &LoraLinear, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        if self.fused { linear.infer(x, pass) } else { linear.forward(x, pass) }
+    }
+
     fn attention(
         &self,
         layer: &Layer,
@@ -149,9 +182,9 @@ impl Llama {
         cache: Option<&mut LayerCache>,
     ) -> Result<Tensor> {
         let (table, positions) = self.rope.at(sequences)?;
-        let q = kernels::rope(&layer.q.forward(x, pass)?, &table, &positions)?;
-        let k = kernels::rope(&layer.k.forward(x, pass)?, &table, &positions)?;
-        let v = layer.v.forward(x, pass)?;
+        let q = kernels::rope(&self.linear(&layer.q, x, pass)?, &table, &positions)?;
+        let k = kernels::rope(&self.linear(&layer.k, x, pass)?, &table, &positions)?;
+        let v = self.linear(&layer.v, x, pass)?;
         let mixed = match cache {
             None => kernels::attention(&q, &k, &v, &sequences.lengths, self.heads)?,
             Some(cache) => {
@@ -167,7 +200,7 @@ impl Llama {
                 kernels::attention_cached(&q, &k, &v, self.heads)?
             }
         };
-        layer.o.forward(&mixed, pass)
+        self.linear(&layer.o, &mixed, pass)
     }
 }
 
@@ -181,7 +214,8 @@ impl CausalLm for Llama {
     }
 
     fn embed(&self, ids: &Tensor) -> Result<Tensor> {
-        kernels::embedding(ids, &self.embeddings)
+        let hidden = kernels::embedding(ids, &self.embeddings)?;
+        if self.fused { hidden.to_dtype(DType::F32) } else { Ok(hidden) }
     }
 
     fn layer(
@@ -195,19 +229,26 @@ impl CausalLm for Llama {
         let Some(layer) = self.layers.get(index) else {
             candle_core::bail!("the model has no layer {index}")
         };
+        if self.fused && cache.is_none() {
+            return self.fused_layer(layer, hidden, sequences, pass);
+        }
         let x = kernels::rms_norm(hidden, &layer.input_norm, self.eps)?;
         let hidden = (hidden + self.attention(layer, &x, sequences, pass, cache)?)?;
         let x = kernels::rms_norm(&hidden, &layer.post_attention_norm, self.eps)?;
-        let x = kernels::swiglu(&layer.gate.forward(&x, pass)?, &layer.up.forward(&x, pass)?)?;
-        hidden + layer.down.forward(&x, pass)?
+        let x = kernels::swiglu(&self.linear(&layer.gate, &x, pass)?, &self.linear(&layer.up, &x, pass)?)?;
+        hidden + self.linear(&layer.down, &x, pass)?
     }
 
     fn final_norm(&self, hidden: &Tensor) -> Result<Tensor> {
         kernels::rms_norm(hidden, &self.norm, self.eps)
     }
 
-    fn head(&self) -> &Tensor {
-        &self.head
+    fn cross_entropy(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        if self.fused {
+            kernels::fused_cross_entropy(hidden, &self.head, targets)
+        } else {
+            kernels::cross_entropy(hidden, &self.head, targets)
+        }
     }
 
     fn trainable(&self) -> Vec<(String, Var)> {
@@ -225,7 +266,12 @@ impl CausalLm for Llama {
     }
 
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        kernels::frozen_linear(&hidden.to_dtype(DType::F32)?, &self.head)
+        let hidden = hidden.to_dtype(DType::F32)?;
+        if self.fused {
+            kernels::fused_product(&hidden, &self.head)
+        } else {
+            kernels::frozen_linear(&hidden, &self.head)
+        }
     }
 
     fn linears(&mut self) -> Vec<(String, &mut LoraLinear)> {

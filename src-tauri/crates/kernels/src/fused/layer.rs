@@ -1,0 +1,464 @@
+//! A whole decoder layer as one operation: norm, attention and feed-forward, each with its residual.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::{
+    attention::Attention,
+    linear::{Adapter, Group, Linear},
+    rows,
+};
+use crate::{
+    Heads, RopeTable,
+    dropout::Mask,
+    matmul::Kind,
+    values::{Numbers, Values, ValuesMut, f32_tensor, hold, narrow},
+};
+
+/// A linear layer, frozen, perhaps with an adapter.
+#[derive(Debug, Clone)]
+pub struct LayerLinear {
+    /// `[out, in]`, f32 or bf16 like all weights of the layer.
+    pub weight: Tensor,
+    /// `[out]`.
+    pub bias: Option<Tensor>,
+    /// A `[rank, in]` and B `[out, rank]`, f32, of the rank that all adapters of the layer have.
+    pub adapter: Option<(Tensor, Tensor)>,
+    /// Probability and seed of the dropout on the adapter's input.
+    pub dropout: Option<(f32, u64)>,
+}
+
+/// A decoder layer of the Llama shape: pre-norm, rotary grouped-query attention, SwiGLU.
+///
+/// ```text
+/// x₂ = x + o(attention(q(norm₁ x), k(norm₁ x), v(norm₁ x)))        y = x₂ + down(silu(gate(norm₂ x₂)) · up(norm₂ x₂))
+/// ```
+///
+/// The residual stream, norms, sums and adapters are f32. With bf16 weights everything that is multiplied is rounded to
+/// bf16 first, and what is kept for the backward pass is bf16: queries, keys, values, mixed values, gate and up. With f32
+/// weights all is f32.
+#[derive(Debug, Clone)]
+pub struct DecoderLayer {
+    /// `[hidden]`.
+    pub input_norm: Tensor,
+    /// `[hidden]`.
+    pub post_attention_norm: Tensor,
+    /// Of both norms.
+    pub eps: f32,
+    /// q, k, v, o, gate, up and down.
+    pub linears: [LayerLinear; 7],
+    /// Factor of the adapters' outputs.
+    pub scale: f32,
+    /// The heads of the attention.
+    pub heads: Heads,
+}
+
+/// Which tokens a layer is given.
+#[derive(Debug, Clone)]
+pub struct LayerInput {
+    /// Length of each sequence; they lie end to end.
+    pub lengths: Vec<usize>,
+    /// Rotary angles.
+    pub table: Arc<RopeTable>,
+    /// Position of each token.
+    pub positions: Arc<Vec<u32>>,
+}
+
+/// Linear layers that share an input: q, k and v; o; gate and up; down.
+const GROUPS: [std::ops::Range<usize>; 4] = [0..3, 3..4, 4..6, 6..7];
+const QKV: usize = 0;
+const O: usize = 1;
+const GATE_UP: usize = 2;
+const DOWN: usize = 3;
+
+impl DecoderLayer {
+    /// `[tokens, hidden]` f32 → the same. Gradients reach `hidden` and the adapters where they are tracked.
+    ///
+    /// # Errors
+    /// Shapes or dtypes do not fit each other.
+    pub fn forward(self, hidden: &Tensor, input: LayerInput) -> Result<Tensor> {
+        self.check(hidden, &input)?;
+        let mut flat = Vec::new();
+        for group in GROUPS {
+            let adapters = || self.linears[group.clone()].iter().filter_map(|l| l.adapter.as_ref());
+            for part in adapters().map(|(a, _)| a).chain(adapters().map(|(_, b)| b)) {
+                flat.push(part.flatten_all()?);
+            }
+        }
+        let hidden = hidden.contiguous()?;
+        // The adapters reach the operation as one operand; it keeps no second hold on them.
+        let op = Layer { layer: self.without_values(), input, saved: Mutex::new(None), keep: false };
+        match flat.as_slice() {
+            [] => hidden.apply_op1(Layer { keep: hidden.track_op(), ..op }),
+            many => {
+                let flat = Tensor::cat(many, 0)?;
+                hidden.apply_op2(&flat, Layer { keep: hidden.track_op() || flat.track_op(), ..op })
+            }
+        }
+    }
+
+    fn check(&self, hidden: &Tensor, input: &LayerInput) -> Result<()> {
+        let (tokens, width) = hidden.dims2()?;
+        let Heads { queries, keys, dim, window } = self.heads;
+        if hidden.dtype() != DType::F32 {
+            bail!("the residual stream must be f32, not {:?}", hidden.dtype());
+        }
+        if tokens == 0 || input.lengths.iter().sum::<usize>() != tokens {
+            bail!("the sequences' lengths {:?} do not sum to {tokens} tokens", input.lengths);
+        }
+        if keys == 0 || !queries.is_multiple_of(keys) || window == Some(0) {
+            bail!("{queries} query heads cannot share {keys} key heads, window {window:?}");
+        }
+        input.table.check(dim, tokens, &input.positions)?;
+        let middle = self.linears[4].weight.dim(0)?;
+        let dtype = self.linears[0].weight.dtype();
+        let (q, k) = (queries * dim, keys * dim);
+        let shapes = [
+            (q, width),
+            (k, width),
+            (k, width),
+            (width, q),
+            (middle, width),
+            (middle, width),
+            (width, middle),
+        ];
+        let mut rank = None;
+        for (linear, (out, inputs)) in self.linears.iter().zip(shapes) {
+            if linear.weight.dims() != [out, inputs] || linear.weight.dtype() != dtype {
+                bail!("a weight of [{out}, {inputs}] {dtype:?} is expected, not {:?}", linear.weight);
+            }
+            if let Some(bias) = linear.bias.as_ref().filter(|b| b.dims() != [out]) {
+                bail!("a bias of [{out}] is expected, not {:?}", bias.shape());
+            }
+            if let Some((a, b)) = &linear.adapter {
+                let r = *rank.get_or_insert(a.dim(0)?);
+                if a.dims() != [r, inputs] || b.dims() != [out, r] {
+                    bail!(
+                        "an adapter of rank {r} does not fit [{out}, {inputs}]: {:?}, {:?}",
+                        a.shape(),
+                        b.shape()
+                    );
+                }
+                if a.dtype() != DType::F32 || b.dtype() != DType::F32 {
+                    bail!("an adapter must be f32");
+                }
+            }
+        }
+        if self.input_norm.dims() != [width] || self.post_attention_norm.dims() != [width] {
+            bail!("a norm must have the width {width} of the residual stream");
+        }
+        Ok(())
+    }
+
+    /// Detaches all weights, so that they are no operands of anything.
+    fn without_values(self) -> Frozen {
+        let rank = self.linears.iter().find_map(|l| Some(l.adapter.as_ref()?.0.dims()[0])).unwrap_or(0);
+        let linears = self.linears.map(|l| FrozenLinear {
+            weight: l.weight.detach(),
+            bias: l.bias.map(|b| b.detach()),
+            adapted: l.adapter.is_some(),
+            mask: l.dropout.filter(|d| d.0 > 0.0).map(|(probability, seed)| Mask::new(probability, seed)),
+        });
+        Frozen {
+            input_norm: self.input_norm.detach(),
+            post_attention_norm: self.post_attention_norm.detach(),
+            eps: self.eps,
+            linears,
+            rank,
+            scale: self.scale,
+            heads: self.heads,
+        }
+    }
+}
+
+struct FrozenLinear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    adapted: bool,
+    mask: Option<Mask>,
+}
+
+/// All of a layer but its adapters' values.
+struct Frozen {
+    input_norm: Tensor,
+    post_attention_norm: Tensor,
+    eps: f32,
+    linears: [FrozenLinear; 7],
+    rank: usize,
+    scale: f32,
+    heads: Heads,
+}
+
+/// A layer's parameters as slices.
+struct Parameters<'a> {
+    norms: [Vec<f32>; 2],
+    groups: [Group<'a>; 4],
+}
+
+/// What the backward pass needs beside the layer's input.
+struct Saved {
+    qkv: Numbers,
+    mixed: Numbers,
+    log_sums: Vec<f32>,
+    /// The residual stream after attention.
+    middle: Vec<f32>,
+    gate_up: Numbers,
+    /// Of each group.
+    u: [Vec<f32>; 4],
+}
+
+struct Layer {
+    layer: Frozen,
+    input: LayerInput,
+    keep: bool,
+    saved: Mutex<Option<Saved>>,
+}
+
+fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.to_vec1()
+}
+
+impl Layer {
+    /// Runs `f` on the layer's parameters; `adapters` is the one operand that holds all adapters.
+    fn with<R>(&self, adapters: &[f32], f: impl FnOnce(&Parameters) -> Result<R>) -> Result<R> {
+        let layer = &self.layer;
+        let held: Vec<_> = layer.linears.iter().map(|l| hold(&l.weight)).collect();
+        let mut weights = Vec::with_capacity(held.len());
+        for (held, linear) in held.iter().zip(&layer.linears) {
+            weights.push((held.values()?, linear, linear.weight.dims2()?));
+        }
+        let kind = Kind::of(matches!(weights[0].0, Values::Bf16(_)));
+        let mut rest = adapters;
+        let mut take = |len: usize| -> Result<&[f32]> {
+            let Some((own, after)) = rest.split_at_checked(len) else { bail!("the adapters are too short") };
+            rest = after;
+            Ok(own)
+        };
+        let mut groups = Vec::with_capacity(GROUPS.len());
+        for members in GROUPS {
+            let members = &weights[members];
+            let mut parts: Vec<(&[f32], &[f32])> = Vec::new();
+            for (_, linear, (_, inputs)) in members {
+                parts.push((if linear.adapted { take(layer.rank * inputs)? } else { &[] }, &[]));
+            }
+            for ((_, linear, (out, _)), part) in members.iter().zip(&mut parts) {
+                part.1 = if linear.adapted { take(layer.rank * out)? } else { &[] };
+            }
+            let mut linears = Vec::with_capacity(members.len());
+            for ((weight, linear, (out, _)), (a, b)) in members.iter().zip(parts) {
+                linears.push(Linear {
+                    weight: *weight,
+                    out: *out,
+                    bias: linear.bias.as_ref().map(vector).transpose()?,
+                    adapter: linear.adapted.then_some(Adapter { a, b, mask: linear.mask }),
+                });
+            }
+            groups.push(Group {
+                linears,
+                inputs: members[0].2.1,
+                rank: layer.rank,
+                scale: layer.scale,
+                kind,
+            });
+        }
+        let Ok(groups) = <[Group; 4]>::try_from(groups) else { bail!("a layer has four groups") };
+        f(&Parameters { norms: [vector(&layer.input_norm)?, vector(&layer.post_attention_norm)?], groups })
+    }
+
+    fn attention(&self, kind: Kind) -> Attention<'_> {
+        let LayerInput { lengths, table, positions } = &self.input;
+        Attention { heads: self.layer.heads, lengths, table, positions, kind }
+    }
+
+    fn forward(&self, x: &[f32], adapters: &[f32]) -> Result<(CpuStorage, Shape)> {
+        self.with(adapters, |Parameters { norms, groups }| {
+            let width = norms[0].len();
+            let tokens = x.len() / width;
+            let bf16 = matches!(groups[QKV].linears[0].weight, Values::Bf16(_));
+            let normed = |x: &[f32], norm: &[f32], row: usize, to: &mut [f32]| {
+                rows::rms_norm(&x[row * width..(row + 1) * width], norm, self.layer.eps, to);
+            };
+            let mut qkv = Numbers::zeros(bf16, tokens * groups[QKV].outputs());
+            let fill = |row: usize, to: &mut [f32]| normed(x, &norms[0], row, to);
+            let u_qkv = groups[QKV].forward(tokens, &fill, qkv.values_mut(), None);
+            let (mixed, log_sums) = self.attention(groups[QKV].kind).forward(qkv.values(), bf16);
+            let mut middle = vec![0f32; x.len()];
+            let fill = |row: usize, to: &mut [f32]| mixed.values().read(row * groups[O].inputs, to);
+            let u_o = groups[O].forward(tokens, &fill, ValuesMut::F32(&mut middle), Some(x));
+            let mut gate_up = Numbers::zeros(bf16, tokens * groups[GATE_UP].outputs());
+            let fill = |row: usize, to: &mut [f32]| normed(&middle, &norms[1], row, to);
+            let u_gate_up = groups[GATE_UP].forward(tokens, &fill, gate_up.values_mut(), None);
+            let mut y = vec![0f32; x.len()];
+            let fill = |row: usize, to: &mut [f32]| gated(gate_up.values(), row, to);
+            let u_down = groups[DOWN].forward(tokens, &fill, ValuesMut::F32(&mut y), Some(&middle));
+            if self.keep {
+                let u = [u_qkv, u_o, u_gate_up, u_down];
+                *self.saved.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Saved { qkv, mixed, log_sums, middle, gate_up, u });
+            }
+            Ok((CpuStorage::F32(y), Shape::from((tokens, width))))
+        })
+    }
+
+    /// The gradients of `x`, where it is wanted, and of the adapters, from that of the result: through the four groups, the
+    /// gate, the norms and attention in reverse, each as its own documentation derives it. The gradient of the residual
+    /// stream is added to in place.
+    fn backward(
+        &self,
+        x: &[f32],
+        adapters: &[f32],
+        g: &[f32],
+        wanted: bool,
+    ) -> Result<(Option<Vec<f32>>, Vec<f32>)> {
+        let Some(saved) = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            bail!("the gradient of a decoder layer can be taken once");
+        };
+        let Saved { qkv, mixed, log_sums, middle, gate_up, u } = saved;
+        self.with(adapters, |Parameters { norms, groups }| {
+            let width = norms[0].len();
+            let tokens = x.len() / width;
+            let eps = self.layer.eps;
+            let mut gradient = vec![0f32; adapters.len()];
+            let mut rest = gradient.as_mut_slice();
+            let mut parts = Vec::with_capacity(groups.len());
+            for group in groups {
+                let (own, after) = rest.split_at_mut(group.parameters());
+                parts.push(own);
+                rest = after;
+            }
+            let [d_qkv, d_o, d_gate_up, d_down] = parts.as_mut_slice() else {
+                bail!("a layer has four groups")
+            };
+            let through_norm = |x: &[f32], norm: &[f32], mut dn: Vec<f32>, dx: &mut [f32]| {
+                let rows = dn
+                    .par_chunks_exact_mut(width)
+                    .zip(dx.par_chunks_exact_mut(width))
+                    .zip(x.par_chunks_exact(width));
+                rows.for_each(|((dn, dx), x)| rows::rms_norm_backward(x, norm, eps, dn, dx));
+            };
+
+            let fill = |row: usize, to: &mut [f32]| gated(gate_up.values(), row, to);
+            let d_act = groups[DOWN].backward(tokens, &fill, &u[DOWN], Values::F32(g), d_down, true);
+            let d_gate = gate_gradient(gate_up, &d_act.unwrap_or_default(), groups[DOWN].inputs);
+
+            let mut dx = g.to_vec();
+            let fill = |row: usize, to: &mut [f32]| {
+                rows::rms_norm(&middle[row * width..(row + 1) * width], &norms[1], eps, to);
+            };
+            let dn = groups[GATE_UP].backward(tokens, &fill, &u[GATE_UP], d_gate.values(), d_gate_up, true);
+            drop(d_gate);
+            through_norm(&middle, &norms[1], dn.unwrap_or_default(), &mut dx);
+            drop(middle);
+
+            let fill = |row: usize, to: &mut [f32]| mixed.values().read(row * groups[O].inputs, to);
+            let d_mixed = groups[O].backward(tokens, &fill, &u[O], Values::F32(&dx), d_o, true);
+            let d_mixed = d_mixed.unwrap_or_default();
+            let attention = self.attention(groups[QKV].kind);
+            let d_heads = attention.backward(qkv.values(), mixed.values(), &log_sums, Values::F32(&d_mixed));
+            drop((qkv, mixed, d_mixed));
+
+            let fill = |row: usize, to: &mut [f32]| {
+                rows::rms_norm(&x[row * width..(row + 1) * width], &norms[0], eps, to);
+            };
+            let dn = groups[QKV].backward(tokens, &fill, &u[QKV], d_heads.values(), d_qkv, wanted);
+            let dx = dn.map(|dn| {
+                through_norm(x, &norms[0], dn, &mut dx);
+                dx
+            });
+            Ok((dx, gradient))
+        })
+    }
+
+    fn gradients(
+        &self,
+        x: &Tensor,
+        adapters: Option<&Tensor>,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (x_held, g) = (hold(x), g.contiguous()?);
+        let g_held = hold(&g);
+        let adapters_held = adapters.map(|a| hold(a));
+        let values = match &adapters_held {
+            Some(held) => held.values()?.f32()?,
+            None => &[],
+        };
+        let (dx, d_adapters) =
+            self.backward(x_held.values()?.f32()?, values, g_held.values()?.f32()?, x.track_op())?;
+        let d_adapters = adapters.filter(|a| a.track_op()).map(|a| f32_tensor(d_adapters, a)).transpose()?;
+        Ok((dx.map(|dx| f32_tensor(dx, x)).transpose()?, d_adapters))
+    }
+}
+
+/// `silu(gate) · up` of a row that holds both, side by side.
+fn gated(gate_up: Values, row: usize, to: &mut [f32]) {
+    let width = to.len();
+    let at = 2 * row * width;
+    match gate_up {
+        Values::F32(v) => rows::swiglu(&v[at..at + width], &v[at + width..at + 2 * width], to),
+        Values::Bf16(v) => rows::swiglu_bf16(&v[at..at + width], &v[at + width..at + 2 * width], to),
+    }
+}
+
+/// The gradients of gate and up, in their place, from that of the gated product, `[tokens, width]`.
+fn gate_gradient(mut gate_up: Numbers, g: &[f32], width: usize) -> Numbers {
+    match gate_up.values_mut() {
+        ValuesMut::F32(v) => {
+            v.par_chunks_exact_mut(2 * width).zip(g.par_chunks_exact(width)).for_each(|(row, g)| {
+                let (gate, up) = row.split_at_mut(width);
+                rows::swiglu_backward(gate, up, g);
+            })
+        }
+        ValuesMut::Bf16(v) => v.par_chunks_exact_mut(2 * width).zip(g.par_chunks_exact(width)).for_each_init(
+            || vec![0f32; 2 * width],
+            |wide, (row, g)| {
+                crate::values::widen(row, wide);
+                let (gate, up) = wide.split_at_mut(width);
+                rows::swiglu_backward(gate, up, g);
+                narrow(wide, row);
+            },
+        ),
+    }
+    gate_up
+}
+
+impl CustomOp1 for Layer {
+    fn name(&self) -> &'static str {
+        "decoder-layer"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward(Values::of(x, layout)?.f32()?, &[])
+    }
+
+    fn bwd(&self, x: &Tensor, _res: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        Ok(self.gradients(x, None, g)?.0)
+    }
+}
+
+impl CustomOp2 for Layer {
+    fn name(&self) -> &'static str {
+        "decoder-layer-lora"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        l1: &Layout,
+        adapters: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward(Values::of(x, l1)?.f32()?, Values::of(adapters, l2)?.f32()?)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        adapters: &Tensor,
+        _res: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        self.gradients(x, Some(adapters), g)
+    }
+}

@@ -1,0 +1,15 @@
+//! The fused operations: what a decoder layer and the loss compute, in few passes over memory and with hand-written
+//! backward passes, on the products of [`matmul`](crate::matmul).
+//!
+//! They give what the compositions of the reference operations give, within rounding, and are tested against them.
+
+mod attention;
+mod head;
+mod layer;
+mod linear;
+mod product;
+mod rows;
+
+pub use head::fused_cross_entropy;
+pub use layer::{DecoderLayer, LayerInput, LayerLinear};
+pub use product::fused_product;

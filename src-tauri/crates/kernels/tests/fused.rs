@@ -1,0 +1,334 @@
+//! The fused operations against the composition of the reference ones: the output and every gradient, at odd shapes, in f32
+//! and bf16, at every level of instructions that this machine has.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use kernels::{DecoderLayer, Heads, IGNORED, LayerInput, LayerLinear, Level, RopeTable, seed};
+
+const CPU: Device = Device::Cpu;
+
+/// Numbers that look random, the same on every machine.
+fn numbers(shape: &[usize], salt: u64, spread: f32) -> Tensor {
+    let count = shape.iter().product::<usize>() as u64;
+    let value = |i: u64| {
+        let mixed = (i + 1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(salt.wrapping_mul(0xd134_2543_de82_ef95));
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * spread
+    };
+    Tensor::from_vec((0..count).map(value).collect::<Vec<f32>>(), shape, &CPU).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn norm(values: &[f32]) -> f32 {
+    values.iter().map(|v| v * v).sum::<f32>().sqrt()
+}
+
+/// How far apart they are, relative to the norm of `want`, or to `least` where that is more.
+fn distance(got: &Tensor, want: &Tensor, least: f32) -> f32 {
+    assert_eq!(got.dims(), want.dims(), "the shapes must agree");
+    let (got, want) = (values(got), values(want));
+    let apart: Vec<f32> = got.iter().zip(&want).map(|(a, b)| a - b).collect();
+    norm(&apart) / norm(&want).max(least).max(1e-6)
+}
+
+/// A layer's sizes and what is special about it.
+#[derive(Clone)]
+struct Case {
+    lengths: Vec<usize>,
+    hidden: usize,
+    heads: Heads,
+    middle: usize,
+    rank: usize,
+    /// Which of the seven linear layers have an adapter.
+    adapted: [bool; 7],
+    bias: bool,
+    dropout: f32,
+}
+
+impl Case {
+    fn plain(lengths: &[usize]) -> Self {
+        Case {
+            lengths: lengths.to_vec(),
+            hidden: 24,
+            heads: Heads { queries: 4, keys: 2, dim: 6, window: None },
+            middle: 40,
+            rank: 3,
+            adapted: [true; 7],
+            bias: false,
+            dropout: 0.0,
+        }
+    }
+
+    fn tokens(&self) -> usize {
+        self.lengths.iter().sum()
+    }
+
+    fn shapes(&self) -> [(usize, usize); 7] {
+        let (h, m) = (self.hidden, self.middle);
+        let (q, k) = (self.heads.queries * self.heads.dim, self.heads.keys * self.heads.dim);
+        [(q, h), (k, h), (k, h), (h, q), (m, h), (m, h), (h, m)]
+    }
+
+    fn weight(&self, i: usize, bf16: bool) -> Tensor {
+        let (out, inputs) = self.shapes()[i];
+        let spread = (3.0 / inputs as f32).sqrt();
+        numbers(&[out, inputs], 10 + i as u64, spread).to_dtype(dtype(bf16)).unwrap()
+    }
+
+    fn bias(&self, i: usize, bf16: bool) -> Option<Tensor> {
+        self.bias.then(|| numbers(&[self.shapes()[i].0], 30 + i as u64, 0.3).to_dtype(dtype(bf16)).unwrap())
+    }
+
+    fn norm(&self, i: usize) -> Tensor {
+        (numbers(&[self.hidden], 40 + i as u64, 0.2) + 1.0).unwrap()
+    }
+
+    /// The residual stream and the adapters, as variables.
+    fn variables(&self) -> Vec<Var> {
+        let mut all = vec![Var::from_tensor(&numbers(&[self.tokens(), self.hidden], 1, 1.0)).unwrap()];
+        for (i, (out, inputs)) in self.shapes().into_iter().enumerate().filter(|(i, _)| self.adapted[*i]) {
+            for (shape, salt) in [([self.rank, inputs], 50), ([out, self.rank], 60)] {
+                all.push(Var::from_tensor(&numbers(&shape, salt + i as u64, 0.15)).unwrap());
+            }
+        }
+        all
+    }
+
+    fn seed(&self, i: usize) -> u64 {
+        77 + i as u64
+    }
+
+    fn input(&self) -> LayerInput {
+        let frequencies: Vec<f32> = (0..self.heads.dim / 2).map(|i| 0.5f32.powi(i as i32)).collect();
+        let positions = self.lengths.iter().flat_map(|&l| 0..l as u32).collect();
+        let table = Arc::new(RopeTable::new(&frequencies, 400));
+        LayerInput { lengths: self.lengths.clone(), table, positions: Arc::new(positions) }
+    }
+
+    fn fused(&self, bf16: bool, x: &Tensor, adapters: &[Var]) -> Result<Tensor> {
+        let mut adapters = adapters.chunks(2);
+        let linears = std::array::from_fn(|i| LayerLinear {
+            weight: self.weight(i, bf16),
+            bias: self.bias(i, bf16),
+            adapter: if self.adapted[i] {
+                adapters.next().map(|a| (a[0].as_tensor().clone(), a[1].as_tensor().clone()))
+            } else {
+                None
+            },
+            dropout: (self.dropout > 0.0).then(|| (self.dropout, self.seed(i))),
+        });
+        let layer = DecoderLayer {
+            input_norm: self.norm(0),
+            post_attention_norm: self.norm(1),
+            eps: 1e-5,
+            linears,
+            scale: 1.5,
+            heads: self.heads,
+        };
+        layer.forward(x, self.input())
+    }
+
+    fn reference(&self, bf16: bool, x: &Tensor, adapters: &[Var]) -> Result<Tensor> {
+        let linear = |i: usize, x: &Tensor| -> Result<Tensor> {
+            let y = kernels::frozen_linear(x, &self.weight(i, bf16).to_dtype(DType::F32)?)?;
+            let y = match self.bias(i, bf16) {
+                Some(bias) => y.broadcast_add(&bias.to_dtype(DType::F32)?)?,
+                None => y,
+            };
+            if !self.adapted[i] {
+                return Ok(y);
+            }
+            let at = 2 * self.adapted[..i].iter().filter(|&&a| a).count();
+            let x = kernels::dropout(x, self.dropout, self.seed(i))?;
+            y + (x.matmul(&adapters[at].t()?)? * 1.5)?.matmul(&adapters[at + 1].t()?)?
+        };
+        let LayerInput { lengths, table, positions } = self.input();
+        let normed = kernels::rms_norm(x, &self.norm(0), 1e-5)?;
+        let q = kernels::rope(&linear(0, &normed)?, &table, &positions)?;
+        let k = kernels::rope(&linear(1, &normed)?, &table, &positions)?;
+        let mixed = kernels::attention(&q, &k, &linear(2, &normed)?, &lengths, self.heads)?;
+        let x = (x + linear(3, &mixed)?)?;
+        let normed = kernels::rms_norm(&x, &self.norm(1), 1e-5)?;
+        let gated = kernels::swiglu(&linear(4, &normed)?, &linear(5, &normed)?)?;
+        &x + linear(6, &gated)?
+    }
+
+    /// The output, and the gradient of every variable.
+    fn run(&self, bf16: bool, fused: bool) -> (Tensor, Vec<Tensor>) {
+        let variables = self.variables();
+        let x = variables[0].affine(1.0, 0.0).unwrap();
+        let adapters = &variables[1..];
+        let y =
+            if fused { self.fused(bf16, &x, adapters) } else { self.reference(bf16, &x, adapters) }.unwrap();
+        let upstream = numbers(y.dims(), 99, 1.0);
+        let found = seed(&y, &upstream).unwrap().backward().unwrap();
+        let gradients =
+            variables.iter().map(|v| found.get(v).expect("every variable gets a gradient").clone());
+        (y, gradients.collect())
+    }
+}
+
+fn dtype(bf16: bool) -> DType {
+    if bf16 { DType::BF16 } else { DType::F32 }
+}
+
+fn cases() -> Vec<Case> {
+    let wide = Heads { queries: 3, keys: 3, dim: 32, window: None };
+    vec![
+        Case::plain(&[1]),
+        Case::plain(&[5, 0, 1, 9]),
+        Case { dropout: 0.25, bias: true, ..Case::plain(&[17, 3]) },
+        Case { adapted: [true, false, true, false, false, true, false], ..Case::plain(&[33]) },
+        Case { adapted: [false; 7], bias: true, ..Case::plain(&[7, 2]) },
+        Case { hidden: 96, heads: wide, middle: 130, rank: 17, ..Case::plain(&[150, 1, 70]) },
+        Case { heads: Heads { window: Some(5), ..Case::plain(&[]).heads }, ..Case::plain(&[100, 4]) },
+        Case { heads: Heads { window: Some(70), ..wide }, hidden: 33, dropout: 0.5, ..Case::plain(&[200]) },
+    ]
+}
+
+#[test]
+fn a_fused_layer_is_the_composition_of_its_operations() {
+    for (number, case) in cases().into_iter().enumerate() {
+        for (bf16, tolerance) in [(false, 3e-5), (true, 5e-2)] {
+            let (got, got_gradients) = case.run(bf16, true);
+            let (want, want_gradients) = case.run(bf16, false);
+            let apart = distance(&got, &want, 0.0);
+            assert!(
+                apart < tolerance,
+                "case {number}, bf16 {bf16}: the output is {apart} from the reference"
+            );
+            // Some gradients are zero by nature, such as those of the scores of a single token.
+            let least = 0.1 * want_gradients.iter().map(|g| norm(&values(g))).fold(0.0, f32::max);
+            for (i, (got, want)) in got_gradients.iter().zip(&want_gradients).enumerate() {
+                let apart = distance(got, want, least);
+                assert!(
+                    apart < tolerance,
+                    "case {number}, bf16 {bf16}: gradient {i} is {apart} from the reference"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_layer_computed_twice_gives_the_same_bits() {
+    let case = Case { dropout: 0.1, ..Case::plain(&[150, 20]) };
+    for bf16 in [false, true] {
+        let (first, second) = (case.run(bf16, true), case.run(bf16, true));
+        assert_eq!(values(&first.0), values(&second.0));
+        for (a, b) in first.1.iter().zip(&second.1) {
+            assert_eq!(values(a), values(b), "gradients must be reproducible");
+        }
+    }
+}
+
+#[test]
+fn a_sequence_changes_no_bit_of_another() {
+    let case = Case::plain(&[70, 33, 40]);
+    for bf16 in [false, true] {
+        let variables = case.variables();
+        let x = values(variables[0].as_tensor());
+        let output = |x: Vec<f32>| {
+            let x = Tensor::from_vec(x, (case.tokens(), case.hidden), &CPU).unwrap();
+            case.fused(bf16, &x, &variables[1..]).unwrap().to_vec2::<f32>().unwrap()
+        };
+        let mut changed = x.clone();
+        changed[70 * case.hidden..103 * case.hidden].iter_mut().for_each(|v| *v = *v * 3.0 + 1.0);
+        let (before, after) = (output(x), output(changed));
+        assert_eq!(before[..70], after[..70], "the sequence before");
+        assert_ne!(before[70..103], after[70..103], "the changed one");
+        assert_eq!(before[103..], after[103..], "the sequence after");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let case = Case::plain(&[5]);
+    let variables = case.variables();
+    let wrong = |change: &dyn Fn(&mut Case)| {
+        let mut other = case.clone();
+        change(&mut other);
+        other.fused(false, variables[0].as_tensor(), &variables[1..]).unwrap_err().to_string()
+    };
+    assert!(wrong(&|c| c.lengths = vec![4]).contains("[4]"), "lengths that do not sum to the tokens");
+    assert!(wrong(&|c| c.middle = 41).contains("41"), "an adapter that does not fit");
+    assert!(wrong(&|c| c.heads.window = Some(0)).contains("window"), "a window that sees nothing");
+    let half = variables[0].to_dtype(DType::BF16).unwrap();
+    assert!(case.fused(true, &half, &variables[1..]).unwrap_err().to_string().contains("f32"));
+}
+
+#[test]
+fn the_fused_loss_is_the_reference_loss() {
+    for (tokens, hidden, vocab) in [(1, 3, 5), (9, 16, 33), (40, 24, 5003), (90, 2, 100_003)] {
+        for (bf16, tolerance) in [(false, 2e-5), (true, 2e-2)] {
+            let head = numbers(&[vocab, hidden], 5, 1.0).to_dtype(dtype(bf16)).unwrap();
+            let wide = head.to_dtype(DType::F32).unwrap();
+            let targets: Vec<u32> =
+                (0..tokens).map(|i| if i % 4 == 3 { IGNORED } else { (i * 7919 % vocab) as u32 }).collect();
+            let run = |fused: bool| {
+                let x = Var::from_tensor(&numbers(&[tokens, hidden], 8, 1.0)).unwrap();
+                let loss = if fused {
+                    kernels::fused_cross_entropy(&x, &head, &targets)
+                } else {
+                    kernels::cross_entropy(&x, &wide, &targets)
+                };
+                let loss = (loss.unwrap() * 0.5).unwrap();
+                let found = loss.backward().unwrap();
+                (loss, found.get(&x).unwrap().clone())
+            };
+            let ((got, got_gradient), (want, want_gradient)) = (run(true), run(false));
+            for apart in [distance(&got, &want, 0.0), distance(&got_gradient, &want_gradient, 0.0)] {
+                assert!(apart < tolerance, "{tokens} of {vocab}, bf16 {bf16}: {apart} from the reference");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fused_loss_over_nothing_is_zero_and_bad_targets_are_errors() {
+    let (x, head) = (Var::from_tensor(&numbers(&[2, 3], 0, 1.0)).unwrap(), numbers(&[5, 3], 1, 1.0));
+    let loss = kernels::fused_cross_entropy(&x, &head, &[IGNORED; 2]).unwrap();
+    assert_eq!(loss.to_scalar::<f32>().unwrap(), 0.0, "no row counts");
+    let found = loss.backward().unwrap();
+    assert_eq!(values(found.get(&x).unwrap()), [0.0; 6], "no row counts, so the gradient is zero");
+    let error = kernels::fused_cross_entropy(&x, &head, &[1, 5]).unwrap_err();
+    assert!(error.to_string().contains("target 5"), "a target out of the vocabulary must be named: {error}");
+}
+
+#[test]
+fn a_fused_product_is_a_matrix_product() {
+    for (tokens, inputs, out) in [(1, 1, 1), (1, 200, 131), (3, 33, 17), (70, 64, 103)] {
+        for (bf16, tolerance) in [(false, 1e-5), (true, 1e-2)] {
+            let (x, w) = (numbers(&[tokens, inputs], 1, 1.0), numbers(&[out, inputs], 2, 1.0));
+            let w = w.to_dtype(dtype(bf16)).unwrap();
+            let want = x.matmul(&w.to_dtype(DType::F32).unwrap().t().unwrap()).unwrap();
+            let apart = distance(&kernels::fused_product(&x, &w).unwrap(), &want, 0.0);
+            assert!(apart < tolerance, "{tokens} rows, bf16 {bf16}: {apart} from the reference");
+        }
+    }
+    let x = Var::from_tensor(&numbers(&[2, 3], 0, 1.0)).unwrap();
+    let y = kernels::fused_product(&x, &numbers(&[4, 3], 1, 1.0)).unwrap();
+    assert!(y.sum_all().unwrap().backward().is_err(), "nothing trains through it, and none must think so");
+}
+
+#[test]
+fn every_level_of_this_machine_gives_the_same() {
+    if std::env::var_os(Level::VARIABLE).is_some() {
+        return;
+    }
+    for level in Level::available() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .env(Level::VARIABLE, level.name())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "all of these tests must pass at level {}:\n{text}", level.name());
+    }
+}
