@@ -36,7 +36,7 @@ impl Instructions {
             Instructions::All => &[],
             Instructions::NoTiles => &[("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")],
             Instructions::Avx2 => &[
-                ("MODELFORGE_ISA", "avx2"),
+                ("MODELFORGE_KERNELS", "avx2"),
                 ("ATEN_CPU_CAPABILITY", "avx2"),
                 ("ONEDNN_MAX_CPU_ISA", "AVX2"),
                 ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
