@@ -105,8 +105,11 @@ export async function openWindow(): Promise<Window> {
       const [main] = await visible()
       let dialog: string | undefined
       while (!dialog) dialog = (await visible()).find((id) => id !== main)
-      await run('xdotool', ['windowfocus', '--sync', dialog, 'type', '--delay', '20', path], { env })
-      await run('xdotool', ['key', 'Return'], { env })
+      // The field for a path opens with a key of its own; typing at once would lose what comes before it is there.
+      await run('xdotool', ['windowfocus', '--sync', dialog, 'key', '--delay', '500', 'ctrl+l'], { env })
+      await run('xdotool', ['type', '--delay', '40', path], { env })
+      // The first Return may only take what the dialog proposes.
+      while ((await visible()).includes(dialog)) await run('xdotool', ['key', '--delay', '200', 'Return'], { env })
     },
     async lookAway() {
       for (const id of await visible()) await run('xdotool', ['windowunmap', id], { env })

@@ -58,8 +58,8 @@ async function interrupted(folder: string): Promise<void> {
   })
   const over = new Promise((resolve) => child.once('exit', resolve))
   for await (const line of createInterface({ input: child.stdout })) if (JSON.parse(line).step >= 8) break
-  // The engine first, so that nobody is left to write a last word for it.
-  for (const who of ['engine train', 'train --json']) execFileSync('pkill', ['-KILL', '-f', `${program('MODELFORGE_BIN')} ${who}`])
+  // The engine outlives who started it, so that it is there to be killed.
+  for (const who of ['train --json', 'engine train']) execFileSync('pkill', ['-KILL', '-f', `${program('MODELFORGE_BIN')} ${who}`])
   await over
 }
 
