@@ -61,8 +61,13 @@ test('the local server is there for who has its key, and only while it is on', a
 
 test('closing during a run asks, and the paused run is there at the next start', async () => {
   await window.press('ctrl+1')
-  await (await button('Try it now')).click()
-  await window.driver.wait(until.elementLocated(By.css('main [role="progressbar"][aria-valuenow]')), PATIENCE)
+  // The page may still be laid out anew under a click.
+  const bar = By.css('main [role="progressbar"][aria-valuenow]')
+  await window.driver.wait(async () => {
+    const [start] = await window.driver.findElements(By.xpath('//main//button[contains(normalize-space(.), "Try it now")]'))
+    await start?.click().catch(() => {})
+    return (await window.driver.findElements(bar)).length > 0
+  }, PATIENCE, 'the run does steps', 500)
   await window.press('ctrl+q')
   await text('Training is under way')
   await window.shoot('closing')
