@@ -130,6 +130,8 @@ export async function openWindow(): Promise<Window> {
     notifications: () => notified,
     async restart() {
       await window.driver.quit().catch(() => {})
+      // A start beside one that is ending would hand over to it.
+      while ((await visible()).length > 0) await new Promise((resolve) => setTimeout(resolve, 50))
       ;[window.driver, window.startMs] = await start()
     },
     async stop() {
