@@ -157,7 +157,7 @@ fn use_installed() -> Result<()> {
     let samples = output(
         clean("/usr/bin/modelforge").args(["call", "datasets_samples"]).env("MODELFORGE_HOME", home.path()),
     )?;
-    ensure!(samples.contains("/usr/lib/ModelForge"), "the installed samples must be found: {samples}");
+    ensure!(samples.contains("lib/ModelForge/resources"), "the installed samples must be found: {samples}");
     ui::window_journey(Path::new("/usr/bin/modelforge-desktop"), Path::new("/usr/bin/modelforge"), None)
 }
 
