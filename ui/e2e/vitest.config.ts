@@ -10,6 +10,6 @@ export default defineConfig({
     fileParallelism: false,
     testTimeout: 300_000,
     hookTimeout: 120_000,
-    bail: process.env.MODELFORGE_E2E_GO_ON ? 0 : 1,
+    bail: 1,
   },
 })
