@@ -9,6 +9,7 @@
 
 mod allocator;
 mod attention;
+mod buffer;
 mod cross_entropy;
 mod dropout;
 mod embedding;

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Storage, Tensor, bail, op::BackpropOp};
 use half::bf16;
 
-use crate::level::vectorised;
+use crate::{buffer::Buffer, level::vectorised};
 
 /// Numbers to read.
 #[derive(Debug, Clone, Copy)]
@@ -60,15 +60,16 @@ impl<'a> Values<'a> {
 }
 
 /// Numbers that an operation makes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Numbers {
-    F32(Vec<f32>),
-    Bf16(Vec<bf16>),
+    F32(Buffer<f32>),
+    Bf16(Buffer<bf16>),
 }
 
 impl Numbers {
-    pub(crate) fn zeros(bf16: bool, len: usize) -> Self {
-        if bf16 { Numbers::Bf16(vec![half::bf16::ZERO; len]) } else { Numbers::F32(vec![0.0; len]) }
+    /// `len` numbers of any value.
+    pub(crate) fn any(bf16: bool, len: usize) -> Self {
+        if bf16 { Numbers::Bf16(Buffer::any(len)) } else { Numbers::F32(Buffer::any(len)) }
     }
 
     pub(crate) fn values(&self) -> Values<'_> {

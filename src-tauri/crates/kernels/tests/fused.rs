@@ -2,41 +2,13 @@
 //! and bf16, at every level of instructions that this machine has.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
+mod support;
+
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use kernels::{DecoderLayer, Heads, IGNORED, LayerInput, LayerLinear, Level, RopeTable, seed};
-
-const CPU: Device = Device::Cpu;
-
-/// Numbers that look random, the same on every machine.
-fn numbers(shape: &[usize], salt: u64, spread: f32) -> Tensor {
-    let count = shape.iter().product::<usize>() as u64;
-    let value = |i: u64| {
-        let mixed = (i + 1)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .wrapping_add(salt.wrapping_mul(0xd134_2543_de82_ef95));
-        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        ((mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * spread
-    };
-    Tensor::from_vec((0..count).map(value).collect::<Vec<f32>>(), shape, &CPU).unwrap()
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn norm(values: &[f32]) -> f32 {
-    values.iter().map(|v| v * v).sum::<f32>().sqrt()
-}
-
-/// How far apart they are, relative to the norm of `want`, or to `least` where that is more.
-fn distance(got: &Tensor, want: &Tensor, least: f32) -> f32 {
-    assert_eq!(got.dims(), want.dims(), "the shapes must agree");
-    let (got, want) = (values(got), values(want));
-    let apart: Vec<f32> = got.iter().zip(&want).map(|(a, b)| a - b).collect();
-    norm(&apart) / norm(&want).max(least).max(1e-6)
-}
+use support::{CPU, distance, norm, numbers, values};
 
 /// A layer's sizes and what is special about it.
 #[derive(Clone)]

@@ -2,36 +2,21 @@
 //! in f32 and bf16.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is a failed test")]
 
+mod support;
+
 use std::sync::Arc;
 
-use candle_core::{D, DType, Device, Result, Tensor, Var};
+use candle_core::{D, DType, Result, Tensor, Var};
 use kernels::{Heads, IGNORED, Mask, RopeTable, seed};
+use support::{CPU, values};
 
-const CPU: Device = Device::Cpu;
-
-/// Numbers that look random, the same on every machine.
+/// Numbers between −1 and 1.
 fn numbers(shape: &[usize], salt: u64) -> Tensor {
-    let count = shape.iter().product::<usize>() as u64;
-    let value = |i: u64| {
-        let mixed = (i + 1)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .wrapping_add(salt.wrapping_mul(0xd134_2543_de82_ef95));
-        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    Tensor::from_vec((0..count).map(value).collect::<Vec<f32>>(), shape, &CPU).unwrap()
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    support::numbers(shape, salt, 1.0)
 }
 
 fn distance(got: &Tensor, want: &Tensor) -> f32 {
-    assert_eq!(got.dims(), want.dims(), "the shapes must agree");
-    let (got, want) = (values(got), values(want));
-    let apart: f32 = got.iter().zip(&want).map(|(a, b)| (a - b) * (a - b)).sum();
-    let norm: f32 = want.iter().map(|b| b * b).sum();
-    (apart / norm.max(1e-12)).sqrt()
+    support::distance(got, want, 0.0)
 }
 
 type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;

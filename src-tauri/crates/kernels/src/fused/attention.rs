@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::rows::{add, dot, probabilities, rotate, softmax, softmax_backward};
 use crate::{
     Heads, RopeTable,
+    buffer::Buffer,
     matmul::{Add, Kind, Matrix, Output, Packed, Panels, Shared, multiply_part},
     values::{Numbers, Values, ValuesMut, narrow},
 };
@@ -42,11 +43,11 @@ struct Job {
 /// Memory of a job, used again by the next on the same thread.
 #[derive(Default)]
 struct Scratch {
-    keys: Vec<f32>,
-    block: Vec<f32>,
-    scores: Vec<f32>,
-    gradients: Vec<f32>,
-    mixed: Vec<f32>,
+    keys: Buffer<f32>,
+    block: Buffer<f32>,
+    scores: Buffer<f32>,
+    gradients: Buffer<f32>,
+    mixed: Buffer<f32>,
     packed: Packed,
     panels: [Panels; 3],
     small: Panels,
@@ -118,9 +119,9 @@ impl Attention<'_> {
     }
 
     /// Reads `rows` rows of a head and rotates them by their tokens' positions.
-    fn rotated(&self, qkv: Values, token: usize, column: usize, rows: usize, to: &mut Vec<f32>) {
+    fn rotated(&self, qkv: Values, token: usize, column: usize, rows: usize, to: &mut Buffer<f32>) {
         let dim = self.heads.dim;
-        to.resize(rows * dim, 0.0);
+        to.resize(rows * dim);
         for (i, row) in to.chunks_exact_mut(dim).enumerate() {
             qkv.read((token + i) * self.stride() + column, row);
             let (cos, sin) = self.table.at(self.positions[token + i]);
@@ -129,25 +130,32 @@ impl Attention<'_> {
     }
 
     /// The scores of a block, `[rows, keys]`, from packed keys.
-    fn scores(&self, block: &Block, queries: &[f32], keys: &Panels, packed: &mut Packed, to: &mut Vec<f32>) {
+    fn scores(
+        &self,
+        block: &Block,
+        queries: &[f32],
+        keys: &Panels,
+        packed: &mut Packed,
+        to: &mut Buffer<f32>,
+    ) {
         packed.pack(
             self.kind,
             Matrix::rows(Values::F32(queries), self.heads.dim),
             block.rows(),
             self.heads.dim,
         );
-        to.resize(block.rows() * block.keys(), 0.0);
+        to.resize(block.rows() * block.keys());
         multiply_part(packed, keys, block.first, block.keys(), 0, Output::f32(to, block.keys()));
     }
 
     /// `softmax(scale · rope(q) rope(k)ᵀ) v` of every head, and the logarithm of the sum of exponentials of each row,
     /// `[tokens, queries]`.
-    pub(crate) fn forward(&self, qkv: Values, narrow_out: bool) -> (Numbers, Vec<f32>) {
+    pub(crate) fn forward(&self, qkv: Values, narrow_out: bool) -> (Numbers, Buffer<f32>) {
         let Heads { queries, keys, dim, .. } = self.heads;
         let (stride, width) = (self.stride(), queries * dim);
         let tokens: usize = self.lengths.iter().sum();
-        let mut out = Numbers::zeros(narrow_out, tokens * width);
-        let mut log_sums = vec![0f32; tokens * queries];
+        let mut out = Numbers::any(narrow_out, tokens * width);
+        let mut log_sums = Buffer::any(tokens * queries);
         let place = Places::new(out.values_mut());
         let sums = Shared::new(&mut log_sums);
         let parts = self.parts();
@@ -173,7 +181,7 @@ impl Attention<'_> {
                     }
                     let p = Matrix::rows(Values::F32(&s.scores), block.keys());
                     s.packed.pack(self.kind, p, block.rows(), block.keys());
-                    s.mixed.resize(block.rows() * dim, 0.0);
+                    s.mixed.resize(block.rows() * dim);
                     let mixed = Output::f32(&mut s.mixed, dim);
                     multiply_part(&s.packed, value_panels, 0, dim, block.first, mixed);
                     for (i, row) in s.mixed.chunks_exact(dim).enumerate() {
@@ -198,11 +206,11 @@ impl Attention<'_> {
         let Heads { queries, keys, dim, .. } = self.heads;
         let tokens: usize = self.lengths.iter().sum();
         let stride = self.stride();
-        let mut gradient = Numbers::zeros(matches!(qkv, Values::Bf16(_)), tokens * stride);
+        let mut gradient = Numbers::any(matches!(qkv, Values::Bf16(_)), tokens * stride);
         let place = Places::new(gradient.values_mut());
         let parts = self.parts();
         let jobs = self.jobs(parts);
-        let of_keys: Vec<(Vec<f32>, Vec<f32>)> = jobs
+        let of_keys: Vec<(Buffer<f32>, Buffer<f32>)> = jobs
             .par_iter()
             .with_max_len(1)
             .map_init(Scratch::default, |s, &job| {
@@ -210,7 +218,7 @@ impl Attention<'_> {
             })
             .collect();
         // The parts of a key head lie one after the other.
-        let mut summed: Vec<(Job, (Vec<f32>, Vec<f32>))> = Vec::new();
+        let mut summed: Vec<(Job, (Buffer<f32>, Buffer<f32>))> = Vec::new();
         for (job, (dk, dv)) in jobs.into_iter().zip(of_keys) {
             match summed.last_mut() {
                 Some((_, (k, v))) if job.part > 0 => {
@@ -248,11 +256,11 @@ impl Attention<'_> {
         g: Values,
         place: &Places,
         s: &mut Scratch,
-    ) -> (Vec<f32>, Vec<f32>) {
+    ) -> (Buffer<f32>, Buffer<f32>) {
         let Heads { queries, keys, dim, .. } = self.heads;
         let (stride, width, kind) = (self.stride(), queries * dim, self.kind);
         let key_column = (queries + job.key_head) * dim;
-        let (mut dk, mut dv) = (vec![0f32; job.length * dim], vec![0f32; job.length * dim]);
+        let (mut dk, mut dv) = (Buffer::zeros(job.length * dim), Buffer::zeros(job.length * dim));
         self.rotated(qkv, job.start, key_column, job.length, &mut s.keys);
         let [key_panels, key_columns, value_panels] = &mut s.panels;
         key_panels.pack(kind, Matrix::rows(Values::F32(&s.keys), dim), job.length, dim);
@@ -268,7 +276,7 @@ impl Attention<'_> {
                 self.rotated(qkv, token, head * dim, rows, &mut s.block);
                 self.scores(&block, &s.block, key_panels, &mut s.packed, &mut s.scores);
                 s.packed.pack(kind, g_block, rows, dim);
-                s.gradients.resize(rows * seen_keys, 0.0);
+                s.gradients.resize(rows * seen_keys);
                 let place_of_dp = Output::f32(&mut s.gradients, seen_keys);
                 multiply_part(&s.packed, value_panels, block.first, seen_keys, 0, place_of_dp);
                 let both = s.scores.chunks_exact_mut(seen_keys).zip(s.gradients.chunks_exact_mut(seen_keys));
@@ -296,7 +304,7 @@ impl Attention<'_> {
                 let place_of_dk = Output::f32(&mut dk[range], dim).add(Add::Itself);
                 multiply_part(&s.packed, &s.small, 0, dim, 0, place_of_dk);
                 s.packed.pack(kind, Matrix::rows(ds, seen_keys), rows, seen_keys);
-                s.mixed.resize(rows * dim, 0.0);
+                s.mixed.resize(rows * dim);
                 multiply_part(&s.packed, key_columns, 0, dim, block.first, Output::f32(&mut s.mixed, dim));
                 for (i, dq) in s.mixed.chunks_exact_mut(dim).enumerate() {
                     let (cos, sin) = self.table.at(self.positions[token + i]);

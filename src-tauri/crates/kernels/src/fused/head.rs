@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::rows;
 use crate::{
+    buffer::Buffer,
     cross_entropy::counted_rows,
     matmul::{Add, Kind, Matrix, Output, Packed, Product, multiply},
     values::{Values, f32_tensor, hold},
@@ -52,8 +53,8 @@ impl CustomOp1 for Head {
         let head = head.values()?;
         let kind = Kind::of(matches!(head, Values::Bf16(_)));
         let most = (LOGITS / vocab).max(1).min(self.rows.len());
-        let mut logits = vec![0f32; most * vocab];
-        let mut part = vec![0f32; most * width];
+        let mut logits = Buffer::<f32>::any(most * vocab);
+        let mut part = Buffer::<f32>::any(most * width);
         let mut gradient = vec![0f32; if self.gradient.is_some() { hidden.len() } else { 0 }];
         let mut sum = 0f64;
         for chunk in self.rows.chunks(most.max(1)) {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Heads, RopeTable,
+    buffer::Buffer,
     dropout::Mask,
     matmul::Kind,
     values::{Numbers, Values, ValuesMut, f32_tensor, hold, narrow},
@@ -201,12 +202,12 @@ struct Parameters<'a> {
 struct Saved {
     qkv: Numbers,
     mixed: Numbers,
-    log_sums: Vec<f32>,
+    log_sums: Buffer<f32>,
     /// The residual stream after attention.
-    middle: Vec<f32>,
+    middle: Buffer<f32>,
     gate_up: Numbers,
     /// Of each group.
-    u: [Vec<f32>; 4],
+    u: [Buffer<f32>; 4],
 }
 
 struct Layer {
@@ -280,14 +281,14 @@ impl Layer {
             let normed = |x: &[f32], norm: &[f32], row: usize, to: &mut [f32]| {
                 rows::rms_norm(&x[row * width..(row + 1) * width], norm, self.layer.eps, to);
             };
-            let mut qkv = Numbers::zeros(bf16, tokens * groups[QKV].outputs());
+            let mut qkv = Numbers::any(bf16, tokens * groups[QKV].outputs());
             let fill = |row: usize, to: &mut [f32]| normed(x, &norms[0], row, to);
             let u_qkv = groups[QKV].forward(tokens, &fill, qkv.values_mut(), None);
             let (mixed, log_sums) = self.attention(groups[QKV].kind).forward(qkv.values(), bf16);
-            let mut middle = vec![0f32; x.len()];
+            let mut middle = Buffer::any(x.len());
             let fill = |row: usize, to: &mut [f32]| mixed.values().read(row * groups[O].inputs, to);
             let u_o = groups[O].forward(tokens, &fill, ValuesMut::F32(&mut middle), Some(x));
-            let mut gate_up = Numbers::zeros(bf16, tokens * groups[GATE_UP].outputs());
+            let mut gate_up = Numbers::any(bf16, tokens * groups[GATE_UP].outputs());
             let fill = |row: usize, to: &mut [f32]| normed(&middle, &norms[1], row, to);
             let u_gate_up = groups[GATE_UP].forward(tokens, &fill, gate_up.values_mut(), None);
             let mut y = vec![0f32; x.len()];
@@ -331,7 +332,7 @@ impl Layer {
             let [d_qkv, d_o, d_gate_up, d_down] = parts.as_mut_slice() else {
                 bail!("a layer has four groups")
             };
-            let through_norm = |x: &[f32], norm: &[f32], mut dn: Vec<f32>, dx: &mut [f32]| {
+            let through_norm = |x: &[f32], norm: &[f32], mut dn: Buffer<f32>, dx: &mut [f32]| {
                 let rows = dn
                     .par_chunks_exact_mut(width)
                     .zip(dx.par_chunks_exact_mut(width))
@@ -411,7 +412,7 @@ fn gate_gradient(mut gate_up: Numbers, g: &[f32], width: usize) -> Numbers {
             })
         }
         ValuesMut::Bf16(v) => v.par_chunks_exact_mut(2 * width).zip(g.par_chunks_exact(width)).for_each_init(
-            || vec![0f32; 2 * width],
+            || Buffer::<f32>::any(2 * width),
             |wide, (row, g)| {
                 crate::values::widen(row, wide);
                 let (gate, up) = wide.split_at_mut(width);

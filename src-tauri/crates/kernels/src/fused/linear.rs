@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::{
+    buffer::Buffer,
     dropout::Mask,
     matmul::{Add, Kind, Matrix, Output, Packed, Product, multiply},
     values::{Numbers, Values, ValuesMut, narrow},
@@ -70,10 +71,10 @@ impl Group<'_> {
         fill: &(dyn Fn(usize, &mut [f32]) + Sync),
         mut to: ValuesMut,
         residual: Option<&[f32]>,
-    ) -> Vec<f32> {
+    ) -> Buffer<f32> {
         let packed = Packed::from_rows(self.kind, rows, self.inputs, fill);
         let ranks = self.ranks();
-        let mut u = vec![0f32; rows * ranks];
+        let mut u = Buffer::any(rows * ranks);
         for (_, adapter, i) in self.adapted() {
             let dropped = adapter.mask.as_ref().map(|mask| {
                 Packed::from_rows(self.kind, rows, self.inputs, |row, x| {
@@ -124,10 +125,10 @@ impl Group<'_> {
         g: Values,
         adapters: &mut [f32],
         wanted: bool,
-    ) -> Option<Vec<f32>> {
+    ) -> Option<Buffer<f32>> {
         let (stride, ranks, rank) = (self.outputs(), self.ranks(), self.rank);
         let (all_a, mut all_b) = adapters.split_at_mut(ranks * self.inputs);
-        let mut du = vec![0f32; rows * ranks];
+        let mut du = Buffer::any(rows * ranks);
         let mut packed = Vec::with_capacity(self.linears.len());
         let (mut column, mut next) = (0, 0);
         for linear in &self.linears {
@@ -140,7 +141,7 @@ impl Group<'_> {
 
                 let u = Matrix::columns(Values::F32(u).from(next * rank), ranks);
                 let a = Packed::new(self.kind, u, rank, rows);
-                let mut transposed = vec![0f32; rank * linear.out];
+                let mut transposed = Buffer::any(rank * linear.out);
                 let b = Matrix::columns(own, stride);
                 multiply(&[Product { a: &a, b }], linear.out, Output::f32(&mut transposed, linear.out));
                 let (b, rest) = std::mem::take(&mut all_b).split_at_mut(linear.out * rank);
@@ -154,7 +155,7 @@ impl Group<'_> {
         }
         self.gradient_of_a(rows, fill, &du, all_a);
         wanted.then(|| {
-            let mut dx = vec![0f32; rows * self.inputs];
+            let mut dx = Buffer::any(rows * self.inputs);
             let mut products: Vec<Product> = Vec::new();
             for (a, linear) in packed.iter().zip(&self.linears) {
                 products.push(Product { a, b: Matrix::columns(linear.weight, self.inputs) });
@@ -176,7 +177,7 @@ impl Group<'_> {
             multiply(&products, self.inputs, Output::f32(&mut dx, self.inputs));
             for (product, mask) in &low {
                 let Some(mask) = mask else { continue };
-                let mut part = vec![0f32; rows * self.inputs];
+                let mut part = Buffer::<f32>::any(rows * self.inputs);
                 multiply(&[*product], self.inputs, Output::f32(&mut part, self.inputs));
                 let pairs = dx.par_chunks_exact_mut(self.inputs).zip(part.par_chunks_exact_mut(self.inputs));
                 pairs.enumerate().for_each(|(row, (dx, part))| {
@@ -221,14 +222,14 @@ impl Group<'_> {
 
     /// All rows that `fill` gives, in the precision they are multiplied in.
     fn matrix(&self, rows: usize, fill: &(dyn Fn(usize, &mut [f32]) + Sync)) -> Numbers {
-        let mut x = Numbers::zeros(self.kind == Kind::Bf16, rows * self.inputs);
+        let mut x = Numbers::any(self.kind == Kind::Bf16, rows * self.inputs);
         match x.values_mut() {
             ValuesMut::F32(x) => {
                 x.par_chunks_exact_mut(self.inputs).enumerate().for_each(|(row, x)| fill(row, x));
             }
             ValuesMut::Bf16(x) => {
                 x.par_chunks_exact_mut(self.inputs).enumerate().for_each_init(
-                    || vec![0f32; self.inputs],
+                    || Buffer::<f32>::any(self.inputs),
                     |wide, (row, x)| {
                         fill(row, wide);
                         narrow(wide, x);

@@ -42,6 +42,18 @@ impl Segment<'_> {
     }
 }
 
+/// Asks for values to be brought into the second-level cache.
+pub(super) fn prefetch(values: &[u32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(BLOCK) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: it reads nothing, and the pointer is that of a value.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// A thread that is ready to multiply.
 pub(super) struct Multiplier {
     bf16: bool,
@@ -117,103 +129,117 @@ fn portable(segments: &[Segment], tiles: usize, out: &mut Tile) {
     }
 }
 
+/// Blocks of a panel that are multiplied with all rows before the next: they stay in the first-level cache meanwhile.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(segments: &[Segment], tiles: usize, out: &mut Tile) {
-    use std::arch::x86_64::*;
-    const ROWS: usize = 4;
-    for row in (0..tiles * BLOCK).step_by(ROWS) {
-        for column in (0..PANEL).step_by(16) {
-            let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-            for s in segments {
-                for block in 0..s.blocks {
-                    // SAFETY: the caller has checked that tile `row / 16` and the panel hold `blocks` blocks.
-                    unsafe {
-                        let a =
-                            s.a.as_ptr()
-                                .add(row / BLOCK * s.a_tile + block * BLOCK * BLOCK + row % BLOCK * BLOCK);
-                        let b = s.b.as_ptr().add(block * BLOCK * PANEL + column).cast::<f32>();
-                        for unit in 0..BLOCK {
-                            let b0 = _mm256_loadu_ps(b.add(unit * PANEL));
-                            let b1 = _mm256_loadu_ps(b.add(unit * PANEL + 8));
-                            for (r, sums) in sums.iter_mut().enumerate() {
-                                let x = _mm256_set1_ps(f32::from_bits(*a.add(r * BLOCK + unit)));
-                                sums[0] = _mm256_fmadd_ps(x, b0, sums[0]);
-                                sums[1] = _mm256_fmadd_ps(x, b1, sums[1]);
+const CHUNK: usize = 8;
+
+/// The loop of all kinds of vectors. `$rows` rows by `$columns` vectors of sums are kept in registers while a chunk passes
+/// by, and in `$out` from one chunk to the next.
+#[cfg(target_arch = "x86_64")]
+macro_rules! vector_loop {
+    (
+        $segments:ident, $tiles:ident, $out:ident, $rows:literal x $columns:literal of $width:literal,
+        $zero:expr, $get:expr, $put:expr, $load:expr, $broadcast:expr, $step:expr $(,)?
+    ) => {{
+        const ROWS: usize = $rows;
+        const COLUMNS: usize = $columns;
+        const WIDTH: usize = $width;
+        let mut fresh = true;
+        for s in $segments {
+            for start in (0..s.blocks).step_by(CHUNK) {
+                let end = (start + CHUNK).min(s.blocks);
+                for row in (0..$tiles * BLOCK).step_by(ROWS) {
+                    for column in (0..PANEL).step_by(COLUMNS * WIDTH) {
+                        // SAFETY: the caller has checked that tile `row / 16` and the panel hold `blocks` blocks; `out` holds
+                        // 32 rows of 32 sums.
+                        unsafe {
+                            let to = $out.0.as_mut_ptr().add(row * PANEL + column);
+                            let mut sums = [[$zero; COLUMNS]; ROWS];
+                            if !fresh {
+                                for (r, sums) in sums.iter_mut().enumerate() {
+                                    for (c, sum) in sums.iter_mut().enumerate() {
+                                        *sum = $get(to.add(r * PANEL + c * WIDTH));
+                                    }
+                                }
+                            }
+                            for block in start..end {
+                                let a = s.a.as_ptr().add(
+                                    row / BLOCK * s.a_tile + block * BLOCK * BLOCK + row % BLOCK * BLOCK,
+                                );
+                                let b = s.b.as_ptr().add(block * BLOCK * PANEL + column);
+                                for unit in 0..BLOCK {
+                                    let mut columns = [$zero; COLUMNS];
+                                    for (c, column) in columns.iter_mut().enumerate() {
+                                        *column = $load(b.add(unit * PANEL + c * WIDTH));
+                                    }
+                                    for (r, sums) in sums.iter_mut().enumerate() {
+                                        let x = $broadcast(a.add(r * BLOCK + unit));
+                                        for (sum, column) in sums.iter_mut().zip(columns) {
+                                            *sum = $step(*sum, x, column);
+                                        }
+                                    }
+                                }
+                            }
+                            for (r, sums) in sums.iter().enumerate() {
+                                for (c, sum) in sums.iter().enumerate() {
+                                    $put(to.add(r * PANEL + c * WIDTH), *sum);
+                                }
                             }
                         }
                     }
                 }
-            }
-            for (r, sums) in sums.iter().enumerate() {
-                let to = &mut out.0[(row + r) * PANEL + column..][..16];
-                // SAFETY: `to` holds the 16 values written.
-                unsafe {
-                    _mm256_storeu_ps(to.as_mut_ptr(), sums[0]);
-                    _mm256_storeu_ps(to.as_mut_ptr().add(8), sums[1]);
-                }
+                fresh = false;
             }
         }
-    }
-}
-
-/// The loop of both kinds of AVX-512; `$step(sum, a, b)` adds the product of two vectors of units.
-#[cfg(target_arch = "x86_64")]
-macro_rules! avx512_loop {
-    ($segments:ident, $tiles:ident, $out:ident, $step:expr) => {{
-        use std::arch::x86_64::*;
-        const ROWS: usize = 8;
-        for row in (0..$tiles * BLOCK).step_by(ROWS) {
-            let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-            for s in $segments {
-                for block in 0..s.blocks {
-                    // SAFETY: the caller has checked that tile `row / 16` and the panel hold `blocks` blocks.
-                    unsafe {
-                        let a =
-                            s.a.as_ptr()
-                                .add(row / BLOCK * s.a_tile + block * BLOCK * BLOCK + row % BLOCK * BLOCK);
-                        let b = s.b.as_ptr().add(block * BLOCK * PANEL);
-                        for unit in 0..BLOCK {
-                            let b0 = _mm512_loadu_si512(b.add(unit * PANEL).cast());
-                            let b1 = _mm512_loadu_si512(b.add(unit * PANEL + 16).cast());
-                            for (r, sums) in sums.iter_mut().enumerate() {
-                                let x = _mm512_set1_epi32(*a.add(r * BLOCK + unit) as i32);
-                                sums[0] = $step(sums[0], x, b0);
-                                sums[1] = $step(sums[1], x, b1);
-                            }
-                        }
-                    }
-                }
-            }
-            for (r, sums) in sums.iter().enumerate() {
-                let to = &mut $out.0[(row + r) * PANEL..][..PANEL];
-                // SAFETY: `to` holds the 32 values written.
-                unsafe {
-                    _mm512_storeu_ps(to.as_mut_ptr(), sums[0]);
-                    _mm512_storeu_ps(to.as_mut_ptr().add(16), sums[1]);
-                }
-            }
+        if fresh {
+            $out.0.fill(0.0);
         }
     }};
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(segments: &[Segment], tiles: usize, out: &mut Tile) {
+    use std::arch::x86_64::*;
+    vector_loop!(
+        segments, tiles, out, 4 x 2 of 8,
+        _mm256_setzero_ps(),
+        |p| _mm256_loadu_ps(p),
+        |p, v| _mm256_storeu_ps(p, v),
+        |p: *const u32| _mm256_loadu_ps(p.cast()),
+        |p: *const u32| _mm256_set1_ps(f32::from_bits(*p)),
+        |sum, a, b| _mm256_fmadd_ps(a, b, sum),
+    );
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 unsafe fn avx512(segments: &[Segment], tiles: usize, out: &mut Tile) {
-    avx512_loop!(segments, tiles, out, |sum, a, b| _mm512_fmadd_ps(
-        _mm512_castsi512_ps(a),
-        _mm512_castsi512_ps(b),
-        sum
-    ));
+    use std::arch::x86_64::*;
+    vector_loop!(
+        segments, tiles, out, 8 x 2 of 16,
+        _mm512_setzero_ps(),
+        |p| _mm512_loadu_ps(p),
+        |p, v| _mm512_storeu_ps(p, v),
+        |p: *const u32| _mm512_loadu_ps(p.cast()),
+        |p: *const u32| _mm512_set1_ps(f32::from_bits(*p)),
+        |sum, a, b| _mm512_fmadd_ps(a, b, sum),
+    );
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn avx512_bf16(segments: &[Segment], tiles: usize, out: &mut Tile) {
-    // The vectors are only named differently; every bit pattern is valid in both.
-    avx512_loop!(segments, tiles, out, |sum, a: __m512i, b: __m512i| _mm512_dpbf16_ps(
-        sum,
-        std::mem::transmute::<__m512i, __m512bh>(a),
-        std::mem::transmute::<__m512i, __m512bh>(b)
-    ));
+    use std::arch::x86_64::*;
+    // SAFETY: the vectors are only named differently; every bit pattern is valid in both.
+    let pairs = |v: __m512| unsafe { std::mem::transmute::<__m512, __m512bh>(v) };
+    vector_loop!(
+        segments, tiles, out, 8 x 2 of 16,
+        _mm512_setzero_ps(),
+        |p| _mm512_loadu_ps(p),
+        |p, v| _mm512_storeu_ps(p, v),
+        |p: *const u32| _mm512_loadu_ps(p.cast()),
+        |p: *const u32| _mm512_set1_ps(f32::from_bits(*p)),
+        |sum, a, b| _mm512_dpbf16_ps(sum, pairs(a), pairs(b)),
+    );
 }

@@ -10,25 +10,29 @@ mod micro;
 mod output;
 mod pack;
 
+use std::cell::RefCell;
+
 use rayon::prelude::*;
 
 use self::{
-    micro::{BLOCK, Multiplier, PANEL, Segment, Tile},
-    pack::{pack_panel, pack_tile},
+    micro::{BLOCK, Multiplier, PANEL, Segment, Tile, prefetch},
+    pack::{Columns, pack_panels, pack_tile},
 };
 pub(crate) use self::{
     output::{Add, Output, Shared},
     pack::{Kind, Matrix},
 };
-use crate::values::Values;
+use crate::{buffer::Buffer, values::Values};
 
 /// Bytes of packed panels that one job keeps: they stay in the second-level cache while the rows pass by.
-const PANELS: usize = 512 << 10;
+const PANELS: usize = 768 << 10;
+/// Jobs for each thread, so that one that is held up has less to do.
+const JOBS: usize = 2;
 
 /// Packed rows of a left operand.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(crate) struct Packed {
-    units: Vec<u32>,
+    units: Buffer<u32>,
     rows: usize,
     depth: usize,
     kind: Option<Kind>,
@@ -38,9 +42,9 @@ impl Packed {
     /// Packs `rows` lines of `depth` values on all threads.
     pub(crate) fn new(kind: Kind, m: Matrix, rows: usize, depth: usize) -> Self {
         assert!(m.holds(rows, depth), "a matrix must hold all of its values");
-        let mut packed = Packed { units: Vec::new(), rows, depth, kind: Some(kind) };
+        let mut packed = Packed { units: Buffer::default(), rows, depth, kind: Some(kind) };
         let tile = packed.tile();
-        packed.units = vec![0; rows.div_ceil(BLOCK) * tile];
+        packed.units.resize(rows.div_ceil(BLOCK) * tile);
         packed.units.par_chunks_exact_mut(tile.max(1)).enumerate().for_each(|(tile, out)| {
             pack_tile(kind, m, tile * BLOCK, (rows - tile * BLOCK).min(BLOCK), depth, out);
         });
@@ -54,10 +58,10 @@ impl Packed {
         depth: usize,
         fill: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Self {
-        let mut packed = Packed { units: Vec::new(), rows, depth, kind: Some(kind) };
+        let mut packed = Packed { units: Buffer::default(), rows, depth, kind: Some(kind) };
         let tile = packed.tile();
-        packed.units = vec![0; rows.div_ceil(BLOCK) * tile];
-        let scratch = || vec![0f32; BLOCK * depth];
+        packed.units.resize(rows.div_ceil(BLOCK) * tile);
+        let scratch = || Buffer::<f32>::any(BLOCK * depth);
         packed.units.par_chunks_exact_mut(tile.max(1)).enumerate().for_each_init(
             scratch,
             |scratch, (tile, out)| {
@@ -76,9 +80,7 @@ impl Packed {
         assert!(m.holds(rows, depth), "a matrix must hold all of its values");
         (self.rows, self.depth, self.kind) = (rows, depth, Some(kind));
         let (tile, needed) = (self.tile(), rows.div_ceil(BLOCK) * self.tile());
-        if self.units.len() < needed {
-            self.units.resize(needed, 0);
-        }
+        self.units.resize(needed);
         for (i, out) in self.units.chunks_exact_mut(tile.max(1)).take(rows.div_ceil(BLOCK)).enumerate() {
             pack_tile(kind, m, i * BLOCK, (rows - i * BLOCK).min(BLOCK), depth, out);
         }
@@ -96,12 +98,18 @@ impl Packed {
     fn tile(&self) -> usize {
         self.blocks() * BLOCK * BLOCK
     }
+
+    /// The units of two tiles from `row` on; fewer where there are no more rows.
+    fn pair(&self, row: usize) -> &[u32] {
+        let (from, len) = (row / BLOCK * self.tile(), self.rows.div_ceil(BLOCK) * self.tile());
+        &self.units[from.min(len)..(from + 2 * self.tile()).min(len)]
+    }
 }
 
 /// Packed columns of a right operand.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(crate) struct Panels {
-    units: Vec<u32>,
+    units: Buffer<u32>,
     columns: usize,
     depth: usize,
     kind: Option<Kind>,
@@ -113,12 +121,9 @@ impl Panels {
         assert!(m.holds(columns, depth), "a matrix must hold all of its values");
         (self.columns, self.depth, self.kind) = (columns, depth, Some(kind));
         let (panel, panels) = (self.panel(), columns.div_ceil(PANEL));
-        if self.units.len() < panels * panel {
-            self.units.resize(panels * panel, 0);
-        }
-        for (i, out) in self.units.chunks_exact_mut(panel.max(1)).take(panels).enumerate() {
-            pack_panel(kind, m, i * PANEL, (columns - i * PANEL).min(PANEL), depth, out);
-        }
+        self.units.resize(panels * panel);
+        let all = Columns { first: 0, end: columns, panels, stride: panel };
+        pack_panels(kind, m, all, depth, &mut self.units);
     }
 
     /// Units of a panel.
@@ -146,9 +151,11 @@ pub(crate) fn multiply_part(
     let mut sums = Tile::new();
     for n in (0..columns).step_by(PANEL) {
         let panel = &b.units[(column + n) / PANEL * b.panel()..][skipped * BLOCK * PANEL..];
-        rows(&multiplier, &[(a, panel)], 0, a.rows, &mut sums, |row, height, sums| {
-            out.write(row, height, n, (columns - n).min(PANEL), sums);
-        });
+        for row in (0..a.rows).step_by(2 * BLOCK) {
+            let height = (a.rows - row).min(2 * BLOCK);
+            pair(&multiplier, &[(a, panel)], row, height, &mut sums);
+            out.write(row, height, n, (columns - n).min(PANEL), &sums);
+        }
     }
 }
 
@@ -174,32 +181,34 @@ pub(crate) fn multiply(products: &[Product], columns: usize, out: Output) {
     let units: usize = products.iter().map(|p| p.a.blocks() * BLOCK * PANEL).sum();
     let panels = columns.div_ceil(PANEL);
     let threads = rayon::current_num_threads();
-    // Wide enough to read the rows seldom, narrow enough for every thread to have some.
-    let group = (PANELS / (4 * units).max(1)).clamp(1, panels.div_ceil(4 * threads));
+    // Wide enough to read the rows seldom, narrow enough to stay in the cache and for every thread to have as many.
+    let most = (PANELS / (4 * units).max(1)).max(1);
+    let groups = panels.div_ceil(most).next_multiple_of(JOBS * threads).min(panels);
+    let group = panels.div_ceil(groups);
     let groups = panels.div_ceil(group);
     // Where there are few columns, the rows are shared out too.
     let pairs = m.div_ceil(2 * BLOCK);
-    let parts = if groups >= 2 * threads { 1 } else { (2 * threads).div_ceil(groups).min(pairs) };
+    let parts = if groups >= threads { 1 } else { (JOBS * threads).div_ceil(groups).min(pairs) };
     let height = pairs.div_ceil(parts) * 2 * BLOCK;
-    let job = |packed: &mut Vec<u32>, job: usize| {
-        let (group_index, part) = (job / parts, job % parts);
-        let from = group_index * group;
-        let to = (from + group).min(panels);
-        packed.resize(group * units, 0);
-        for (panel, space) in (from..to).zip(packed.chunks_exact_mut(units.max(1))) {
-            let mut space = space;
-            for Product { a, b } in products {
-                let (own, rest) = space.split_at_mut(a.blocks() * BLOCK * PANEL);
-                let n = panel * PANEL;
-                pack_panel(kind, *b, n, (columns - n).min(PANEL), a.depth, own);
-                space = rest;
-            }
+    let job = |packed: &mut Buffer<u32>, job: usize| {
+        let (panel, part) = (job / parts * group, job % parts);
+        let count = group.min(panels - panel);
+        packed.resize(group * units);
+        let mut at = 0;
+        for Product { a, b } in products {
+            let own = Columns { first: panel * PANEL, end: columns, panels: count, stride: units };
+            pack_panels(kind, *b, own, a.depth, &mut packed[at..]);
+            at += a.blocks() * BLOCK * PANEL;
         }
         let multiplier = Multiplier::new(kind == Kind::Bf16);
         let mut sums = Tile::new();
         let last = m.min((part + 1) * height);
         for row in (part * height..last).step_by(2 * BLOCK) {
-            for (panel, space) in (from..to).zip(packed.chunks_exact(units.max(1))) {
+            for (i, space) in packed.chunks_exact(units.max(1)).take(count).enumerate() {
+                // While a panel passes by, a part of the rows that come next is fetched.
+                let next = first.a.pair(row + 2 * BLOCK);
+                let share = next.len().div_ceil(count);
+                prefetch(&next[(i * share).min(next.len())..((i + 1) * share).min(next.len())]);
                 let mut operands = [(first.a, space); MOST];
                 let mut at = 0;
                 for (operand, Product { a, .. }) in operands.iter_mut().zip(products) {
@@ -207,18 +216,11 @@ pub(crate) fn multiply(products: &[Product], columns: usize, out: Output) {
                     *operand = (a, &space[at..at + size]);
                     at += size;
                 }
-                let n = panel * PANEL;
+                let n = (panel + i) * PANEL;
                 let wide = (columns - n).min(PANEL);
-                rows(
-                    &multiplier,
-                    &operands[..products.len()],
-                    row,
-                    last.min(row + 2 * BLOCK),
-                    &mut sums,
-                    |row, height, sums| {
-                        out.write(row, height, n, wide, sums);
-                    },
-                );
+                let height = (last - row).min(2 * BLOCK);
+                pair(&multiplier, &operands[..products.len()], row, height, &mut sums);
+                out.write(row, height, n, wide, &sums);
             }
         }
     };
@@ -230,31 +232,19 @@ pub(crate) fn multiply(products: &[Product], columns: usize, out: Output) {
 
 thread_local! {
     /// The panels that a thread has packed; kept, because every product needs as many.
-    static PACKED: std::cell::RefCell<Vec<u32>> = const { std::cell::RefCell::new(Vec::new()) };
+    static PACKED: RefCell<Buffer<u32>> = RefCell::default();
 }
 
 /// Most summands of a product: three linear layers that share an input, and their adapters.
 const MOST: usize = 6;
 
-/// Multiplies the rows from `from` to `to` by one panel, two tiles at a time.
-fn rows(
-    multiplier: &Multiplier,
-    operands: &[(&Packed, &[u32])],
-    from: usize,
-    to: usize,
-    sums: &mut Tile,
-    mut write: impl FnMut(usize, usize, &Tile),
-) {
-    for row in (from..to).step_by(2 * BLOCK) {
-        let height = (to - row).min(2 * BLOCK);
-        let mut segments = [Segment { a: &[], a_tile: 0, b: &[], blocks: 0 }; MOST];
-        for (segment, (a, b)) in segments.iter_mut().zip(operands) {
-            *segment =
-                Segment { a: &a.units[row / BLOCK * a.tile()..], a_tile: a.tile(), b, blocks: a.blocks() };
-        }
-        multiplier.multiply(&segments[..operands.len()], height.div_ceil(BLOCK), sums);
-        write(row, height, sums);
+/// Multiplies up to two tiles of rows, from `row` on, by one panel.
+fn pair(multiplier: &Multiplier, operands: &[(&Packed, &[u32])], row: usize, height: usize, sums: &mut Tile) {
+    let mut segments = [Segment { a: &[], a_tile: 0, b: &[], blocks: 0 }; MOST];
+    for (segment, (a, b)) in segments.iter_mut().zip(operands) {
+        *segment = Segment { a: &a.units[row / BLOCK * a.tile()..], a_tile: a.tile(), b, blocks: a.blocks() };
     }
+    multiplier.multiply(&segments[..operands.len()], height.div_ceil(BLOCK), sums);
 }
 
 #[cfg(test)]

@@ -66,43 +66,93 @@ impl<'a> Matrix<'a> {
 /// 16 lines by 16 units, or the other way round.
 type Square = [[u32; BLOCK]; BLOCK];
 
-/// Packs `lines` lines from `first` on as a tile: `[blocks, 16 lines, 16 units]`.
-pub(super) fn pack_tile(kind: Kind, m: Matrix, first: usize, lines: usize, depth: usize, out: &mut [u32]) {
-    pack(kind, m, first, lines, depth, false, out);
+/// Which lines become panels.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    /// The first of them.
+    pub first: usize,
+    /// The line after the last; what lies beyond it is zero.
+    pub end: usize,
+    /// Panels of 32 lines each.
+    pub panels: usize,
+    /// Units from one panel to the next.
+    pub stride: usize,
 }
 
-/// Packs `lines` lines from `first` on as a panel: `[16 · blocks units, 32 lines]`.
-pub(super) fn pack_panel(kind: Kind, m: Matrix, first: usize, lines: usize, depth: usize, out: &mut [u32]) {
-    pack(kind, m, first, lines, depth, true, out);
+/// Packs `lines` lines from `first` on as a tile: `[blocks, 16 lines, 16 units]`.
+pub(super) fn pack_tile(kind: Kind, m: Matrix, first: usize, lines: usize, depth: usize, out: &mut [u32]) {
+    for (block, out) in out.chunks_exact_mut(BLOCK * BLOCK).take(kind.blocks(depth)).enumerate() {
+        let start = block * BLOCK * kind.per_unit();
+        let part = Part { first, lines, start, valid: (depth - start).min(BLOCK * kind.per_unit()) };
+        square(kind, &m, part, m.across, out, BLOCK);
+    }
+}
+
+/// Packs lines as panels: `[16 · blocks units, 32 lines]` each.
+pub(super) fn pack_panels(kind: Kind, m: Matrix, columns: Columns, depth: usize, out: &mut [u32]) {
+    let (blocks, wide) = (kind.blocks(depth), BLOCK * kind.per_unit());
+    let mut block = |panel: usize, block: usize| {
+        let (first, start) = (columns.first + panel * PANEL, block * wide);
+        let out = &mut out[panel * columns.stride + block * BLOCK * PANEL..][..BLOCK * PANEL];
+        for half in 0..2 {
+            let first = first + half * BLOCK;
+            let lines = columns.end.saturating_sub(first).min(BLOCK);
+            let part = Part { first, lines, start, valid: (depth - start).min(wide) };
+            square(kind, &m, part, !m.across, &mut out[half * BLOCK..], PANEL);
+        }
+    };
+    // In the order in which the values lie in memory.
+    if m.across {
+        (0..blocks).for_each(|b| (0..columns.panels).for_each(|panel| block(panel, b)));
+    } else {
+        (0..columns.panels).for_each(|panel| (0..blocks).for_each(|b| block(panel, b)));
+    }
+}
+
+/// Up to 16 lines and up to 16 units of each; what is missing becomes zero.
+#[derive(Clone, Copy)]
+struct Part {
+    first: usize,
+    lines: usize,
+    /// Where in the depth it starts.
+    start: usize,
+    /// Values of each line.
+    valid: usize,
+}
+
+/// Writes a part, which is turned round if `turned`, to `out`, where a row starts every `stride` units.
+fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+    assert!(out.len() >= (BLOCK - 1) * stride + BLOCK, "a square must have its place");
+    if part.lines == 0 {
+        // Beyond the last line.
+        return out.chunks_mut(stride).take(BLOCK).for_each(|row| row[..BLOCK].fill(0));
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    if Level::current() >= Level::Avx512 {
+        // SAFETY: the level in force says that the processor has AVX-512 F, BW, DQ and VL; that it multiplies bf16, where
+        // units are pairs of those; the assertion above is what both functions ask for.
+        return unsafe {
+            match kind {
+                Kind::F32 => wide::square_f32(m, part, turned, out, stride),
+                Kind::Bf16 => wide::square_bf16(m, part, turned, out, stride),
+            }
+        };
+    }
+    narrow_square(kind, m, part, turned, out, stride);
 }
 
 vectorised! {
-    fn pack(kind: Kind, m: Matrix, first: usize, lines: usize, depth: usize, panel: bool, out: &mut [u32]) {
-        let wide = kind.per_unit() * BLOCK;
-        let size = if panel { PANEL * BLOCK } else { BLOCK * BLOCK };
-        for (block, out) in out.chunks_exact_mut(size).take(kind.blocks(depth)).enumerate() {
-            let start = block * wide;
-            let valid = (depth - start).min(wide);
-            for half in 0..if panel { 2 } else { 1 } {
-                let lines = lines.saturating_sub(half * BLOCK).min(BLOCK);
-                let mut square = [[0u32; BLOCK]; BLOCK];
-                if lines == 0 {
-                    // What lies beyond the last line is zero.
-                } else if m.across {
-                    load_columns(kind, &m, first + half * BLOCK, lines, start, valid, &mut square);
-                } else {
-                    load_rows(kind, &m, first + half * BLOCK, lines, start, valid, &mut square);
-                }
-                if m.across != panel {
-                    transpose(&mut square);
-                }
-                if panel {
-                    for (to, from) in out.chunks_exact_mut(PANEL).zip(&square) {
-                        to[half * BLOCK..][..BLOCK].copy_from_slice(from);
-                    }
-                } else {
-                    out.copy_from_slice(square.as_flattened());
-                }
+    fn narrow_square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+        let mut square = [[0u32; BLOCK]; BLOCK];
+        if m.across {
+            load_columns(kind, m, part, &mut square);
+        } else {
+            load_rows(kind, m, part, &mut square);
+        }
+        for (i, to) in out.chunks_mut(stride).take(BLOCK).enumerate() {
+            for (j, to) in to.iter_mut().take(BLOCK).enumerate() {
+                *to = if turned { square[j][i] } else { square[i][j] };
             }
         }
     }
@@ -111,15 +161,8 @@ vectorised! {
 /// A row of the square for each line. Whole rows, which most are, are read as arrays, so that the compiler knows their
 /// length. (It would leave `map` on arrays a call, and compile that for the least capable processor.)
 #[inline(always)]
-fn load_rows(
-    kind: Kind,
-    m: &Matrix,
-    first: usize,
-    lines: usize,
-    start: usize,
-    valid: usize,
-    square: &mut Square,
-) {
+fn load_rows(kind: Kind, m: &Matrix, part: Part, square: &mut Square) {
+    let Part { first, lines, start, valid } = part;
     for (line, to) in square.iter_mut().enumerate().take(lines) {
         let at = (first + line) * m.stride + start;
         match (kind, m.values) {
@@ -133,15 +176,8 @@ fn load_rows(
 
 /// A row of the square for each unit.
 #[inline(always)]
-fn load_columns(
-    kind: Kind,
-    m: &Matrix,
-    first: usize,
-    lines: usize,
-    start: usize,
-    valid: usize,
-    square: &mut Square,
-) {
+fn load_columns(kind: Kind, m: &Matrix, part: Part, square: &mut Square) {
+    let Part { first, lines, start, valid } = part;
     for (unit, to) in square.iter_mut().enumerate().take(valid.div_ceil(kind.per_unit())) {
         let at = (start + unit * kind.per_unit()) * m.stride + first;
         let next = (unit * kind.per_unit() + 1 < valid).then_some(at + m.stride);
@@ -211,71 +247,165 @@ fn add_high<T: Copy>(values: &[T; BLOCK], bits: impl Fn(T) -> u32, to: &mut [u32
     }
 }
 
-fn transpose(square: &mut Square) {
-    #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code)]
-    if Level::current() >= Level::Avx512 {
-        // SAFETY: the level in force says that the processor has AVX-512 F.
-        return unsafe { transpose_avx512(square) };
-    }
-    let from = *square;
-    for (i, row) in square.iter_mut().enumerate() {
-        for (to, from) in row.iter_mut().zip(&from) {
-            *to = from[i];
-        }
-    }
-}
-
-/// Pairs, then fours, then eights of rows are interleaved, then the four quarters of each vector are put in order.
+/// The same in the registers of AVX-512, where most squares are whole.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
-fn transpose_avx512(square: &mut Square) {
+mod wide {
     use std::arch::x86_64::*;
-    let mut r = [_mm512_setzero_si512(); 16];
-    for (r, row) in r.iter_mut().zip(square.iter()) {
-        // SAFETY: a row is 64 readable bytes.
-        *r = unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
-    }
-    let mut t = r;
-    for i in 0..8 {
-        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-    }
-    for i in (0..16).step_by(4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for i in 0..4 {
-        let even = |x, y| _mm512_shuffle_i32x4::<0x88>(x, y);
-        let odd = |x, y| _mm512_shuffle_i32x4::<0xdd>(x, y);
-        let (a, b) = (even(r[i], r[4 + i]), even(r[8 + i], r[12 + i]));
-        let (c, d) = (odd(r[i], r[4 + i]), odd(r[8 + i], r[12 + i]));
-        (t[i], t[8 + i]) = (even(a, b), odd(a, b));
-        (t[4 + i], t[12 + i]) = (even(c, d), odd(c, d));
-    }
-    for (row, t) in square.iter_mut().zip(t) {
-        // SAFETY: a row is 64 writable bytes.
-        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), t) };
-    }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    use half::bf16;
 
-    #[test]
-    fn squares_are_transposed() {
-        let mut square = [[0u32; BLOCK]; BLOCK];
-        (0..).zip(square.as_flattened_mut()).for_each(|(i, v)| *v = i);
-        let before = square;
-        transpose(&mut square);
-        for (i, row) in square.iter().enumerate() {
-            for (j, &v) in row.iter().enumerate() {
-                assert_eq!(v, before[j][i], "row {i}, column {j}");
+    use super::{BLOCK, Matrix, Part};
+    use crate::values::Values;
+
+    type Square = [__m512i; BLOCK];
+
+    /// The lowest `count` bits.
+    fn mask(count: usize) -> u32 {
+        if count >= 32 { u32::MAX } else { (1 << count) - 1 }
+    }
+
+    /// `$count` rows, each by `$row(i)`; whole squares in a loop that the compiler unrolls into registers.
+    macro_rules! rows {
+        ($count:expr, $row:expr) => {{
+            let mut r = [_mm512_setzero_si512(); BLOCK];
+            if $count == BLOCK {
+                for (i, r) in r.iter_mut().enumerate() {
+                    *r = $row(i);
+                }
+            } else {
+                for (i, r) in r.iter_mut().enumerate().take($count) {
+                    *r = $row(i);
+                }
             }
+            r
+        }};
+    }
+
+    /// # Safety
+    /// The processor has the features; `out` has places for 16 rows of 16, `stride` apart.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    pub(super) unsafe fn square_f32(m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+        let Part { first, lines, start, valid } = part;
+        let (count, width) = if m.across { (valid, lines) } else { (lines, valid) };
+        let at = if m.across { start * m.stride + first } else { first * m.stride + start };
+        let mask = mask(width) as __mmask16;
+        // SAFETY: the slices hold what the masks let through.
+        let r = unsafe {
+            match m.values {
+                Values::F32(v) => {
+                    rows!(count, |i| _mm512_maskz_loadu_epi32(mask, line(v, at + i * m.stride, width).cast()))
+                }
+                Values::Bf16(v) => rows!(count, |i| _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(
+                    _mm256_maskz_loadu_epi16(mask, line(v, at + i * m.stride, width).cast())
+                ))),
+            }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { store(r, turned, out, stride) };
+    }
+
+    /// Pairs of bf16.
+    ///
+    /// # Safety
+    /// As [`square_f32`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub(super) unsafe fn square_bf16(m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+        let Part { first, lines, start, valid } = part;
+        let r = if m.across {
+            let mask = mask(lines) as __mmask16;
+            let at = |unit: usize, odd: usize| (start + 2 * unit + odd) * m.stride + first;
+            let pair = |low: __m256i, high: __m256i| {
+                let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(high));
+                _mm512_or_si512(_mm512_cvtepu16_epi32(low), high)
+            };
+            // SAFETY: the slices hold what the masks let through.
+            unsafe {
+                match m.values {
+                    Values::F32(v) => {
+                        let load = |at| {
+                            let wide = _mm512_maskz_loadu_ps(mask, line::<f32>(v, at, lines));
+                            std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(wide))
+                        };
+                        let both = |i| pair(load(at(i, 0)), load(at(i, 1)));
+                        let mut r = rows!(valid / 2, both);
+                        if valid % 2 == 1 {
+                            r[valid / 2] = pair(load(at(valid / 2, 0)), _mm256_setzero_si256());
+                        }
+                        r
+                    }
+                    Values::Bf16(v) => {
+                        let load = |at| _mm256_maskz_loadu_epi16(mask, line::<bf16>(v, at, lines).cast());
+                        let both = |i| pair(load(at(i, 0)), load(at(i, 1)));
+                        let mut r = rows!(valid / 2, both);
+                        if valid % 2 == 1 {
+                            r[valid / 2] = pair(load(at(valid / 2, 0)), _mm256_setzero_si256());
+                        }
+                        r
+                    }
+                }
+            }
+        } else {
+            let (low, high) = (mask(valid) as __mmask16, (mask(valid) >> 16) as __mmask16);
+            // SAFETY: the slices hold what the masks let through; nothing is read beyond, where the upper half is empty.
+            unsafe {
+                match m.values {
+                    Values::F32(v) => rows!(lines, |i| {
+                        let from = line(v, (first + i) * m.stride + start, valid);
+                        let high = _mm512_maskz_loadu_ps(high, from.wrapping_add(BLOCK));
+                        let both = _mm512_cvtne2ps_pbh(high, _mm512_maskz_loadu_ps(low, from));
+                        std::mem::transmute::<__m512bh, __m512i>(both)
+                    }),
+                    Values::Bf16(v) => rows!(lines, |i| _mm512_maskz_loadu_epi16(
+                        mask(valid),
+                        line(v, (first + i) * m.stride + start, valid).cast()
+                    )),
+                }
+            }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { store(r, turned, out, stride) };
+    }
+
+    /// Where `count` values from `at` on lie.
+    #[inline(always)]
+    fn line<T>(values: &[T], at: usize, count: usize) -> *const T {
+        values[at..at + count].as_ptr()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store(r: Square, turned: bool, out: &mut [u32], stride: usize) {
+        let r = if turned { transposed(r) } else { r };
+        for (i, row) in r.into_iter().enumerate() {
+            // SAFETY: the caller has room for 16 rows of 64 bytes.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().add(i * stride).cast(), row) };
         }
+    }
+
+    /// Pairs, then fours, then eights of rows are interleaved, then the four quarters of each vector are put in order.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn transposed(mut r: Square) -> Square {
+        let mut t = r;
+        for i in 0..8 {
+            t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        for i in (0..16).step_by(4) {
+            r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+            r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+            r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+            r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+        }
+        for i in 0..4 {
+            let even = |x, y| _mm512_shuffle_i32x4::<0x88>(x, y);
+            let odd = |x, y| _mm512_shuffle_i32x4::<0xdd>(x, y);
+            let (a, b) = (even(r[i], r[4 + i]), even(r[8 + i], r[12 + i]));
+            let (c, d) = (odd(r[i], r[4 + i]), odd(r[8 + i], r[12 + i]));
+            (t[i], t[8 + i]) = (even(a, b), odd(a, b));
+            (t[4 + i], t[12 + i]) = (even(c, d), odd(c, d));
+        }
+        t
     }
 }
