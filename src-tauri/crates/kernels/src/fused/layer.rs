@@ -15,7 +15,7 @@ use crate::{
     buffer::Buffer,
     dropout::Mask,
     matmul::Kind,
-    values::{Numbers, Values, ValuesMut, f32_tensor, hold, narrow},
+    values::{Numbers, Values, ValuesMut, f32_tensor, hold},
 };
 
 /// A linear layer, frozen, perhaps with an adapter.
@@ -240,29 +240,20 @@ impl Layer {
         let mut groups = Vec::with_capacity(GROUPS.len());
         for members in GROUPS {
             let members = &weights[members];
-            let mut parts: Vec<(&[f32], &[f32])> = Vec::new();
-            for (_, linear, (_, inputs)) in members {
-                parts.push((if linear.adapted { take(layer.rank * inputs)? } else { &[] }, &[]));
-            }
-            for ((_, linear, (out, _)), part) in members.iter().zip(&mut parts) {
-                part.1 = if linear.adapted { take(layer.rank * out)? } else { &[] };
-            }
+            let inputs = members[0].2.1;
+            let adapted = members.iter().filter(|(_, linear, _)| linear.adapted).count();
+            let a = take(adapted * layer.rank * inputs)?;
             let mut linears = Vec::with_capacity(members.len());
-            for ((weight, linear, (out, _)), (a, b)) in members.iter().zip(parts) {
+            for (weight, linear, (out, _)) in members {
+                let b = if linear.adapted { take(layer.rank * out)? } else { &[] };
                 linears.push(Linear {
                     weight: *weight,
                     out: *out,
                     bias: linear.bias.as_ref().map(vector).transpose()?,
-                    adapter: linear.adapted.then_some(Adapter { a, b, mask: linear.mask }),
+                    adapter: linear.adapted.then_some(Adapter { b, mask: linear.mask }),
                 });
             }
-            groups.push(Group {
-                linears,
-                inputs: members[0].2.1,
-                rank: layer.rank,
-                scale: layer.scale,
-                kind,
-            });
+            groups.push(Group { linears, a, inputs, rank: layer.rank, scale: layer.scale, kind });
         }
         let Ok(groups) = <[Group; 4]>::try_from(groups) else { bail!("a layer has four groups") };
         f(&Parameters { norms: [vector(&layer.input_norm)?, vector(&layer.post_attention_norm)?], groups })
@@ -321,6 +312,7 @@ impl Layer {
             let width = norms[0].len();
             let tokens = x.len() / width;
             let eps = self.layer.eps;
+            let bf16 = matches!(qkv, Numbers::Bf16(_));
             let mut gradient = vec![0f32; adapters.len()];
             let mut rest = gradient.as_mut_slice();
             let mut parts = Vec::with_capacity(groups.len());
@@ -332,7 +324,7 @@ impl Layer {
             let [d_qkv, d_o, d_gate_up, d_down] = parts.as_mut_slice() else {
                 bail!("a layer has four groups")
             };
-            let through_norm = |x: &[f32], norm: &[f32], mut dn: Buffer<f32>, dx: &mut [f32]| {
+            let through_norm = |x: &[f32], norm: &[f32], dn: &mut [f32], dx: &mut [f32]| {
                 let rows = dn
                     .par_chunks_exact_mut(width)
                     .zip(dx.par_chunks_exact_mut(width))
@@ -341,34 +333,38 @@ impl Layer {
             };
 
             let fill = |row: usize, to: &mut [f32]| gated(gate_up.values(), row, to);
-            let d_act = groups[DOWN].backward(tokens, &fill, &u[DOWN], Values::F32(g), d_down, true);
-            let d_gate = gate_gradient(gate_up, &d_act.unwrap_or_default(), groups[DOWN].inputs);
+            let mut d_act = Numbers::any(bf16, tokens * groups[DOWN].inputs);
+            let to = Some(d_act.values_mut());
+            groups[DOWN].backward(tokens, &fill, &u[DOWN], Values::F32(g), d_down, to);
+            let d_gate = gate_gradient(gate_up, d_act, groups[DOWN].inputs)?;
 
             let mut dx = g.to_vec();
             let fill = |row: usize, to: &mut [f32]| {
                 rows::rms_norm(&middle[row * width..(row + 1) * width], &norms[1], eps, to);
             };
-            let dn = groups[GATE_UP].backward(tokens, &fill, &u[GATE_UP], d_gate.values(), d_gate_up, true);
+            let mut dn = Buffer::any(x.len());
+            let to = Some(ValuesMut::F32(&mut dn));
+            groups[GATE_UP].backward(tokens, &fill, &u[GATE_UP], d_gate.values(), d_gate_up, to);
             drop(d_gate);
-            through_norm(&middle, &norms[1], dn.unwrap_or_default(), &mut dx);
+            through_norm(&middle, &norms[1], &mut dn, &mut dx);
             drop(middle);
 
             let fill = |row: usize, to: &mut [f32]| mixed.values().read(row * groups[O].inputs, to);
-            let d_mixed = groups[O].backward(tokens, &fill, &u[O], Values::F32(&dx), d_o, true);
-            let d_mixed = d_mixed.unwrap_or_default();
+            let mut d_mixed = Numbers::any(bf16, tokens * groups[O].inputs);
+            groups[O].backward(tokens, &fill, &u[O], Values::F32(&dx), d_o, Some(d_mixed.values_mut()));
             let attention = self.attention(groups[QKV].kind);
-            let d_heads = attention.backward(qkv.values(), mixed.values(), &log_sums, Values::F32(&d_mixed));
+            let d_heads = attention.backward(qkv.values(), mixed.values(), &log_sums, d_mixed.values());
             drop((qkv, mixed, d_mixed));
 
             let fill = |row: usize, to: &mut [f32]| {
                 rows::rms_norm(&x[row * width..(row + 1) * width], &norms[0], eps, to);
             };
-            let dn = groups[QKV].backward(tokens, &fill, &u[QKV], d_heads.values(), d_qkv, wanted);
-            let dx = dn.map(|dn| {
-                through_norm(x, &norms[0], dn, &mut dx);
-                dx
-            });
-            Ok((dx, gradient))
+            let to = wanted.then(|| ValuesMut::F32(&mut dn));
+            groups[QKV].backward(tokens, &fill, &u[QKV], d_heads.values(), d_qkv, to);
+            if wanted {
+                through_norm(x, &norms[0], &mut dn, &mut dx);
+            }
+            Ok((wanted.then_some(dx), gradient))
         })
     }
 
@@ -402,26 +398,24 @@ fn gated(gate_up: Values, row: usize, to: &mut [f32]) {
     }
 }
 
-/// The gradients of gate and up, in their place, from that of the gated product, `[tokens, width]`.
-fn gate_gradient(mut gate_up: Numbers, g: &[f32], width: usize) -> Numbers {
-    match gate_up.values_mut() {
-        ValuesMut::F32(v) => {
+/// The gradients of gate and up, in their place, from that of the gated product, `[tokens, width]`, of the same type.
+fn gate_gradient(mut gate_up: Numbers, g: Numbers, width: usize) -> Result<Numbers> {
+    match (gate_up.values_mut(), g.values()) {
+        (ValuesMut::Bf16(v), Values::Bf16(g)) => {
+            v.par_chunks_exact_mut(2 * width).zip(g.par_chunks_exact(width)).for_each(|(row, g)| {
+                let (gate, up) = row.split_at_mut(width);
+                rows::swiglu_backward_bf16(gate, up, g);
+            })
+        }
+        (ValuesMut::F32(v), Values::F32(g)) => {
             v.par_chunks_exact_mut(2 * width).zip(g.par_chunks_exact(width)).for_each(|(row, g)| {
                 let (gate, up) = row.split_at_mut(width);
                 rows::swiglu_backward(gate, up, g);
             })
         }
-        ValuesMut::Bf16(v) => v.par_chunks_exact_mut(2 * width).zip(g.par_chunks_exact(width)).for_each_init(
-            || Buffer::<f32>::any(2 * width),
-            |wide, (row, g)| {
-                crate::values::widen(row, wide);
-                let (gate, up) = wide.split_at_mut(width);
-                rows::swiglu_backward(gate, up, g);
-                narrow(wide, row);
-            },
-        ),
+        _ => bail!("a gradient has the type of what it is of"),
     }
-    gate_up
+    Ok(gate_up)
 }
 
 impl CustomOp1 for Layer {

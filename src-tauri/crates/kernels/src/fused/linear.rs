@@ -19,8 +19,6 @@ pub(crate) struct Linear<'a> {
 
 /// `y += scale · B A dropout(x)`.
 pub(crate) struct Adapter<'a> {
-    /// `[rank, in]`.
-    pub a: &'a [f32],
     /// `[out, rank]`.
     pub b: &'a [f32],
     /// Which values of `x` are dropped.
@@ -30,11 +28,20 @@ pub(crate) struct Adapter<'a> {
 /// Linear layers with one input; the result has their outputs side by side.
 pub(crate) struct Group<'a> {
     pub linears: Vec<Linear<'a>>,
+    /// A of every adapter, `[rank, in]` each, one after the other.
+    pub a: &'a [f32],
     pub inputs: usize,
     /// Of every adapter.
     pub rank: usize,
     pub scale: f32,
     pub kind: Kind,
+}
+
+/// Adapters that see the same input: columns of `u`.
+struct Share<'a> {
+    mask: Option<&'a Mask>,
+    first: usize,
+    count: usize,
 }
 
 impl Group<'_> {
@@ -58,6 +65,21 @@ impl Group<'_> {
         })
     }
 
+    /// The adapters that see the same input: each its own where it drops values, else all at once.
+    fn shares(&self) -> Vec<Share<'_>> {
+        if self.adapted().all(|(_, adapter, _)| adapter.mask.is_none()) {
+            let all = Share { mask: None, first: 0, count: self.ranks() };
+            return if all.count > 0 { vec![all] } else { Vec::new() };
+        }
+        self.adapted()
+            .map(|(_, adapter, i)| Share {
+                mask: adapter.mask.as_ref(),
+                first: i * self.rank,
+                count: self.rank,
+            })
+            .collect()
+    }
+
     /// Columns of `u`: those of all adapters side by side.
     fn ranks(&self) -> usize {
         self.adapted().count() * self.rank
@@ -75,17 +97,17 @@ impl Group<'_> {
         let packed = Packed::from_rows(self.kind, rows, self.inputs, fill);
         let ranks = self.ranks();
         let mut u = Buffer::any(rows * ranks);
-        for (_, adapter, i) in self.adapted() {
-            let dropped = adapter.mask.as_ref().map(|mask| {
+        for Share { mask, first, count } in self.shares() {
+            let dropped = mask.map(|mask| {
                 Packed::from_rows(self.kind, rows, self.inputs, |row, x| {
                     fill(row, x);
                     mask.apply(row, x);
                 })
             });
             let a = dropped.as_ref().unwrap_or(&packed);
-            let b = Matrix::rows(Values::F32(adapter.a), self.inputs);
-            let place = Output::new(ValuesMut::F32(&mut u), ranks, i * self.rank).scale(self.scale);
-            multiply(&[Product { a, b }], self.rank, place);
+            let b = Matrix::rows(Values::F32(&self.a[first * self.inputs..]), self.inputs);
+            let place = Output::new(ValuesMut::F32(&mut u), ranks, first).scale(self.scale);
+            multiply(&[Product { a, b }], count, place);
         }
         let (stride, mut column, mut next) = (self.outputs(), 0, 0);
         for linear in &self.linears {
@@ -110,7 +132,7 @@ impl Group<'_> {
         u
     }
 
-    /// From the gradient `g` of `y`, that of `x` where one is wanted, and those of the adapters, which go to `adapters`:
+    /// From the gradient `g` of `y`, that of `x`, which goes to `dx` where there is one, and those of the adapters, which go to `adapters`:
     ///
     /// ```text
     /// dB = gᵀ u        du = scale · g B        dA = duᵀ dropout(x)        dx = g W + dropout(du A)
@@ -124,8 +146,8 @@ impl Group<'_> {
         u: &[f32],
         g: Values,
         adapters: &mut [f32],
-        wanted: bool,
-    ) -> Option<Buffer<f32>> {
+        dx: Option<ValuesMut>,
+    ) {
         let (stride, ranks, rank) = (self.outputs(), self.ranks(), self.rank);
         let (all_a, mut all_b) = adapters.split_at_mut(ranks * self.inputs);
         let mut du = Buffer::any(rows * ranks);
@@ -154,39 +176,41 @@ impl Group<'_> {
             column += linear.out;
         }
         self.gradient_of_a(rows, fill, &du, all_a);
-        wanted.then(|| {
-            let mut dx = Buffer::any(rows * self.inputs);
-            let mut products: Vec<Product> = Vec::new();
-            for (a, linear) in packed.iter().zip(&self.linears) {
-                products.push(Product { a, b: Matrix::columns(linear.weight, self.inputs) });
+        let Some(dx) = dx else { return };
+        let shares = self.shares();
+        let parts: Vec<Packed> = shares
+            .iter()
+            .map(|share| {
+                let du = Matrix::rows(Values::F32(&du).from(share.first), ranks);
+                Packed::new(self.kind, du, rows, share.count)
+            })
+            .collect();
+        let mut products: Vec<Product> = Vec::new();
+        for (a, linear) in packed.iter().zip(&self.linears) {
+            products.push(Product { a, b: Matrix::columns(linear.weight, self.inputs) });
+        }
+        // What passes through a mask cannot be summed in registers with the rest.
+        let mut masked: Option<Buffer<f32>> = None;
+        for (a, share) in parts.iter().zip(&shares) {
+            let values = Values::F32(&self.a[share.first * self.inputs..]);
+            let product = Product { a, b: Matrix::columns(values, self.inputs) };
+            let Some(mask) = share.mask else {
+                products.push(product);
+                continue;
+            };
+            let mut part = Buffer::<f32>::any(rows * self.inputs);
+            multiply(&[product], self.inputs, Output::f32(&mut part, self.inputs));
+            part.par_chunks_exact_mut(self.inputs).enumerate().for_each(|(row, part)| mask.apply(row, part));
+            match &mut masked {
+                None => masked = Some(part),
+                Some(sum) => {
+                    let rows = sum.par_chunks_exact_mut(self.inputs).zip(part.par_chunks_exact(self.inputs));
+                    rows.for_each(|(sum, part)| super::rows::add(part, sum));
+                }
             }
-            let parts: Vec<Packed> = (0..next)
-                .map(|i| {
-                    let du = Matrix::rows(Values::F32(&du).from(i * rank), ranks);
-                    Packed::new(self.kind, du, rows, rank)
-                })
-                .collect();
-            let low: Vec<(Product, Option<&Mask>)> = self
-                .adapted()
-                .map(|(_, adapter, i)| {
-                    let b = Matrix::columns(Values::F32(adapter.a), self.inputs);
-                    (Product { a: &parts[i], b }, adapter.mask.as_ref())
-                })
-                .collect();
-            products.extend(low.iter().filter(|(_, mask)| mask.is_none()).map(|(product, _)| product));
-            multiply(&products, self.inputs, Output::f32(&mut dx, self.inputs));
-            for (product, mask) in &low {
-                let Some(mask) = mask else { continue };
-                let mut part = Buffer::<f32>::any(rows * self.inputs);
-                multiply(&[*product], self.inputs, Output::f32(&mut part, self.inputs));
-                let pairs = dx.par_chunks_exact_mut(self.inputs).zip(part.par_chunks_exact_mut(self.inputs));
-                pairs.enumerate().for_each(|(row, (dx, part))| {
-                    mask.apply(row, part);
-                    super::rows::add(part, dx);
-                });
-            }
-            dx
-        })
+        }
+        let add = masked.as_deref().map_or(Add::Nothing, Add::Matrix);
+        multiply(&products, self.inputs, Output::new(dx, self.inputs, 0).add(add));
     }
 
     /// `dA = duᵀ dropout(x)`, one after the other.
@@ -195,28 +219,21 @@ impl Group<'_> {
         rows: usize,
         fill: &(dyn Fn(usize, &mut [f32]) + Sync),
         du: &[f32],
-        mut to: &mut [f32],
+        to: &mut [f32],
     ) {
         let ranks = self.ranks();
-        let mut plain = None;
-        for (_, adapter, i) in self.adapted() {
-            let masked;
-            let x = match &adapter.mask {
-                Some(mask) => {
-                    masked = self.matrix(rows, &|row, x: &mut [f32]| {
-                        fill(row, x);
-                        mask.apply(row, x);
-                    });
-                    &masked
+        for Share { mask, first, count } in self.shares() {
+            let x = self.matrix(rows, &|row, x: &mut [f32]| {
+                fill(row, x);
+                if let Some(mask) = mask {
+                    mask.apply(row, x);
                 }
-                None => plain.get_or_insert_with(|| self.matrix(rows, fill)),
-            };
-            let du = Matrix::columns(Values::F32(du).from(i * self.rank), ranks);
-            let a = Packed::new(self.kind, du, self.rank, rows);
-            let (own, rest) = std::mem::take(&mut to).split_at_mut(self.rank * self.inputs);
+            });
+            let du = Matrix::columns(Values::F32(du).from(first), ranks);
+            let a = Packed::new(self.kind, du, count, rows);
+            let own = &mut to[first * self.inputs..(first + count) * self.inputs];
             let b = Matrix::columns(x.values(), self.inputs);
             multiply(&[Product { a: &a, b }], self.inputs, Output::f32(own, self.inputs));
-            to = rest;
         }
     }
 

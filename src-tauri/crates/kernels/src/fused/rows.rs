@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::level::vectorised;
+use crate::{level::vectorised, values::bf16_bits};
 
 /// Partial sums of a dot product: as many as a vector has lanes, so that the compiler may keep them in one.
 const LANES: usize = 16;
@@ -127,6 +127,17 @@ vectorised! {
             let silu = *x * s;
             *x = g * *up * s * (1.0 + *x * (1.0 - s));
             *up = g * silu;
+        }
+    }
+
+    /// The same, in bf16.
+    pub(crate) fn swiglu_backward_bf16(gate: &mut [bf16], up: &mut [bf16], g: &[bf16]) {
+        let wide = |x: &bf16| f32::from_bits(u32::from(x.to_bits()) << 16);
+        for ((to_gate, to_up), g) in gate.iter_mut().zip(up).zip(g) {
+            let (x, up, g) = (wide(to_gate), wide(to_up), wide(g));
+            let s = sigmoid(x);
+            *to_gate = bf16::from_bits(bf16_bits(g * up * s * (1.0 + x * (1.0 - s))) as u16);
+            *to_up = bf16::from_bits(bf16_bits(g * x * s) as u16);
         }
     }
 

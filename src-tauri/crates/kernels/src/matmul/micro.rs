@@ -42,16 +42,17 @@ impl Segment<'_> {
     }
 }
 
-/// Asks for values to be brought into the second-level cache.
-pub(super) fn prefetch(values: &[u32]) {
+/// Asks for `count` values to be brought into the second-level cache; what lies outside of memory is never read.
+#[inline]
+pub(super) fn prefetch<T>(from: *const T, count: usize) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(BLOCK) {
+    for line in (0..count * size_of::<T>()).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: it reads nothing, and the pointer is that of a value.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        // SAFETY: a hint; it reads nothing and never fails.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast::<i8>().wrapping_add(line)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
+    let _ = (from, count);
 }
 
 /// A thread that is ready to multiply.

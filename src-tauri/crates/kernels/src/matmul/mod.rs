@@ -208,7 +208,7 @@ pub(crate) fn multiply(products: &[Product], columns: usize, out: Output) {
                 // While a panel passes by, a part of the rows that come next is fetched.
                 let next = first.a.pair(row + 2 * BLOCK);
                 let share = next.len().div_ceil(count);
-                prefetch(&next[(i * share).min(next.len())..((i + 1) * share).min(next.len())]);
+                prefetch(next.as_ptr().wrapping_add(i * share), share.min(next.len()));
                 let mut operands = [(first.a, space); MOST];
                 let mut at = 0;
                 for (operand, Product { a, .. }) in operands.iter_mut().zip(products) {

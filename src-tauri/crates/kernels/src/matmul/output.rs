@@ -131,6 +131,22 @@ impl<'a> Output<'a> {
         }
         value
     }
+
+    /// The same for the 32 sums of a whole row, in arrays, so that the compiler knows their length.
+    #[inline(always)]
+    fn finished_row(&self, at: usize, column: usize, sums: &[f32; PANEL]) -> [f32; PANEL] {
+        let mut row = *sums;
+        row.iter_mut().for_each(|value| *value *= self.scale);
+        let added = [self.bias.map(|bias| &bias[column..]), self.matrix().map(|m| &m[at..])];
+        for values in added.into_iter().flatten().filter_map(|values| values.first_chunk::<PANEL>()) {
+            row.iter_mut().zip(values).for_each(|(to, value)| *to += value);
+        }
+        row
+    }
+
+    fn matrix(&self) -> Option<&[f32]> {
+        if let Add::Matrix(m) = self.add { Some(m) } else { None }
+    }
 }
 
 vectorised! {
@@ -142,6 +158,15 @@ vectorised! {
             let at = (row + i) * o.stride + o.column + column;
             // SAFETY: every product gives each of its jobs other rows or columns.
             let to = unsafe { to.slice(at, columns) };
+            if let Some(to) = to.first_chunk_mut::<PANEL>() {
+                let row = o.finished_row(at, column, sums);
+                if itself {
+                    to.iter_mut().zip(row).for_each(|(to, value)| *to += value);
+                } else {
+                    *to = row;
+                }
+                continue;
+            }
             for (j, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
                 let value = o.finished(at + j, column + j, *sum);
                 *to = if itself { *to + value } else { value };
@@ -156,6 +181,13 @@ vectorised! {
             let at = (row + i) * o.stride + o.column + column;
             // SAFETY: every product gives each of its jobs other rows or columns.
             let to = unsafe { to.slice(at, columns) };
+            if let Some(to) = to.first_chunk_mut::<PANEL>() {
+                let row = o.finished_row(at, column, sums);
+                for (to, value) in to.iter_mut().zip(row) {
+                    *to = bf16::from_bits(bf16_bits(value) as u16);
+                }
+                continue;
+            }
             for (j, (to, sum)) in to.iter_mut().zip(sums).enumerate() {
                 *to = bf16::from_bits(bf16_bits(o.finished(at + j, column + j, *sum)) as u16);
             }

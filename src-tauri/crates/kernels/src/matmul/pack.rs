@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::micro::{BLOCK, PANEL};
+use super::micro::{BLOCK, PANEL, prefetch};
 use crate::{
     level::{Level, vectorised},
     values::{Values, bf16_bits},
@@ -57,11 +57,22 @@ impl<'a> Matrix<'a> {
         Matrix { values, stride, across: true }
     }
 
+    /// Asks for `count` values from `at` on, which need not be there.
+    fn prefetch(&self, at: usize, count: usize) {
+        match self.values {
+            Values::F32(v) => prefetch(v.as_ptr().wrapping_add(at), count),
+            Values::Bf16(v) => prefetch(v.as_ptr().wrapping_add(at), count),
+        }
+    }
+
     pub(super) fn holds(&self, lines: usize, depth: usize) -> bool {
         let (far, near) = if self.across { (depth, lines) } else { (lines, depth) };
         far == 0 || near == 0 || (far - 1) * self.stride + near <= self.values.len()
     }
 }
+
+/// Blocks between the one that is packed and the one that is fetched meanwhile, where lines are read along.
+const AHEAD: usize = 4;
 
 /// 16 lines by 16 units, or the other way round.
 type Square = [[u32; BLOCK]; BLOCK];
@@ -99,6 +110,12 @@ pub(super) fn pack_panels(kind: Kind, m: Matrix, columns: Columns, depth: usize,
             let lines = columns.end.saturating_sub(first).min(BLOCK);
             let part = Part { first, lines, start, valid: (depth - start).min(wide) };
             square(kind, &m, part, !m.across, &mut out[half * BLOCK..], PANEL);
+        }
+        // Lines far apart are not foreseen by the processor.
+        if m.across {
+            (start + wide..start + 2 * wide).for_each(|d| m.prefetch(d * m.stride + first, PANEL));
+        } else {
+            (first..first + PANEL).for_each(|line| m.prefetch(line * m.stride + start + AHEAD * wide, wide));
         }
     };
     // In the order in which the values lie in memory.
