@@ -23,6 +23,7 @@ mod run;
 pub mod schedules;
 mod seeds;
 pub mod strategies;
+mod tensors;
 
 pub use batches::{Batches, Cursor, EpochBatches, GivenBatches, StepBatches};
 pub use checkpoint::Checkpoint;
