@@ -29,8 +29,9 @@ pub struct StepBatches {
     pub epoch: f64,
 }
 
-/// The data of a run, step by step. The same step always gives the same batches.
-pub trait Batches {
+/// The data of a run, step by step. The same step always gives the same batches. They are made on another thread than
+/// they are computed on.
+pub trait Batches: Send {
     /// Optimizer steps of the whole run.
     fn total_steps(&self) -> u64;
 

@@ -10,6 +10,7 @@
 //!
 //! Deliberately not here: the folder of the finished model, the event log, and anything about generating text.
 
+mod ahead;
 pub mod backward;
 pub mod batches;
 pub mod checkpoint;

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
+    sync::Mutex,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,6 +16,7 @@ use types::{JobFolder, Phase, StepStats, TrainEvent, TrainingConfig, engine::Con
 
 use crate::{
     TrainError,
+    ahead::Ahead,
     backward::Backward,
     batches::{Batches, EpochBatches},
     checkpoint::{self, Checkpoint, Contents},
@@ -109,7 +112,8 @@ pub fn run(
 }
 
 /// Trains on given batches. Events go to `sink` as they happen. `control` gives the order in force; it is asked between
-/// steps and between batches of an evaluation. [`Control::Pause`] writes a checkpoint and ends with [`Outcome::Stopped`];
+/// steps and between batches of an evaluation. The batches of a step are made on a thread of their own while the step before
+/// it is computed. [`Control::Pause`] writes a checkpoint and ends with [`Outcome::Stopped`];
 /// [`Control::Finish`] measures and ends with [`Outcome::Finished`], but pauses where no step has been done yet.
 ///
 /// # Errors
@@ -121,7 +125,11 @@ pub fn run_batches(
 ) -> Result<Outcome, TrainError> {
     let BatchRun { model, batches, config, job, resume } = run;
     let trainable = model.trainable();
-    Training::new(BatchRun { model, batches, config, job, resume }, &trainable, sink, control)?.run()
+    let batches = Mutex::new(batches);
+    thread::scope(|scope| {
+        let batches = &mut Ahead::new(scope, &batches);
+        Training::new(BatchRun { model, batches, config, job, resume }, &trainable, sink, control)?.run()
+    })
 }
 
 /// A run under way.
