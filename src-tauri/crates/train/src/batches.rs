@@ -21,7 +21,7 @@ pub struct Cursor {
 /// The micro-batches of one optimizer step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StepBatches {
-    /// Computed one after the other; their gradients are added up.
+    /// Computed one after the other; their gradients are added up. One can hold several neighbouring micro-batches.
     pub batches: Vec<Batch>,
     /// The place after them.
     pub end: Cursor,
@@ -84,11 +84,17 @@ impl Batches for GivenBatches {
 
 /// The batches of a prepared dataset: epochs in a seeded order, the last accumulation of each epoch with as many
 /// micro-batches as are left, as in transformers.
+///
+/// Neighbouring micro-batches of a step are computed as one where that takes no more tokens, and so no more memory, than a
+/// single one of the run's settings may have: the gradient of a step is a sum over its tokens, and few tokens at a time
+/// compute slowly.
 pub struct EpochBatches<'a> {
     data: &'a Prepared,
     strategy: &'static dyn Strategy,
     options: PlanOptions,
     accumulation: usize,
+    /// The most tokens that a micro-batch may have by the settings and the longest row.
+    most_tokens: usize,
     total_steps: u64,
     eval_batch: usize,
     epoch: Epoch,
@@ -115,10 +121,13 @@ impl<'a> EpochBatches<'a> {
             seed: config.seed,
             epoch: 0,
         };
+        let longest = (0..data.train.len()).map(|row| data.train.length(row)).max().unwrap_or(0);
+        let widest = if config.packing { longest.max(data.max_seq_length) } else { longest };
         let mut batches = Self {
             data,
             strategy: strategies::find(config.strategy)?,
             accumulation: config.gradient_accumulation_steps.max(1) as usize,
+            most_tokens: options.batch_size.saturating_mul(widest),
             total_steps: 0,
             eval_batch: config.per_device_eval_batch_size.max(1) as usize,
             epoch: Epoch { number: 0, first_step: 0, plan: plan_epoch(&data.train, &options) },
@@ -140,7 +149,7 @@ impl<'a> EpochBatches<'a> {
         epochs * self.data.stats.tokens_per_epoch as f64
     }
 
-    /// The steps of the run that need the most memory: the one with the most tokens in a micro-batch, and of the others
+    /// The steps of the run that need the most memory: the one with the most tokens computed at once, and of the others
     /// the one with the longest row, since attention grows with its square.
     pub fn heaviest_steps(&self) -> Vec<u64> {
         let rows = &self.data.train;
@@ -157,9 +166,29 @@ impl<'a> EpochBatches<'a> {
         most_tokens.into_iter().chain(longest_row).collect()
     }
 
-    /// The micro-batches of each step of an epoch.
+    /// What is computed in each step of an epoch.
     fn groups(&self, plan: &[Vec<usize>]) -> Vec<Vec<Vec<usize>>> {
-        plan.chunks(self.accumulation).map(<[_]>::to_vec).collect()
+        plan.chunks(self.accumulation).map(|micro_batches| self.joined(micro_batches)).collect()
+    }
+
+    /// Micro-batches of one step, neighbours together as far as they fit.
+    fn joined(&self, micro_batches: &[Vec<usize>]) -> Vec<Vec<usize>> {
+        let mut joined: Vec<Vec<usize>> = Vec::new();
+        let mut room = 0;
+        for rows in micro_batches {
+            let tokens = rows.iter().map(|&row| self.data.train.length(row)).sum();
+            match joined.last_mut() {
+                Some(last) if tokens <= room => {
+                    last.extend(rows);
+                    room -= tokens;
+                }
+                _ => {
+                    joined.push(rows.clone());
+                    room = self.most_tokens.saturating_sub(tokens);
+                }
+            }
+        }
+        joined
     }
 
     fn steps_of_epochs(&self, epochs: u64) -> u64 {
@@ -222,7 +251,8 @@ impl Batches for EpochBatches<'_> {
         let plan = &self.epoch.plan;
         let from = (step - self.epoch.first_step) as usize * self.accumulation;
         let to = (from + self.accumulation).min(plan.len());
-        let batches = plan[from..to]
+        let batches = self
+            .joined(&plan[from..to])
             .iter()
             .map(|rows| self.collate(&self.data.train, rows.iter().copied()))
             .collect::<Result<_, _>>()?;
