@@ -9,6 +9,9 @@ use crate::{
     strategies::{self, Strategy},
 };
 
+/// So many tokens at a time are computed at full speed, whatever the model: more of them gain nothing.
+const ENOUGH_TOKENS: usize = 512;
+
 /// A place in the data: everything before it has been trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cursor {
@@ -93,8 +96,8 @@ pub struct EpochBatches<'a> {
     strategy: &'static dyn Strategy,
     options: PlanOptions,
     accumulation: usize,
-    /// The most tokens that a micro-batch may have by the settings and the longest row.
-    most_tokens: usize,
+    /// The most tokens of micro-batches that are computed as one.
+    most_joined: usize,
     total_steps: u64,
     eval_batch: usize,
     epoch: Epoch,
@@ -127,7 +130,7 @@ impl<'a> EpochBatches<'a> {
             data,
             strategy: strategies::find(config.strategy)?,
             accumulation: config.gradient_accumulation_steps.max(1) as usize,
-            most_tokens: options.batch_size.saturating_mul(widest),
+            most_joined: options.batch_size.saturating_mul(widest).min(ENOUGH_TOKENS),
             total_steps: 0,
             eval_batch: config.per_device_eval_batch_size.max(1) as usize,
             epoch: Epoch { number: 0, first_step: 0, plan: plan_epoch(&data.train, &options) },
@@ -184,7 +187,7 @@ impl<'a> EpochBatches<'a> {
                 }
                 _ => {
                     joined.push(rows.clone());
-                    room = self.most_tokens.saturating_sub(tokens);
+                    room = self.most_joined.saturating_sub(tokens);
                 }
             }
         }
