@@ -140,7 +140,8 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
     let gradients = trainable.saturating_add(fresh);
     let activations = training.max(evaluation);
     let logits = loss_working_set(shape, plan, &batch);
-    let freed = gradients.saturating_add(activations).saturating_add(logits);
+    // The sums of gradients stay for the next step.
+    let freed = fresh.saturating_add(activations).saturating_add(logits);
     let copies = trainable.saturating_add(optimizer).saturating_add(trainable.max(optimizer));
     MemoryEstimate {
         weights: base_weights(shape, plan.bf16),

@@ -160,7 +160,7 @@ fn page_faults() -> i64 {
         libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
         usage.assume_init()
     };
-    usage.ru_minflt.into()
+    usage.ru_minflt
 }
 
 #[cfg(not(unix))]
