@@ -9,8 +9,8 @@ use crate::{
     strategies::{self, Strategy},
 };
 
-/// So many tokens at a time are computed at full speed, whatever the model: more of them gain nothing.
-const ENOUGH_TOKENS: usize = 512;
+/// Micro-batches are computed together up to this many tokens, which is enough for full speed.
+const JOINED_TOKENS: usize = 512;
 
 /// A place in the data: everything before it has been trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -88,15 +88,15 @@ impl Batches for GivenBatches {
 /// The batches of a prepared dataset: epochs in a seeded order, the last accumulation of each epoch with as many
 /// micro-batches as are left, as in transformers.
 ///
-/// Neighbouring micro-batches of a step are computed as one where that takes no more tokens, and so no more memory, than a
-/// single one of the run's settings may have: the gradient of a step is a sum over its tokens, and few tokens at a time
-/// compute slowly.
+/// Short neighbouring micro-batches of a step are computed as one: its gradient is a sum over their tokens, and few tokens
+/// at a time compute slowly. They have no more tokens together than a whole number of the largest there may be, which is
+/// what the estimate of a run's memory reckons with.
 pub struct EpochBatches<'a> {
     data: &'a Prepared,
     strategy: &'static dyn Strategy,
     options: PlanOptions,
     accumulation: usize,
-    /// The most tokens of micro-batches that are computed as one.
+    /// The most tokens of micro-batches that are computed together.
     most_joined: usize,
     total_steps: u64,
     eval_batch: usize,
@@ -126,11 +126,12 @@ impl<'a> EpochBatches<'a> {
         };
         let longest = (0..data.train.len()).map(|row| data.train.length(row)).max().unwrap_or(0);
         let widest = if config.packing { longest.max(data.max_seq_length) } else { longest };
+        let largest = options.batch_size.saturating_mul(widest).clamp(1, JOINED_TOKENS);
         let mut batches = Self {
             data,
             strategy: strategies::find(config.strategy)?,
             accumulation: config.gradient_accumulation_steps.max(1) as usize,
-            most_joined: options.batch_size.saturating_mul(widest).min(ENOUGH_TOKENS),
+            most_joined: JOINED_TOKENS / largest * largest,
             total_steps: 0,
             eval_batch: config.per_device_eval_batch_size.max(1) as usize,
             epoch: Epoch { number: 0, first_step: 0, plan: plan_epoch(&data.train, &options) },
