@@ -1,7 +1,7 @@
 //! How much memory a run or a chat needs at its peak, from the model's shape and the settings.
 //!
 //! The terms follow what the engine does, tensor by tensor, and are checked against its measured peaks. Below, `T` are
-//! the tokens of a micro-batch, `H`, `Q`, `K`, `I` and `V` the widths of the residual stream, of all queries, of all
+//! the tokens that are computed at once, `H`, `Q`, `K`, `I` and `V` the widths of the residual stream, of all queries, of all
 //! keys, of the feed-forward layer and of the vocabulary, `L` the layers, `r` the adapter's rank, and `d` the bytes of a
 //! value: 4 in f32, 2 in bf16.
 
@@ -25,6 +25,8 @@ const FUSED_LOGITS: u64 = 1 << 23;
 /// Values of a block of 8-bit optimizer state that share a scale, and the size below which state stays in f32.
 const BLOCK: u64 = 256;
 const SMALLEST_8BIT: u64 = 4096;
+/// Short micro-batches of a step are computed together, as many of the largest as stay within so many tokens.
+const JOINED_TOKENS: u64 = 512;
 /// Tokens of a prompt that a chat computes at a time.
 const PROMPT_CHUNK: u64 = 512;
 /// Tokens by which a chat's cache grows.
@@ -140,7 +142,8 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
     let gradients = trainable.saturating_add(fresh);
     let activations = training.max(evaluation);
     let logits = loss_working_set(shape, plan, &batch);
-    let freed = gradients.saturating_add(activations).saturating_add(logits);
+    // The sums of gradients stay for the next step.
+    let freed = fresh.saturating_add(activations).saturating_add(logits);
     let copies = trainable.saturating_add(optimizer).saturating_add(trainable.max(optimizer));
     MemoryEstimate {
         weights: base_weights(shape, plan.bf16),
@@ -176,6 +179,7 @@ pub fn estimate_chat_memory(
         target_modules: if adapter.is_some() { None } else { Some(Vec::new()) },
         dropout: false,
         batch_size: 1,
+        accumulation: 1,
         eval_batch_size: 0,
         max_seq_length: tokens,
         longest_row: tokens,
@@ -212,7 +216,9 @@ struct Batch {
 
 impl Batch {
     fn training(plan: &MemoryPlan) -> Self {
-        let tokens = plan.batch_size.saturating_mul(plan.max_seq_length);
+        let micro_batch = plan.batch_size.saturating_mul(plan.max_seq_length);
+        let joined = (JOINED_TOKENS / micro_batch.max(1)).clamp(1, plan.accumulation.max(1));
+        let tokens = micro_batch.saturating_mul(joined);
         Self { tokens, span: plan.longest_row, sequences: tokens.div_ceil(plan.longest_row.max(1)) }
     }
 
@@ -365,6 +371,7 @@ mod tests {
             target_modules: None,
             dropout: true,
             batch_size: 1,
+            accumulation: 1,
             eval_batch_size: 1,
             max_seq_length: 512,
             longest_row: 512,
@@ -425,6 +432,24 @@ mod tests {
     }
 
     #[test]
+    fn short_micro_batches_are_computed_together() {
+        let activations = |rows, accumulation, length| {
+            let plan = MemoryPlan {
+                batch_size: rows,
+                accumulation,
+                max_seq_length: length,
+                longest_row: length,
+                fused: true,
+                ..plan()
+            };
+            estimate_memory(&shape(), &plan).activations
+        };
+        assert_eq!(activations(1, 4, 100), 4 * activations(1, 1, 100), "all of a step");
+        assert_eq!(activations(1, 9, 100), activations(5, 1, 100), "up to 512 tokens");
+        assert_eq!(activations(1, 9, 300), activations(1, 1, 300), "long ones by themselves");
+    }
+
+    #[test]
     fn chat_needs_room_for_its_cache() {
         let short = estimate_chat_memory(&shape(), true, None, 256);
         let long = estimate_chat_memory(&shape(), true, None, 4096);
@@ -455,6 +480,7 @@ mod tests {
         let plan = MemoryPlan {
             lora_r: 256,
             batch_size: most,
+            accumulation: most,
             eval_batch_size: most,
             max_seq_length: 1 << 24,
             longest_row: 1 << 24,

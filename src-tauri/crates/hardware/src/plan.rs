@@ -22,6 +22,8 @@ pub struct MemoryPlan {
     pub dropout: bool,
     /// Rows of a micro-batch; with packing, bins of `max_seq_length` tokens.
     pub batch_size: u64,
+    /// Micro-batches of an optimizer step.
+    pub accumulation: u64,
     /// Rows of a batch of evaluation; 0 without evaluation.
     pub eval_batch_size: u64,
     /// Tokens of the longest row; with packing, tokens of a bin.
@@ -64,6 +66,7 @@ impl MemoryPlan {
             target_modules: config.target_modules.clone(),
             dropout: config.lora_dropout > 0.0,
             batch_size: config.per_device_train_batch_size.into(),
+            accumulation: config.gradient_accumulation_steps.into(),
             eval_batch_size: if config.eval_split > 0.0 || config.eval_dataset.is_some() {
                 config.per_device_eval_batch_size.into()
             } else {

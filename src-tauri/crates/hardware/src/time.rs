@@ -170,6 +170,7 @@ mod tests {
             target_modules: None,
             dropout: true,
             batch_size: 1,
+            accumulation: 1,
             eval_batch_size: 1,
             max_seq_length: 256,
             longest_row: 256,

@@ -7,6 +7,7 @@
 //! for them. An operation without a backward is an error in the backward pass; candle_nn's fused `rms_norm`,
 //! `softmax_last_dim`, `rope`, `layer_norm` and `sdpa` cut the gradient silently and are not used.
 
+mod adamw;
 mod allocator;
 mod attention;
 mod buffer;
@@ -27,6 +28,7 @@ mod swiglu;
 mod threads;
 mod values;
 
+pub use adamw::AdamWStep;
 pub use allocator::keep_freed_memory;
 pub use attention::{Heads, attention, attention_cached};
 pub use cross_entropy::{IGNORED, cross_entropy};

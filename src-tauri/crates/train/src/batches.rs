@@ -9,6 +9,9 @@ use crate::{
     strategies::{self, Strategy},
 };
 
+/// Micro-batches are computed together up to this many tokens, which is enough for full speed.
+const JOINED_TOKENS: usize = 512;
+
 /// A place in the data: everything before it has been trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cursor {
@@ -21,7 +24,7 @@ pub struct Cursor {
 /// The micro-batches of one optimizer step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StepBatches {
-    /// Computed one after the other; their gradients are added up.
+    /// Computed one after the other; their gradients are added up. One can hold several neighbouring micro-batches.
     pub batches: Vec<Batch>,
     /// The place after them.
     pub end: Cursor,
@@ -29,8 +32,9 @@ pub struct StepBatches {
     pub epoch: f64,
 }
 
-/// The data of a run, step by step. The same step always gives the same batches.
-pub trait Batches {
+/// The data of a run, step by step. The same step always gives the same batches. They are made on another thread than
+/// they are computed on.
+pub trait Batches: Send {
     /// Optimizer steps of the whole run.
     fn total_steps(&self) -> u64;
 
@@ -83,11 +87,17 @@ impl Batches for GivenBatches {
 
 /// The batches of a prepared dataset: epochs in a seeded order, the last accumulation of each epoch with as many
 /// micro-batches as are left, as in transformers.
+///
+/// Short neighbouring micro-batches of a step are computed as one: its gradient is a sum over their tokens, and few tokens
+/// at a time compute slowly. They have no more tokens together than a whole number of the largest there may be, which is
+/// what the estimate of a run's memory reckons with.
 pub struct EpochBatches<'a> {
     data: &'a Prepared,
     strategy: &'static dyn Strategy,
     options: PlanOptions,
     accumulation: usize,
+    /// The most tokens of micro-batches that are computed together.
+    most_joined: usize,
     total_steps: u64,
     eval_batch: usize,
     epoch: Epoch,
@@ -114,10 +124,14 @@ impl<'a> EpochBatches<'a> {
             seed: config.seed,
             epoch: 0,
         };
+        let longest = (0..data.train.len()).map(|row| data.train.length(row)).max().unwrap_or(0);
+        let widest = if config.packing { longest.max(data.max_seq_length) } else { longest };
+        let largest = options.batch_size.saturating_mul(widest).clamp(1, JOINED_TOKENS);
         let mut batches = Self {
             data,
             strategy: strategies::find(config.strategy)?,
             accumulation: config.gradient_accumulation_steps.max(1) as usize,
+            most_joined: JOINED_TOKENS / largest * largest,
             total_steps: 0,
             eval_batch: config.per_device_eval_batch_size.max(1) as usize,
             epoch: Epoch { number: 0, first_step: 0, plan: plan_epoch(&data.train, &options) },
@@ -139,7 +153,7 @@ impl<'a> EpochBatches<'a> {
         epochs * self.data.stats.tokens_per_epoch as f64
     }
 
-    /// The steps of the run that need the most memory: the one with the most tokens in a micro-batch, and of the others
+    /// The steps of the run that need the most memory: the one with the most tokens computed at once, and of the others
     /// the one with the longest row, since attention grows with its square.
     pub fn heaviest_steps(&self) -> Vec<u64> {
         let rows = &self.data.train;
@@ -156,9 +170,29 @@ impl<'a> EpochBatches<'a> {
         most_tokens.into_iter().chain(longest_row).collect()
     }
 
-    /// The micro-batches of each step of an epoch.
+    /// What is computed in each step of an epoch.
     fn groups(&self, plan: &[Vec<usize>]) -> Vec<Vec<Vec<usize>>> {
-        plan.chunks(self.accumulation).map(<[_]>::to_vec).collect()
+        plan.chunks(self.accumulation).map(|micro_batches| self.joined(micro_batches)).collect()
+    }
+
+    /// Micro-batches of one step, neighbours together as far as they fit.
+    fn joined(&self, micro_batches: &[Vec<usize>]) -> Vec<Vec<usize>> {
+        let mut joined: Vec<Vec<usize>> = Vec::new();
+        let mut room = 0;
+        for rows in micro_batches {
+            let tokens = rows.iter().map(|&row| self.data.train.length(row)).sum();
+            match joined.last_mut() {
+                Some(last) if tokens <= room => {
+                    last.extend(rows);
+                    room -= tokens;
+                }
+                _ => {
+                    joined.push(rows.clone());
+                    room = self.most_joined.saturating_sub(tokens);
+                }
+            }
+        }
+        joined
     }
 
     fn steps_of_epochs(&self, epochs: u64) -> u64 {
@@ -221,7 +255,8 @@ impl Batches for EpochBatches<'_> {
         let plan = &self.epoch.plan;
         let from = (step - self.epoch.first_step) as usize * self.accumulation;
         let to = (from + self.accumulation).min(plan.len());
-        let batches = plan[from..to]
+        let batches = self
+            .joined(&plan[from..to])
             .iter()
             .map(|rows| self.collate(&self.data.train, rows.iter().copied()))
             .collect::<Result<_, _>>()?;

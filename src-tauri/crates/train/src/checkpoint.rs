@@ -16,7 +16,7 @@ use types::{JobFolder, TrainingConfig, files, manifest::FileHash};
 
 use crate::{
     TrainError,
-    optimizers::{Optimizer, StateValues},
+    optimizers::{Optimizer, StateEntry, StateValues},
     progress::Progress,
 };
 
@@ -63,7 +63,7 @@ pub(crate) struct Contents<'a> {
     pub total_steps: u64,
     pub progress: &'a Progress,
     pub trainable: &'a [(String, Var)],
-    pub optimizer: &'a mut dyn Optimizer,
+    pub optimizers: &'a mut [Box<dyn Optimizer>],
 }
 
 impl Checkpoint {
@@ -159,7 +159,7 @@ impl Checkpoint {
         }
     }
 
-    /// Puts the saved weights into the adapter and the saved state into the optimizer.
+    /// Puts the saved weights into the adapter and the saved state into the optimizers.
     ///
     /// # Errors
     /// They are of another model or another dataset.
@@ -167,7 +167,7 @@ impl Checkpoint {
         &self,
         total_steps: u64,
         trainable: &[(String, Var)],
-        optimizer: &mut dyn Optimizer,
+        optimizers: &mut [Box<dyn Optimizer>],
     ) -> Result<(), TrainError> {
         let then = self.description.total_steps;
         if then != total_steps {
@@ -188,8 +188,7 @@ impl Checkpoint {
             var.set(&Tensor::from_vec(floats(view.data()), var.dims(), var.device())?)?;
         }
         let saved = self.tensors(OPTIMIZER, &self.optimizer)?;
-        for entry in optimizer.state() {
-            let name = state_name(trainable, entry.index, entry.name);
+        for (name, entry) in state(trainable, optimizers) {
             let view =
                 saved.tensor(&name).map_err(|_| self.foreign(format!("its optimizer has no {name}")))?;
             let fits = match (entry.values, view.dtype()) {
@@ -262,12 +261,12 @@ fn fill(folder: &Path, contents: &mut Contents) -> Result<(), TrainError> {
         ));
     }
     let mut optimizer = Vec::new();
-    for entry in contents.optimizer.state() {
+    for (name, entry) in state(contents.trainable, contents.optimizers) {
         let (dtype, len, data) = match entry.values {
             StateValues::F32(values) => (Dtype::F32, values.len(), bytes(values)),
             StateValues::U8(values) => (Dtype::U8, values.len(), values.to_vec()),
         };
-        optimizer.push((state_name(contents.trainable, entry.index, entry.name), dtype, vec![len], data));
+        optimizer.push((name, dtype, vec![len], data));
     }
     let mut listed = Vec::new();
     for (name, tensors) in [(ADAPTER, adapter), (OPTIMIZER, optimizer)] {
@@ -316,9 +315,14 @@ fn text(setting: Option<&String>) -> &str {
     setting.map_or("not set", String::as_str)
 }
 
-fn state_name(trainable: &[(String, Var)], index: usize, part: &str) -> String {
-    let tensor = trainable.get(index).map_or("", |(name, _)| name.as_str());
-    format!("{tensor}.{part}")
+/// Everything the optimizers remember, each piece with its name.
+fn state<'a>(
+    trainable: &'a [(String, Var)],
+    optimizers: &'a mut [Box<dyn Optimizer>],
+) -> impl Iterator<Item = (String, StateEntry<'a>)> {
+    trainable.iter().zip(optimizers).flat_map(|((tensor, _), optimizer)| {
+        optimizer.state().into_iter().map(move |entry| (format!("{tensor}.{}", entry.name), entry))
+    })
 }
 
 type Named = (String, Dtype, Vec<usize>, Vec<u8>);

@@ -10,6 +10,7 @@
 //!
 //! Deliberately not here: the folder of the finished model, the event log, and anything about generating text.
 
+mod ahead;
 pub mod backward;
 pub mod batches;
 pub mod checkpoint;
@@ -23,6 +24,7 @@ mod run;
 pub mod schedules;
 mod seeds;
 pub mod strategies;
+mod tensors;
 
 pub use batches::{Batches, Cursor, EpochBatches, GivenBatches, StepBatches};
 pub use checkpoint::Checkpoint;

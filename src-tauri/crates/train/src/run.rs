@@ -3,16 +3,20 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
+    sync::Mutex,
+    thread,
     time::{Duration, Instant},
 };
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Var};
 use data::Prepared;
 use models::{CausalLm, Pass};
+use rayon::prelude::*;
 use types::{JobFolder, Phase, StepStats, TrainEvent, TrainingConfig, engine::Control};
 
 use crate::{
     TrainError,
+    ahead::Ahead,
     backward::Backward,
     batches::{Batches, EpochBatches},
     checkpoint::{self, Checkpoint, Contents},
@@ -21,7 +25,7 @@ use crate::{
     optimizers::{self, Optimizer, Parameter, decays},
     progress::{Exact, Progress},
     schedules::{self, Schedule, Span},
-    seeds, strategies,
+    seeds, strategies, tensors,
 };
 
 /// A run on a prepared dataset.
@@ -108,7 +112,8 @@ pub fn run(
 }
 
 /// Trains on given batches. Events go to `sink` as they happen. `control` gives the order in force; it is asked between
-/// steps and between batches of an evaluation. [`Control::Pause`] writes a checkpoint and ends with [`Outcome::Stopped`];
+/// steps and between batches of an evaluation. The batches of a step are made on a thread of their own while the step before
+/// it is computed. [`Control::Pause`] writes a checkpoint and ends with [`Outcome::Stopped`];
 /// [`Control::Finish`] measures and ends with [`Outcome::Finished`], but pauses where no step has been done yet.
 ///
 /// # Errors
@@ -120,7 +125,11 @@ pub fn run_batches(
 ) -> Result<Outcome, TrainError> {
     let BatchRun { model, batches, config, job, resume } = run;
     let trainable = model.trainable();
-    Training::new(BatchRun { model, batches, config, job, resume }, &trainable, sink, control)?.run()
+    let batches = Mutex::new(batches);
+    thread::scope(|scope| {
+        let batches = &mut Ahead::new(scope, &batches);
+        Training::new(BatchRun { model, batches, config, job, resume }, &trainable, sink, control)?.run()
+    })
 }
 
 /// A run under way.
@@ -132,7 +141,9 @@ pub(crate) struct Training<'a> {
     control: &'a dyn Fn() -> Option<Control>,
     trainable: &'a [(String, Var)],
     backward: Backward<'a>,
-    optimizer: Box<dyn Optimizer>,
+    /// One for each tensor of `trainable`, as are the gradients.
+    optimizers: Vec<Box<dyn Optimizer>>,
+    gradients: Gradients,
     schedule: &'static dyn Schedule,
     span: Span,
     progress: Progress,
@@ -156,17 +167,14 @@ impl<'a> Training<'a> {
         if total == 0 {
             return Err(TrainError::NoRows);
         }
-        let parameters: Vec<Parameter> = trainable
-            .iter()
-            .map(|(name, var)| Parameter {
-                len: var.elem_count(),
-                weight_decay: if decays(name) { config.weight_decay } else { 0.0 },
-            })
-            .collect();
-        let mut optimizer = optimizers::build(config.optim, &parameters)?;
+        let parameters = trainable.iter().map(|(name, var)| Parameter {
+            len: var.elem_count(),
+            weight_decay: if decays(name) { config.weight_decay } else { 0.0 },
+        });
+        let mut optimizers = optimizers::build(config.optim, parameters)?;
         let mut progress = Progress::default();
         if let Some(checkpoint) = &resume {
-            checkpoint.restore(total, trainable, optimizer.as_mut())?;
+            checkpoint.restore(total, trainable, &mut optimizers)?;
             progress = checkpoint.progress().clone();
             check_cursor(checkpoint, batches)?;
             for message in checkpoint.skipped() {
@@ -181,7 +189,8 @@ impl<'a> Training<'a> {
             control,
             trainable,
             backward: Backward { model, strategy, trainable, checkpointing: config.gradient_checkpointing },
-            optimizer,
+            optimizers,
+            gradients: Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count())),
             schedule: schedules::find(config.lr_scheduler_type)?,
             span: Span::new(total, config.warmup_ratio, config.learning_rate),
             saved: resume.as_ref().map(Checkpoint::step),
@@ -243,18 +252,18 @@ impl<'a> Training<'a> {
         if terms == 0 {
             return Err(TrainError::NothingToTrain { step: done + 1 });
         }
-        let mut gradients = Gradients::zeros(self.trainable.iter().map(|(_, var)| var.elem_count()));
+        self.gradients.reset();
         for (micro_batch, batch) in (0..).zip(&group.batches) {
             let seed = seeds::dropout(self.config.seed, done, micro_batch);
             let pass = Pass { adapter: true, dropout_seed: Some(seed) };
-            total.sum += self.backward.run(batch, pass, scale, &mut gradients)?;
+            total.sum += self.backward.run(batch, pass, scale, &mut self.gradients)?;
         }
         let loss = total.sum * scale;
         self.check_finite("the loss", loss)?;
-        let grad_norm = gradients.clip(self.config.max_grad_norm);
+        let grad_norm = self.gradients.clip(self.config.max_grad_norm);
         self.check_finite("the gradient", grad_norm)?;
         let learning_rate = self.span.learning_rate(self.schedule, done);
-        self.update(&gradients, done + 1, learning_rate)?;
+        self.update(done + 1, learning_rate)?;
 
         let tokens: u64 = group.batches.iter().map(|b| b.ids.len() as u64).sum();
         let trained_tokens: u64 = group.batches.iter().map(|b| b.trained_tokens() as u64).sum();
@@ -280,16 +289,15 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    fn update(&mut self, gradients: &Gradients, step: u64, learning_rate: f64) -> Result<(), TrainError> {
-        for (index, ((_, var), gradient)) in self.trainable.iter().zip(gradients.iter()).enumerate() {
-            let mut weights = var.flatten_all()?.to_vec1::<f32>()?;
-            self.optimizer.update(index, &mut weights, gradient, step, learning_rate);
-            if weights.iter().any(|w| !w.is_finite()) {
-                self.check_finite("a weight", f64::NAN)?;
-            }
-            var.set(&Tensor::from_vec(weights, var.dims(), var.device())?)?;
-        }
-        Ok(())
+    /// Updates the weights where they are, several tensors at once. No tape is alive that would see them change.
+    fn update(&mut self, step: u64, learning_rate: f64) -> Result<(), TrainError> {
+        let tensors = self.trainable.par_iter().zip(&mut self.optimizers).zip(self.gradients.par_iter());
+        let finite = tensors
+            .map(|(((_, var), optimizer), gradient)| {
+                tensors::change(var, |weights| optimizer.update(weights, gradient, step, learning_rate))
+            })
+            .try_reduce(|| true, |a, b| Ok(a && b))?;
+        if finite { Ok(()) } else { self.check_finite("a weight", f64::NAN) }
     }
 
     fn check_finite(&self, what: &'static str, value: f64) -> Result<(), TrainError> {
@@ -349,7 +357,7 @@ impl<'a> Training<'a> {
                 total_steps: self.span.total,
                 progress: &self.progress,
                 trainable: self.trainable,
-                optimizer: self.optimizer.as_mut(),
+                optimizers: &mut self.optimizers,
             },
         )?;
         self.saved = Some(step);

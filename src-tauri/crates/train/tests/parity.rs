@@ -195,11 +195,11 @@ fn optimizers_equal_torch() {
     for updates in golden::json::<Vec<Updates>>("optimizers.json") {
         for entry in OPTIMIZERS.iter().filter(|o| o.name.to_string().contains(&updates.optimizer)) {
             let (len, weight_decay) = (updates.start.len(), updates.weight_decay);
-            let mut optimizer = (entry.build)(&[Parameter { len, weight_decay }]);
+            let mut optimizer = (entry.build)(Parameter { len, weight_decay });
             let mut weights = updates.start.clone();
             let rates = updates.gradients.iter().zip(&updates.learning_rates);
             for (step, ((gradient, &rate), want)) in (1..).zip(rates.zip(&updates.f32)) {
-                optimizer.update(0, &mut weights, gradient, step, rate);
+                optimizer.update(&mut weights, gradient, step, rate);
                 let apart = golden::largest_difference(&weights, want);
                 assert!(
                     apart <= 1e-6,

@@ -9,20 +9,32 @@ use data::{Encoded, PrepareStats, Prepared, TokenRows};
 use models::CausalLm;
 use serde_json::{Value, json};
 use support::{LayerCall, Noise, PLAIN, Watched, adapter_values, config, job, model};
-use train::{Batches, Checkpoint, EpochBatches, Outcome, TrainError, TrainRun, run};
+use train::{
+    BatchRun, Batches, Checkpoint, EpochBatches, GivenBatches, Outcome, TrainError, TrainRun, run,
+    run_batches,
+};
 use types::{StepStats, TrainEvent, engine::Control};
 
 const TRAIN_ROWS: usize = 22;
 const EVAL_ROWS: usize = 5;
 
+/// Rows of which two are too long to be computed together with two others.
 fn rows(folder: &std::path::Path, name: &str, count: usize, seed: u64) -> TokenRows {
+    rows_of(folder, name, (0..count).map(|i| 130 + (i * 2) % 5 * 2), seed)
+}
+
+fn rows_of(
+    folder: &std::path::Path,
+    name: &str,
+    lengths: impl Iterator<Item = usize>,
+    seed: u64,
+) -> TokenRows {
     let mut noise = Noise::new(seed);
-    let row = |i: usize| {
-        let length = 4 + (i * 5) % 9;
+    let row = |length: usize| {
         let ids = (0..length).map(|_| noise.below(PLAIN.vocab) as u32).collect();
         Encoded { ids, trained: (0..length).map(|i| i >= 2).collect(), cut_tokens: 0 }
     };
-    let rows: Vec<Encoded> = (0..count).map(row).collect();
+    let rows: Vec<Encoded> = lengths.map(row).collect();
     TokenRows::create(&folder.join(name), rows).unwrap()
 }
 
@@ -31,7 +43,7 @@ fn prepared(folder: &std::path::Path) -> Prepared {
         train: rows(folder, "train.tokens", TRAIN_ROWS, 1),
         eval: rows(folder, "eval.tokens", EVAL_ROWS, 2),
         stats: PrepareStats::default(),
-        max_seq_length: 24,
+        max_seq_length: 288,
     }
 }
 
@@ -188,6 +200,130 @@ fn each_setting_has_its_effect() {
     }
 }
 
+/// Rows of very different lengths.
+fn mixed(folder: &std::path::Path) -> Prepared {
+    mixed_up_to(folder, 40)
+}
+
+fn mixed_up_to(folder: &std::path::Path, longest: usize) -> Prepared {
+    let lengths =
+        (0..TRAIN_ROWS).map(|i| if i == 7 { longest } else { longest / 13 + longest / 40 * (i * 5 % 11) });
+    let train = rows_of(folder, "mixed.tokens", lengths, 1);
+    Prepared { train, ..prepared(folder) }
+}
+
+#[test]
+fn short_micro_batches_of_a_step_are_computed_together_as_far_as_it_pays() {
+    let cases =
+        [(1, false, 40), (1, true, 40), (2, false, 40), (3, true, 40), (2, false, 320), (1, false, 600)];
+    for (batch_size, grouped, longest_row) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let data = mixed_up_to(folder.path(), longest_row);
+        let settings = |accumulation: usize| {
+            config(&json!({"per_device_train_batch_size": batch_size, "group_by_length": grouped,
+                "gradient_accumulation_steps": accumulation, "num_train_epochs": 2}))
+        };
+        // One micro-batch a step: the same plan with nothing to join.
+        let (together, alone) = (settings(5), settings(1));
+        let mut alone = EpochBatches::new(&data, &alone).unwrap();
+        let mut single: Vec<_> = (0..alone.total_steps()).map(|step| alone.step(step).unwrap()).collect();
+        assert!(single.iter().all(|step| step.batches.len() == 1));
+        let micro_batches = single.len();
+        // As many of the largest as stay within 512, more than which gain nothing.
+        let largest = (batch_size * longest_row).min(512);
+        let most = 512 / largest * largest;
+
+        let mut batches = EpochBatches::new(&data, &together).unwrap();
+        let mut computed = 0;
+        for step in 0..batches.total_steps() {
+            let step = batches.step(step).unwrap();
+            let mut parts = Vec::new();
+            while parts.last().is_none_or(|part: &train::StepBatches| part.end != step.end) {
+                parts.push(single.remove(0));
+            }
+            assert!(parts.len() <= 5 && parts.last().unwrap().epoch == step.epoch, "the step is the same");
+            let ids = |batches: &[data::Batch]| -> Vec<u32> {
+                batches.iter().flat_map(|b| b.ids.clone()).collect()
+            };
+            let targets = |batches: &[data::Batch]| -> Vec<u32> {
+                batches.iter().flat_map(|b| b.targets.clone()).collect()
+            };
+            let parts: Vec<data::Batch> = parts.into_iter().flat_map(|part| part.batches).collect();
+            assert_eq!(ids(&step.batches), ids(&parts), "all of its rows in their order");
+            assert_eq!(targets(&step.batches), targets(&parts), "which learn the same");
+            for batch in &step.batches {
+                let tokens = batch.ids.len();
+                assert_eq!(tokens, batch.lengths.iter().sum::<usize>());
+                assert!(
+                    tokens <= most || batch.lengths.len() <= batch_size,
+                    "{tokens} tokens: more than {most} need more memory than was estimated"
+                );
+            }
+            for pair in step.batches.windows(2) {
+                let first = pair[1].lengths.iter().take(batch_size).sum::<usize>();
+                assert!(pair[0].ids.len() + first > most, "what fits together is together: {pair:?}");
+            }
+            computed += step.batches.len();
+        }
+        assert!(single.is_empty(), "every micro-batch belongs to a step");
+        assert!(computed * 2 < micro_batches, "{micro_batches} micro-batches in {computed} passes");
+    }
+}
+
+#[test]
+fn micro_batches_computed_together_teach_what_they_teach_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = mixed(folder.path());
+    let settings = config(&json!({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 6,
+        "num_train_epochs": 2, "eval_steps": 1000, "save_steps": 1000}));
+    let losses = |batches: &mut dyn Batches| -> Vec<(f64, f64, u64, u64)> {
+        let model = model(&PLAIN, 2, 0.0);
+        let (_guard, job) = job();
+        let mut steps = Vec::new();
+        let run = BatchRun { model: model.as_ref(), batches, config: &settings, job: &job, resume: None };
+        let outcome = run_batches(
+            run,
+            &mut |event| {
+                if let TrainEvent::Step(s) = event {
+                    steps.push((s.loss, s.grad_norm, s.tokens, s.trained_tokens));
+                }
+            },
+            &|| None,
+        );
+        assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{outcome:?}");
+        steps
+    };
+    let mut together = EpochBatches::new(&data, &settings).unwrap();
+    let steps: Vec<Vec<data::Batch>> = (0..together.total_steps())
+        .map(|step| together.step(step).unwrap().batches.iter().flat_map(rows_alone).collect())
+        .collect();
+    let eval = (0..together.eval_len()).map(|index| together.eval(index).unwrap()).collect();
+    let passes: usize = (0..together.total_steps()).map(|s| together.step(s).unwrap().batches.len()).sum();
+    assert!(passes < 2 * TRAIN_ROWS, "some are computed together");
+    let (got, want) = (losses(&mut together), losses(&mut GivenBatches { steps, eval }));
+    assert_eq!(got.len(), want.len());
+    for (got, want) in got.iter().zip(&want) {
+        assert!((got.0 / want.0 - 1.0).abs() < 1e-4, "loss {}, one by one {}", got.0, want.0);
+        assert!((got.1 / want.1 - 1.0).abs() < 1e-3, "norm {}, one by one {}", got.1, want.1);
+        assert_eq!((got.2, got.3), (want.2, want.3), "tokens and trained tokens are told as before");
+    }
+}
+
+/// Each row of a batch as a batch of its own.
+fn rows_alone(batch: &data::Batch) -> Vec<data::Batch> {
+    let mut from = 0;
+    let row = |&length: &usize| {
+        let range = from..from + length;
+        from += length;
+        data::Batch {
+            ids: batch.ids[range.clone()].into(),
+            targets: batch.targets[range].into(),
+            lengths: vec![length],
+        }
+    };
+    batch.lengths.iter().map(row).collect()
+}
+
 #[test]
 fn steps_can_be_asked_for_in_any_order() {
     for packing in [false, true] {
@@ -248,7 +384,7 @@ fn a_probe_does_the_heaviest_steps_and_keeps_nothing() {
 }
 
 /// Stops in the middle of the second epoch, resumes with everything made anew, and compares with a run in one go.
-fn check_resume(packing: bool) {
+fn check_resume(packing: bool, rows: fn(&std::path::Path) -> Prepared) {
     let config = config(
         &json!({"num_train_epochs": 3, "per_device_train_batch_size": if packing { 1 } else { 2 },
         "gradient_accumulation_steps": 2, "lora_dropout": 0.2, "packing": packing, "eval_steps": 4, "warmup_ratio": 0.1}),
@@ -256,7 +392,7 @@ fn check_resume(packing: bool) {
     let fresh = || model(&PLAIN, 2, 0.2);
     let part = |model: &dyn CausalLm, job: &types::JobFolder, stop_after: u64| {
         let folder = tempfile::tempdir().unwrap();
-        let data = prepared(folder.path());
+        let data = rows(folder.path());
         let resume = Checkpoint::newest(job, &config).unwrap();
         let done = std::cell::Cell::new(0);
         let mut losses = Vec::new();
@@ -297,6 +433,7 @@ fn check_resume(packing: bool) {
 
 #[test]
 fn a_run_resumed_within_an_epoch_equals_an_uninterrupted_one() {
-    check_resume(false);
-    check_resume(true);
+    check_resume(false, prepared);
+    check_resume(true, prepared);
+    check_resume(false, mixed);
 }

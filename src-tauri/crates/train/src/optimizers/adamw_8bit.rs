@@ -1,29 +1,30 @@
-//! AdamW whose state takes one byte a value, as in bitsandbytes: a quarter of the memory of [`AdamW`](super::adamw::AdamW).
+//! AdamW whose state takes one byte a value, as in bitsandbytes: a quarter of the memory of [`AdamW`].
 //!
 //! Each block is decoded, updated by the same formula in 32 bits, and encoded again; the weights never see rounded new
 //! means, only rounded old ones. Tensors below [`SMALLEST`] elements keep 32-bit state.
 
+use kernels::AdamWStep;
+
 use super::{
     Optimizer, Parameter, StateEntry, StateValues,
-    adamw::{AdamStep, Moments},
+    adamw::AdamW,
     dynamic_map::{BLOCK, SIGNED, UNSIGNED},
 };
 
 /// Smaller tensors would save nothing and lose precision.
 const SMALLEST: usize = 4096;
 
-/// AdamW with block-wise 8-bit state.
-pub struct AdamW8bit {
-    weight_decay: Vec<f64>,
-    moments: Vec<State>,
+/// AdamW with block-wise 8-bit state where the tensor is large enough.
+pub fn build(parameter: Parameter) -> Box<dyn Optimizer> {
+    if parameter.len < SMALLEST {
+        Box::new(AdamW::new(parameter))
+    } else {
+        Box::new(AdamW8bit::new(parameter))
+    }
 }
 
-enum State {
-    Full(Moments),
-    Packed(PackedMoments),
-}
-
-struct PackedMoments {
+struct AdamW8bit {
+    weight_decay: f64,
     exp_avg: Vec<u8>,
     exp_avg_scale: Vec<f32>,
     exp_avg_sq: Vec<u8>,
@@ -32,101 +33,70 @@ struct PackedMoments {
 
 impl AdamW8bit {
     /// Both means start at zero.
-    pub fn new(parameters: &[Parameter]) -> Self {
-        let state = |p: &Parameter| {
-            if p.len < SMALLEST {
-                State::Full(Moments::new(p.len))
-            } else {
-                State::Packed(PackedMoments::new(p.len))
-            }
-        };
-        Self {
-            weight_decay: parameters.iter().map(|p| p.weight_decay).collect(),
-            moments: parameters.iter().map(state).collect(),
-        }
-    }
-}
-
-impl PackedMoments {
-    fn new(len: usize) -> Self {
+    fn new(Parameter { len, weight_decay }: Parameter) -> Self {
         // A scale of zero makes every code zero.
         let scales = vec![0.0; len.div_ceil(BLOCK)];
         Self {
+            weight_decay,
             exp_avg: vec![0; len],
             exp_avg_scale: scales.clone(),
             exp_avg_sq: vec![0; len],
             exp_avg_sq_scale: scales,
         }
     }
+}
 
-    fn update(&mut self, step: &AdamStep, weights: &mut [f32], gradient: &[f32]) {
+impl Optimizer for AdamW8bit {
+    fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64) -> bool {
+        let step = AdamWStep::new(step, learning_rate, self.weight_decay);
         let (mut m, mut v) = ([0.0; BLOCK], [0.0; BLOCK]);
         let means = self.exp_avg.chunks_mut(BLOCK).zip(&mut self.exp_avg_scale);
         let squares = self.exp_avg_sq.chunks_mut(BLOCK).zip(&mut self.exp_avg_sq_scale);
         let blocks = weights.chunks_mut(BLOCK).zip(gradient.chunks(BLOCK)).zip(means.zip(squares));
+        let mut finite = true;
         for ((weights, gradient), ((mean, mean_scale), (square, square_scale))) in blocks {
             let (m, v) = (&mut m[..weights.len()], &mut v[..weights.len()]);
             SIGNED.decode(mean, *mean_scale, m);
             UNSIGNED.decode(square, *square_scale, v);
-            step.apply(weights, gradient, m, v);
+            finite &= step.apply(weights, gradient, m, v);
             *mean_scale = SIGNED.encode(m, mean);
             *square_scale = UNSIGNED.encode(v, square);
         }
-    }
-
-    fn state(&mut self, index: usize) -> [StateEntry<'_>; 4] {
-        use StateValues::{F32, U8};
-        [
-            StateEntry { index, name: "exp_avg", values: U8(&mut self.exp_avg) },
-            StateEntry { index, name: "exp_avg_scale", values: F32(&mut self.exp_avg_scale) },
-            StateEntry { index, name: "exp_avg_sq", values: U8(&mut self.exp_avg_sq) },
-            StateEntry { index, name: "exp_avg_sq_scale", values: F32(&mut self.exp_avg_sq_scale) },
-        ]
-    }
-}
-
-impl Optimizer for AdamW8bit {
-    fn update(&mut self, index: usize, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64) {
-        let step = AdamStep::new(step, learning_rate, self.weight_decay[index]);
-        match &mut self.moments[index] {
-            State::Full(moments) => moments.update(&step, weights, gradient),
-            State::Packed(moments) => moments.update(&step, weights, gradient),
-        }
+        finite
     }
 
     fn state(&mut self) -> Vec<StateEntry<'_>> {
-        let mut all = Vec::new();
-        for (index, state) in self.moments.iter_mut().enumerate() {
-            all.extend(match state {
-                State::Full(moments) => Vec::from(moments.state(index)),
-                State::Packed(moments) => Vec::from(moments.state(index)),
-            });
-        }
-        all
+        use StateValues::{F32, U8};
+        vec![
+            StateEntry { name: "exp_avg", values: U8(&mut self.exp_avg) },
+            StateEntry { name: "exp_avg_scale", values: F32(&mut self.exp_avg_scale) },
+            StateEntry { name: "exp_avg_sq", values: U8(&mut self.exp_avg_sq) },
+            StateEntry { name: "exp_avg_sq_scale", values: F32(&mut self.exp_avg_sq_scale) },
+        ]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optimizers::{adamw::AdamW, tests::check};
+    use crate::optimizers::tests::check;
 
     #[test]
     fn small_tensors_equal_torch() {
-        check(|p| Box::new(AdamW8bit::new(p)), 0.1, [0.47852916, -0.24342339, 0.9763666, -0.02160964]);
+        check(build, 0.1, [0.47852916, -0.24342339, 0.9763666, -0.02160964]);
     }
 
     #[test]
     fn large_tensors_take_a_byte_a_value_and_follow_the_32_bit_updates() {
-        let parameter = [Parameter { len: SMALLEST + 100, weight_decay: 0.01 }];
-        let (mut packed, mut full) = (AdamW8bit::new(&parameter), AdamW::new(&parameter));
-        let (mut got, mut want) = (vec![0.1f32; parameter[0].len], vec![0.1f32; parameter[0].len]);
+        let parameter = Parameter { len: SMALLEST + 100, weight_decay: 0.01 };
+        let (mut packed, mut full) = (build(parameter), AdamW::new(parameter));
+        let (mut got, mut want) = (vec![0.1f32; parameter.len], vec![0.1f32; parameter.len]);
         for step in 1..=20 {
             let gradient: Vec<f32> = (0..got.len())
                 .map(|i| (i as f32 * 0.7 + step as f32 * 0.3).sin() * (1.0 + i as f32 * 0.01))
                 .collect();
-            packed.update(0, &mut got, &gradient, step, 1e-3);
-            full.update(0, &mut want, &gradient, step, 1e-3);
+            packed.update(&mut got, &gradient, step, 1e-3);
+            full.update(&mut want, &gradient, step, 1e-3);
         }
         let moved: f32 = want.iter().map(|w| (w - 0.1).abs()).sum();
         let apart: f32 = want.iter().zip(&got).map(|(w, g)| (w - g).abs()).sum();
@@ -140,6 +110,6 @@ mod tests {
                 StateValues::U8(values) => values.len(),
             })
             .sum();
-        assert!(bytes < parameter[0].len * 21 / 10, "two bytes a weight and the scales, not {bytes}");
+        assert!(bytes < parameter.len * 21 / 10, "two bytes a weight and the scales, not {bytes}");
     }
 }

@@ -1,6 +1,7 @@
 //! Optimizers: what turns gradients into new weights.
 //!
-//! They work on plain slices: the adapter is small, and a checkpoint needs their state as bytes anyway.
+//! One optimizer updates one tensor, so that several tensors can be updated at once. They work on plain slices: a
+//! checkpoint needs their state as bytes anyway.
 
 mod adamw;
 mod adamw_8bit;
@@ -20,10 +21,10 @@ pub struct Parameter {
     pub weight_decay: f64,
 }
 
-/// Updates weights and keeps what it must remember from step to step.
+/// Updates the weights of one tensor and keeps what it must remember from step to step.
 pub trait Optimizer: Send {
-    /// Updates tensor `index` by its gradient. `step` counts from 1; each tensor is updated once in each step.
-    fn update(&mut self, index: usize, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64);
+    /// Updates the weights where they are by their gradient. `step` counts from 1. False if a new weight is not finite.
+    fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64) -> bool;
 
     /// Everything remembered, for a checkpoint to copy out or in. Always the same entries in the same order.
     fn state(&mut self) -> Vec<StateEntry<'_>>;
@@ -32,8 +33,6 @@ pub trait Optimizer: Send {
 /// A piece of an optimizer's memory.
 #[derive(Debug)]
 pub struct StateEntry<'a> {
-    /// The tensor it belongs to.
-    pub index: usize,
     /// Such as `exp_avg`.
     pub name: &'static str,
     /// The numbers.
@@ -53,8 +52,8 @@ pub enum StateValues<'a> {
 pub struct OptimizerEntry {
     /// The setting that picks it.
     pub name: Optim,
-    /// Makes one that has seen nothing yet.
-    pub build: fn(&[Parameter]) -> Box<dyn Optimizer>,
+    /// Makes one for a tensor, which has seen nothing yet.
+    pub build: fn(Parameter) -> Box<dyn Optimizer>,
 }
 
 /// Every optimizer.
@@ -63,16 +62,19 @@ pub struct OptimizerEntry {
 /// computer's own, from which the system pages by itself: there the two are the same.
 pub const OPTIMIZERS: &[OptimizerEntry] = &[
     OptimizerEntry { name: Optim::AdamwTorch, build: |p| Box::new(adamw::AdamW::new(p)) },
-    OptimizerEntry { name: Optim::Adamw8bit, build: |p| Box::new(adamw_8bit::AdamW8bit::new(p)) },
+    OptimizerEntry { name: Optim::Adamw8bit, build: adamw_8bit::build },
     OptimizerEntry { name: Optim::PagedAdamw32bit, build: |p| Box::new(adamw::AdamW::new(p)) },
     OptimizerEntry { name: Optim::Sgd, build: |p| Box::new(sgd::Sgd::new(p)) },
 ];
 
-/// A new optimizer of the kind a setting picks.
-pub(crate) fn build(name: Optim, parameters: &[Parameter]) -> Result<Box<dyn Optimizer>, TrainError> {
+/// An optimizer for each tensor, of the kind a setting picks.
+pub(crate) fn build(
+    name: Optim,
+    parameters: impl Iterator<Item = Parameter>,
+) -> Result<Vec<Box<dyn Optimizer>>, TrainError> {
     let entry = OPTIMIZERS.iter().find(|entry| entry.name == name);
     let entry = entry.ok_or(TrainError::NotAvailable { field: "optim", value: name.name() })?;
-    Ok((entry.build)(parameters))
+    Ok(parameters.map(entry.build).collect())
 }
 
 /// Whether weight decay applies to a tensor: to all but biases and the weights of norms, as in transformers.
@@ -95,11 +97,11 @@ pub(crate) mod tests {
     const LEARNING_RATES: [f64; 5] = [1e-2, 8e-3, 6e-3, 4e-3, 2e-3];
 
     /// Five steps with fixed gradients and a falling learning rate, compared with what torch 2.15 makes of them.
-    pub(crate) fn check(build: fn(&[Parameter]) -> Box<dyn Optimizer>, weight_decay: f64, torch: [f32; 4]) {
-        let mut optimizer = build(&[Parameter { len: 4, weight_decay }]);
+    pub(crate) fn check(build: fn(Parameter) -> Box<dyn Optimizer>, weight_decay: f64, torch: [f32; 4]) {
+        let mut optimizer = build(Parameter { len: 4, weight_decay });
         let mut weights = START;
         for (i, (gradient, rate)) in GRADIENTS.iter().zip(LEARNING_RATES).enumerate() {
-            optimizer.update(0, &mut weights, gradient, i as u64 + 1, rate);
+            optimizer.update(&mut weights, gradient, i as u64 + 1, rate);
         }
         for (got, want) in weights.iter().zip(torch) {
             assert!(
@@ -117,35 +119,25 @@ pub(crate) mod tests {
 
     #[test]
     fn an_optimizer_goes_on_from_its_state_as_if_never_interrupted() {
-        let parameters =
-            [Parameter { len: 5000, weight_decay: 0.01 }, Parameter { len: 7, weight_decay: 0.0 }];
-        let gradient = |len: usize, step: u64| -> Vec<f32> {
-            (0..len).map(|i| ((i as f32 * 0.37 + step as f32).sin()) * 0.1).collect()
-        };
-        let steps =
-            |optimizer: &mut dyn Optimizer, weights: &mut [Vec<f32>; 2], range: std::ops::Range<u64>| {
-                for step in range {
-                    for (i, p) in parameters.iter().enumerate() {
-                        optimizer.update(i, &mut weights[i], &gradient(p.len, step), step, 1e-2);
-                    }
-                }
-            };
-        for entry in OPTIMIZERS {
-            let mut whole = (entry.build)(&parameters);
-            let mut want = [vec![0.5; 5000], vec![0.5; 7]];
+        fn steps(optimizer: &mut dyn Optimizer, weights: &mut [f32], range: std::ops::Range<u64>) {
+            for step in range {
+                let gradient: Vec<f32> =
+                    (0..weights.len()).map(|i| ((i as f32 * 0.37 + step as f32).sin()) * 0.1).collect();
+                optimizer.update(weights, &gradient, step, 1e-2);
+            }
+        }
+        for (entry, len) in OPTIMIZERS.iter().flat_map(|entry| [(entry, 5000), (entry, 7)]) {
+            let parameter = Parameter { len, weight_decay: 0.01 };
+            let mut whole = (entry.build)(parameter);
+            let mut want = vec![0.5; len];
             steps(whole.as_mut(), &mut want, 1..9);
 
-            let mut first = (entry.build)(&parameters);
-            let mut got = [vec![0.5; 5000], vec![0.5; 7]];
+            let mut first = (entry.build)(parameter);
+            let mut got = vec![0.5; len];
             steps(first.as_mut(), &mut got, 1..5);
-            let mut second = (entry.build)(&parameters);
+            let mut second = (entry.build)(parameter);
             for (from, to) in first.state().into_iter().zip(second.state()) {
-                assert_eq!(
-                    (from.index, from.name),
-                    (to.index, to.name),
-                    "{}: entries keep their order",
-                    entry.name
-                );
+                assert_eq!(from.name, to.name, "{}: entries keep their order", entry.name);
                 match (from.values, to.values) {
                     (StateValues::F32(from), StateValues::F32(to)) => to.copy_from_slice(from),
                     (StateValues::U8(from), StateValues::U8(to)) => to.copy_from_slice(from),
@@ -154,6 +146,19 @@ pub(crate) mod tests {
             }
             steps(second.as_mut(), &mut got, 5..9);
             assert_eq!(got, want, "{}: all of an optimizer's memory is in its state", entry.name);
+        }
+    }
+
+    #[test]
+    fn every_optimizer_tells_of_a_weight_that_is_not_finite() {
+        for (entry, len) in OPTIMIZERS.iter().flat_map(|entry| [(entry, 5000), (entry, 7)]) {
+            for (bad, at) in [(f32::NAN, 0), (f32::INFINITY, 3), (f32::NEG_INFINITY, len - 1)] {
+                let mut optimizer = (entry.build)(Parameter { len, weight_decay: 0.0 });
+                let (mut weights, gradient) = (vec![0.5; len], vec![0.1; len]);
+                assert!(optimizer.update(&mut weights, &gradient, 1, 1e-3), "{}: all are finite", entry.name);
+                weights[at] = bad;
+                assert!(!optimizer.update(&mut weights, &gradient, 2, 1e-3), "{}: {bad} at {at}", entry.name);
+            }
         }
     }
 

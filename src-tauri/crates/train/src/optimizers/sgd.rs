@@ -4,30 +4,25 @@ use super::{Optimizer, Parameter, StateEntry};
 
 /// `w ← w − lr · (g + weight_decay · w)`.
 pub struct Sgd {
-    weight_decay: Vec<f64>,
+    weight_decay: f64,
 }
 
 impl Sgd {
-    /// Remembers nothing but the weight decay of each tensor.
-    pub fn new(parameters: &[Parameter]) -> Self {
-        Self { weight_decay: parameters.iter().map(|p| p.weight_decay).collect() }
+    /// Remembers nothing from step to step.
+    pub fn new(parameter: Parameter) -> Self {
+        Self { weight_decay: parameter.weight_decay }
     }
 }
 
 impl Optimizer for Sgd {
-    fn update(
-        &mut self,
-        index: usize,
-        weights: &mut [f32],
-        gradient: &[f32],
-        _step: u64,
-        learning_rate: f64,
-    ) {
-        let decay = self.weight_decay[index] as f32;
-        let rate = learning_rate as f32;
+    fn update(&mut self, weights: &mut [f32], gradient: &[f32], _step: u64, learning_rate: f64) -> bool {
+        let (decay, rate) = (self.weight_decay as f32, learning_rate as f32);
+        let mut finite = true;
         for (w, g) in weights.iter_mut().zip(gradient) {
             *w -= rate * (g + decay * *w);
+            finite &= w.is_finite();
         }
+        finite
     }
 
     fn state(&mut self) -> Vec<StateEntry<'_>> {
