@@ -29,13 +29,15 @@ mod threads;
 mod values;
 
 pub use adamw::AdamWStep;
-pub use allocator::keep_freed_memory;
+pub use allocator::{in_large_pages, keep_freed_memory};
 pub use attention::{Heads, attention, attention_cached};
 pub use cross_entropy::{IGNORED, cross_entropy};
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use frozen_linear::frozen_linear;
-pub use fused::{DecoderLayer, LayerInput, LayerLinear, fused_cross_entropy, fused_product};
+pub use fused::{
+    DecoderLayer, KeyValueCache, LayerInput, LayerLinear, fused_cross_entropy, fused_product, probabilities,
+};
 pub use level::Level;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};

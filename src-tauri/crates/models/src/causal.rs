@@ -1,6 +1,7 @@
 //! What training, evaluation and chat need of a decoder-only language model: one definition serves all three.
 
 use candle_core::{Device, Result, Tensor, Var};
+use kernels::KeyValueCache;
 
 use crate::LoraLinear;
 
@@ -72,35 +73,54 @@ impl Pass {
 }
 
 /// Keys and values of the tokens one layer has already seen, with room for more, so that a token costs no copy of the
-/// ones before it.
+/// ones before it. A layer fills one of the two forms.
 #[derive(Debug, Default, Clone)]
 pub struct LayerCache {
+    tensors: TensorCache,
+    fused: KeyValueCache,
+}
+
+impl LayerCache {
+    /// How many tokens it holds.
+    pub fn len(&self) -> usize {
+        self.tensors.length.max(self.fused.len())
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets all but the first `length` tokens.
+    pub fn truncate(&mut self, length: usize) {
+        self.tensors.length = self.tensors.length.min(length);
+        self.fused.truncate(length);
+    }
+
+    /// Adds the keys and values of the next tokens, `[kv_heads, tokens, head_dim]` each, and gives those of all.
+    pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.tensors.append(keys, values)
+    }
+
+    /// The form that the fused kernels fill.
+    pub fn fused(&mut self) -> &mut KeyValueCache {
+        &mut self.fused
+    }
+}
+
+/// Keys and values as the reference takes them.
+#[derive(Debug, Default, Clone)]
+struct TensorCache {
     /// `[kv_heads, room, head_dim]` each.
     room: Option<(Tensor, Tensor)>,
     length: usize,
 }
 
-impl LayerCache {
+impl TensorCache {
     /// Room is added in steps of this many tokens, or by half of what there is.
     const STEP: usize = 256;
 
-    /// How many tokens it holds.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Forgets all but the first `length` tokens.
-    pub fn truncate(&mut self, length: usize) {
-        self.length = self.length.min(length);
-    }
-
-    /// Adds the keys and values of the next tokens, `[kv_heads, tokens, head_dim]` each, and gives those of all.
-    pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
         let (heads, tokens, dim) = keys.dims3()?;
         let needed = self.length + tokens;
         let (all_keys, all_values) = match self.room.take() {

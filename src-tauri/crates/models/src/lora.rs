@@ -141,16 +141,7 @@ impl LoraLinear {
     /// `[tokens, in]` → `[tokens, out]`, in the dtype of `x`. In bf16 the adapter computes in f32 and the sum is rounded
     /// once, as PEFT does with an f32 adapter on a bf16 model.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        self.add_to(kernels::frozen_linear(x, &self.weight)?, x, pass)
-    }
-
-    /// The same on the fused kernels, where nothing trains: f32 `[tokens, in]` → f32 `[tokens, out]`.
-    pub fn infer(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        self.add_to(kernels::fused_product(x, &self.weight)?, x, pass)
-    }
-
-    /// Adds the bias and the adapter's update to the product with the weight.
-    fn add_to(&self, y: Tensor, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        let y = kernels::frozen_linear(x, &self.weight)?;
         let y = match &self.bias {
             Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
             None => y,

@@ -100,7 +100,7 @@ impl DecoderLayer {
         }
     }
 
-    fn check(&self, hidden: &Tensor, input: &LayerInput) -> Result<()> {
+    pub(super) fn check(&self, hidden: &Tensor, input: &LayerInput) -> Result<()> {
         let (tokens, width) = hidden.dims2()?;
         let Heads { queries, keys, dim, window } = self.heads;
         if hidden.dtype() != DType::F32 {

@@ -4,12 +4,21 @@
 //! They give what the compositions of the reference operations give, within rounding, and are tested against them.
 
 mod attention;
+mod cache;
+mod cached;
 mod head;
 mod layer;
 mod linear;
 mod product;
 mod rows;
+mod vector;
 
+pub use cache::KeyValueCache;
 pub use head::fused_cross_entropy;
 pub use layer::{DecoderLayer, LayerInput, LayerLinear};
 pub use product::fused_product;
+
+/// Turns logits into probabilities, `softmax(scale · logits)`, on this thread.
+pub fn probabilities(logits: &mut [f32], scale: f32) {
+    rows::softmax(logits, scale);
+}

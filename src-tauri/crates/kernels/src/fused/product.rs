@@ -2,11 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
-use half::bf16;
-use rayon::prelude::*;
-
+use super::vector::times_vector;
 use crate::{
-    level::vectorised,
     matmul::{Kind, Matrix, Output, Packed, Product, multiply},
     values::{Values, hold},
 };
@@ -22,48 +19,7 @@ pub fn fused_product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1(FusedProduct(weight.detach()))
 }
 
-/// Rows of a weight that a thread multiplies with a vector at a time.
-const ROWS: usize = 64;
-/// Partial sums of such a product: several vectors' worth, since each addition waits for the one before it.
-const LANES: usize = 64;
-
 struct FusedProduct(Tensor);
-
-/// The product of each row of a weight with `x`: as fast as the weight can be read, once, in the form it is kept in.
-fn times_vector(weight: Values, x: &[f32], y: &mut [f32]) {
-    match weight {
-        Values::F32(weight) => {
-            weight.chunks_exact(x.len()).zip(y).for_each(|(row, y)| *y = dot(row, x));
-        }
-        Values::Bf16(weight) => {
-            weight.chunks_exact(x.len()).zip(y).for_each(|(row, y)| *y = dot_bf16(row, x));
-        }
-    }
-}
-
-/// `Σ value(row) · x`.
-#[inline(always)]
-fn sum_of_products<T: Copy>(row: &[T], x: &[f32], value: impl Fn(T) -> f32) -> f32 {
-    let mut sums = [0f32; LANES];
-    let (row, rest) = row.as_chunks::<LANES>();
-    let (x, rest_x) = x.as_chunks::<LANES>();
-    for (row, x) in row.iter().zip(x) {
-        for (sum, (row, x)) in sums.iter_mut().zip(row.iter().zip(x)) {
-            *sum += value(*row) * x;
-        }
-    }
-    sums.iter().sum::<f32>() + rest.iter().zip(rest_x).map(|(row, x)| value(*row) * x).sum::<f32>()
-}
-
-vectorised! {
-    fn dot(row: &[f32], x: &[f32]) -> f32 {
-        sum_of_products(row, x, |v| v)
-    }
-
-    fn dot_bf16(row: &[bf16], x: &[f32]) -> f32 {
-        sum_of_products(row, x, |v| f32::from_bits(u32::from(v.to_bits()) << 16))
-    }
-}
 
 impl CustomOp1 for FusedProduct {
     fn name(&self) -> &'static str {
@@ -79,9 +35,7 @@ impl CustomOp1 for FusedProduct {
         if rows == 1 {
             let x = x.f32()?;
             let mut y = vec![0f32; out];
-            y.par_chunks_mut(ROWS)
-                .enumerate()
-                .for_each(|(i, y)| times_vector(weight.from(i * ROWS * inputs), x, y));
+            times_vector(weight, x, &mut y);
             return Ok((CpuStorage::F32(y), Shape::from((rows, out))));
         }
         let packed =

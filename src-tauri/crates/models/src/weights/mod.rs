@@ -187,7 +187,7 @@ fn read<T: Value32>(entry: &Entry, stored: Stored) -> std::io::Result<Vec<T>> {
     let mut file = File::open(&entry.path)?;
     file.seek(SeekFrom::Start(entry.start))?;
     let count = usize::try_from(entry.bytes).map_err(std::io::Error::other)? / stored.bytes();
-    let mut values = Vec::with_capacity(count);
+    let mut values = kernels::in_large_pages(count);
     let mut buffer = vec![0u8; PIECE.min(count * stored.bytes())];
     while values.len() < count {
         let piece = buffer.len().min((count - values.len()) * stored.bytes());

@@ -152,6 +152,7 @@ impl Llama {
         hidden: &Tensor,
         sequences: &Sequences,
         pass: Pass,
+        cache: Option<&mut LayerCache>,
     ) -> Result<Tensor> {
         let (table, positions) = self.rope.at(sequences)?;
         let parts = layer.linears().map(|linear| linear.part(pass));
@@ -165,12 +166,13 @@ impl Llama {
             scale,
             heads: self.heads,
         };
-        fused.forward(hidden, kernels::LayerInput { lengths: sequences.lengths.clone(), table, positions })
-    }
-
-    /// A linear layer of a layer that is computed operation by operation: with fused kernels those of a cached sequence.
-    fn linear(&self, linear: &LoraLinear, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        if self.fused { linear.infer(x, pass) } else { linear.forward(x, pass) }
+        match cache {
+            Some(cache) => fused.forward_cached(hidden, &table, cache.fused()),
+            None => {
+                let lengths = sequences.lengths.clone();
+                fused.forward(hidden, kernels::LayerInput { lengths, table, positions })
+            }
+        }
     }
 
     fn attention(
@@ -182,25 +184,19 @@ impl Llama {
         cache: Option<&mut LayerCache>,
     ) -> Result<Tensor> {
         let (table, positions) = self.rope.at(sequences)?;
-        let q = kernels::rope(&self.linear(&layer.q, x, pass)?, &table, &positions)?;
-        let k = kernels::rope(&self.linear(&layer.k, x, pass)?, &table, &positions)?;
-        let v = self.linear(&layer.v, x, pass)?;
+        let q = kernels::rope(&layer.q.forward(x, pass)?, &table, &positions)?;
+        let k = kernels::rope(&layer.k.forward(x, pass)?, &table, &positions)?;
+        let v = layer.v.forward(x, pass)?;
         let mixed = match cache {
             None => kernels::attention(&q, &k, &v, &sequences.lengths, self.heads)?,
             Some(cache) => {
-                if sequences.lengths.len() != 1 || sequences.offset != cache.len() {
-                    candle_core::bail!(
-                        "a cache of {} tokens takes one sequence that starts there, not {sequences:?}",
-                        cache.len()
-                    );
-                }
                 let heads =
                     |x: &Tensor| x.reshape((x.dim(0)?, self.heads.keys, self.heads.dim))?.transpose(0, 1);
                 let (k, v) = cache.append(&heads(&k)?, &heads(&v)?)?;
                 kernels::attention_cached(&q, &k, &v, self.heads)?
             }
         };
-        self.linear(&layer.o, &mixed, pass)
+        layer.o.forward(&mixed, pass)
     }
 }
 
@@ -229,14 +225,22 @@ impl CausalLm for Llama {
         let Some(layer) = self.layers.get(index) else {
             candle_core::bail!("the model has no layer {index}")
         };
-        if self.fused && cache.is_none() {
-            return self.fused_layer(layer, hidden, sequences, pass);
+        if let Some(cache) = &cache
+            && (sequences.lengths.len() != 1 || sequences.offset != cache.len())
+        {
+            candle_core::bail!(
+                "a cache of {} tokens takes one sequence that starts there, not {sequences:?}",
+                cache.len()
+            );
+        }
+        if self.fused {
+            return self.fused_layer(layer, hidden, sequences, pass, cache);
         }
         let x = kernels::rms_norm(hidden, &layer.input_norm, self.eps)?;
         let hidden = (hidden + self.attention(layer, &x, sequences, pass, cache)?)?;
         let x = kernels::rms_norm(&hidden, &layer.post_attention_norm, self.eps)?;
-        let x = kernels::swiglu(&self.linear(&layer.gate, &x, pass)?, &self.linear(&layer.up, &x, pass)?)?;
-        hidden + self.linear(&layer.down, &x, pass)?
+        let x = kernels::swiglu(&layer.gate.forward(&x, pass)?, &layer.up.forward(&x, pass)?)?;
+        hidden + layer.down.forward(&x, pass)?
     }
 
     fn final_norm(&self, hidden: &Tensor) -> Result<Tensor> {

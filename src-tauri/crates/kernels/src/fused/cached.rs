@@ -1,0 +1,188 @@
+//! A decoder layer over the tokens that go on after cached ones, where nothing trains.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail, op::BackpropOp};
+
+use super::{
+    DecoderLayer, KeyValueCache, LayerInput,
+    cache::Cached,
+    linear::{self, Group},
+    rows,
+    vector::{Linear, Linears},
+};
+use crate::{
+    RopeTable,
+    matmul::Kind,
+    values::{Numbers, Values, ValuesMut, hold},
+};
+
+/// Linear layers that share an input.
+struct Groups<T> {
+    qkv: T,
+    o: T,
+    gate_up: T,
+    down: T,
+}
+
+/// A layer's parameters as slices.
+struct Parameters<'a> {
+    norms: [Vec<f32>; 2],
+    eps: f32,
+    groups: Groups<Linears<'a>>,
+}
+
+fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.to_vec1()
+}
+
+impl DecoderLayer {
+    /// What [`forward`](Self::forward) computes of one sequence, of whose tokens those in the cache are known already:
+    /// `[tokens, hidden]` f32 → the same. The cache is given the new ones.
+    ///
+    /// Of a single token nothing but the cache is rounded. Nothing trains through it, and nothing is dropped.
+    ///
+    /// # Errors
+    /// Shapes or dtypes do not fit each other, the cache is that of another layer, or a gradient is expected.
+    pub fn forward_cached(
+        &self,
+        hidden: &Tensor,
+        table: &Arc<RopeTable>,
+        cache: &mut KeyValueCache,
+    ) -> Result<Tensor> {
+        let (tokens, _) = hidden.dims2()?;
+        let positions = (cache.len()..cache.len() + tokens).map(|p| p as u32).collect();
+        let input =
+            LayerInput { lengths: vec![tokens], table: table.clone(), positions: Arc::new(positions) };
+        self.check(hidden, &input)?;
+        if hidden.track_op() {
+            bail!("nothing trains through a cached layer");
+        }
+        let hidden = hidden.contiguous()?;
+        let held = hold(&hidden);
+        let x = held.values()?.f32()?;
+        let y = self.with(|parameters, narrow| {
+            let mut cached = Cached { cache, heads: self.heads, table };
+            cached.check(narrow)?;
+            let mut y = Vec::new();
+            // On one of the pool's threads: a thread outside would pay for waking them at every product.
+            rayon::scope(|_| {
+                y = match tokens {
+                    1 => parameters.one(x, &mut cached, narrow),
+                    _ => parameters.many(x, &mut cached, narrow),
+                };
+            });
+            Ok(y)
+        })?;
+        let storage = Storage::Cpu(CpuStorage::F32(y));
+        Ok(Tensor::from_storage(storage, hidden.shape(), BackpropOp::none(), false))
+    }
+
+    /// Runs `f` on the layer's parameters, and whether its weights are bf16.
+    fn with<R>(&self, f: impl FnOnce(&Parameters, bool) -> Result<R>) -> Result<R> {
+        let mut held = Vec::with_capacity(self.linears.len());
+        for linear in &self.linears {
+            let adapter = linear.adapter.as_ref().map(|(a, b)| (hold(a), hold(b)));
+            held.push((linear, hold(&linear.weight), adapter));
+        }
+        let mut narrow = false;
+        let mut linears = Vec::with_capacity(held.len());
+        for (linear, weight, adapter) in &held {
+            let weight = weight.values()?;
+            narrow = matches!(weight, Values::Bf16(_));
+            let adapter = match adapter {
+                Some((a, b)) => Some((a.values()?.f32()?, b.values()?.f32()?)),
+                None => None,
+            };
+            let bias = linear.bias.as_ref().map(vector).transpose()?;
+            linears.push(Linear { weight, out: linear.weight.dim(0)?, bias, adapter });
+        }
+        let mut rest = linears.into_iter();
+        let mut group = |count: usize, first: usize| -> Result<Linears> {
+            Ok(Linears {
+                linears: rest.by_ref().take(count).collect(),
+                inputs: self.linears[first].weight.dim(1)?,
+                rank: self.linears.iter().find_map(|l| Some(l.adapter.as_ref()?.0.dims()[0])).unwrap_or(0),
+                scale: self.scale,
+            })
+        };
+        let groups = Groups { qkv: group(3, 0)?, o: group(1, 3)?, gate_up: group(2, 4)?, down: group(1, 6)? };
+        let norms = [vector(&self.input_norm)?, vector(&self.post_attention_norm)?];
+        f(&Parameters { norms, eps: self.eps, groups }, narrow)
+    }
+}
+
+impl Parameters<'_> {
+    /// A single token: products with vectors.
+    fn one(&self, x: &[f32], cached: &mut Cached, narrow: bool) -> Vec<f32> {
+        let Groups { qkv, o, gate_up, down } = &self.groups;
+        let mut normed = vec![0f32; x.len()];
+        rows::rms_norm(x, &self.norms[0], self.eps, &mut normed);
+        let mut heads = vec![0f32; qkv.outputs()];
+        qkv.times(&normed, &mut heads, None);
+        cached.append(Values::F32(&heads), 1, narrow);
+        let mixed = cached.attend_one(&heads);
+        let mut middle = vec![0f32; x.len()];
+        o.times(&mixed, &mut middle, Some(x));
+        rows::rms_norm(&middle, &self.norms[1], self.eps, &mut normed);
+        let mut both = vec![0f32; gate_up.outputs()];
+        gate_up.times(&normed, &mut both, None);
+        let mut activated = vec![0f32; down.inputs];
+        let (gate, up) = both.split_at(down.inputs);
+        rows::swiglu(gate, up, &mut activated);
+        let mut y = vec![0f32; x.len()];
+        down.times(&activated, &mut y, Some(&middle));
+        y
+    }
+
+    /// Several tokens: products of packed matrices.
+    fn many(&self, x: &[f32], cached: &mut Cached, narrow: bool) -> Vec<f32> {
+        let kind = Kind::of(narrow);
+        let all_a = [&self.groups.qkv, &self.groups.o, &self.groups.gate_up, &self.groups.down].map(a_of);
+        let [a_qkv, a_o, a_gate_up, a_down] = &all_a;
+        let qkv = group(&self.groups.qkv, a_qkv, kind);
+        let o = group(&self.groups.o, a_o, kind);
+        let gate_up = group(&self.groups.gate_up, a_gate_up, kind);
+        let down = group(&self.groups.down, a_down, kind);
+        let width = self.norms[0].len();
+        let tokens = x.len() / width;
+        let normed = |x: &[f32], norm: &[f32], row: usize, to: &mut [f32]| {
+            rows::rms_norm(&x[row * width..(row + 1) * width], norm, self.eps, to);
+        };
+        let mut heads = Numbers::any(narrow, tokens * qkv.outputs());
+        qkv.forward(tokens, &|row, to| normed(x, &self.norms[0], row, to), heads.values_mut(), None);
+        cached.append(heads.values(), tokens, narrow);
+        let mixed = cached.attend(heads.values(), tokens, kind);
+        let mut middle = vec![0f32; x.len()];
+        o.forward(tokens, &|row, to| mixed.read(row, to), ValuesMut::F32(&mut middle), Some(x));
+        let mut both = Numbers::any(narrow, tokens * gate_up.outputs());
+        gate_up.forward(tokens, &|row, to| normed(&middle, &self.norms[1], row, to), both.values_mut(), None);
+        let activated = |row: usize, to: &mut [f32]| {
+            let (start, n) = (2 * row * down.inputs, down.inputs);
+            match both.values() {
+                Values::F32(v) => rows::swiglu(&v[start..start + n], &v[start + n..start + 2 * n], to),
+                Values::Bf16(v) => rows::swiglu_bf16(&v[start..start + n], &v[start + n..start + 2 * n], to),
+            }
+        };
+        let mut y = vec![0f32; x.len()];
+        down.forward(tokens, &activated, ValuesMut::F32(&mut y), Some(&middle));
+        y
+    }
+}
+
+/// A of every adapter, one after the other.
+fn a_of(linears: &Linears) -> Vec<f32> {
+    linears.linears.iter().filter_map(|l| l.adapter).flat_map(|(a, _)| a).copied().collect()
+}
+
+/// The same layers for products of packed matrices.
+fn group<'a>(linears: &'a Linears<'a>, a: &'a [f32], kind: Kind) -> Group<'a> {
+    let of = |l: &Linear<'a>| linear::Linear {
+        weight: l.weight,
+        out: l.out,
+        bias: l.bias.clone(),
+        adapter: l.adapter.map(|(_, b)| linear::Adapter { b, mask: None }),
+    };
+    let Linears { inputs, rank, scale, .. } = *linears;
+    Group { linears: linears.linears.iter().map(of).collect(), a, inputs, rank, scale, kind }
+}
