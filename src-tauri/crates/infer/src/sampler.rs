@@ -1,10 +1,8 @@
 //! How the next token is chosen, with the formulas and in the order of transformers' logits processors: repetition
 //! penalty, temperature, top-k, top-p, then one draw.
 
-use std::collections::HashSet;
-
-use candle_core::{Device, Tensor};
-use candle_transformers::generation::{LogitsProcessor, Sampling};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use types::GenerateParams;
 
 use crate::InferError;
@@ -15,7 +13,14 @@ pub struct Sampler {
     top_k: usize,
     top_p: f64,
     repetition_penalty: f32,
-    draw: LogitsProcessor,
+    random: ChaCha8Rng,
+}
+
+/// A token that may be chosen, and its share of the probability.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    id: u32,
+    share: f32,
 }
 
 impl Sampler {
@@ -26,22 +31,29 @@ impl Sampler {
             top_k: params.top_k,
             top_p: params.top_p,
             repetition_penalty: params.repetition_penalty,
-            draw: LogitsProcessor::from_sampling(params.seed, Sampling::All { temperature: 1.0 }),
+            random: ChaCha8Rng::seed_from_u64(params.seed),
         }
     }
 
     /// The next token after `seen`, by the logits of all tokens.
     pub fn choose(&mut self, mut logits: Vec<f32>, seen: &[u32]) -> Result<u32, InferError> {
-        if !logits.iter().all(|l| l.is_finite()) {
+        if logits.iter().fold(false, |damaged, l| damaged | !l.is_finite()) {
             return Err(InferError::NotFinite);
         }
         self.penalize(&mut logits, seen);
         if self.temperature == 0.0 {
             return likeliest(&logits).ok_or(InferError::NotFinite);
         }
-        self.filter(&mut logits);
-        let count = logits.len();
-        Ok(self.draw.sample(&Tensor::from_vec(logits, count, &Device::Cpu)?)?)
+        let candidates = self.candidates(logits);
+        let total: f64 = candidates.iter().map(|c| f64::from(c.share)).sum();
+        // 53 random bits, as many as a fraction has.
+        let mut left = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
+        let drawn = candidates.iter().find(|candidate| {
+            left -= f64::from(candidate.share);
+            left < 0.0
+        });
+        // Rounding may leave a little after the last one.
+        drawn.or(candidates.last()).map(|candidate| candidate.id).ok_or(InferError::NotFinite)
     }
 
     /// Makes every token of `seen` less likely (Keskar et al. 2019, arXiv:1909.05858).
@@ -49,8 +61,11 @@ impl Sampler {
         if self.repetition_penalty == 1.0 {
             return;
         }
-        for id in seen.iter().collect::<HashSet<_>>() {
-            if let Some(logit) = logits.get_mut(*id as usize) {
+        let mut penalized = vec![false; logits.len()];
+        for &id in seen {
+            let Some(before) = penalized.get_mut(id as usize) else { continue };
+            if !std::mem::replace(before, true) {
+                let logit = &mut logits[id as usize];
                 *logit = if *logit < 0.0 {
                     *logit * self.repetition_penalty
                 } else {
@@ -60,42 +75,54 @@ impl Sampler {
         }
     }
 
-    /// Divides by the temperature and rules out what top-k and top-p do not keep.
-    fn filter(&self, logits: &mut [f32]) {
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        // Relative to the largest, so that a tiny temperature cannot overflow.
-        logits.iter_mut().for_each(|l| *l = (f64::from(*l - max) / self.temperature) as f32);
+    /// What top-k and top-p leave at this temperature.
+    fn candidates(&self, mut logits: Vec<f32>) -> Vec<Candidate> {
+        let mut ids: Option<Vec<u32>> = None;
         if self.top_k > 0 && self.top_k < logits.len() {
-            let mut order = logits.to_vec();
+            let mut order = logits.clone();
             let (_, kth, _) = order.select_nth_unstable_by(self.top_k - 1, |a, b| b.total_cmp(a));
-            let kth = *kth;
-            logits.iter_mut().filter(|l| **l < kth).for_each(|l| *l = f32::NEG_INFINITY);
+            let kept: Vec<u32> = (0u32..).zip(&logits).filter(|(_, l)| *l >= kth).map(|(id, _)| id).collect();
+            logits = kept.iter().map(|&id| logits[id as usize]).collect();
+            ids = Some(kept);
         }
+        // Not infinite, by which the largest, which is measured from itself, must not be multiplied.
+        let scale = (1.0 / self.temperature).min(f64::from(f32::MAX)) as f32;
+        kernels::probabilities(&mut logits, scale);
+        let candidate = |(id, &share): (u32, &f32)| Candidate { id, share };
+        let mut candidates: Vec<Candidate> = match ids {
+            Some(ids) => ids.into_iter().zip(&logits).map(candidate).collect(),
+            None => (0u32..).zip(&logits).map(candidate).collect(),
+        };
         if self.top_p < 1.0 {
-            keep_nucleus(logits, self.top_p);
+            keep_nucleus(&mut candidates, self.top_p);
         }
+        candidates
     }
 }
 
-/// Keeps the fewest likeliest tokens whose probabilities sum to `top_p` (Holtzman et al. 2019, arXiv:1904.09751).
-/// Logits are relative to the largest.
-fn keep_nucleus(logits: &mut [f32], top_p: f64) {
-    let weights: Vec<f64> = logits.iter().map(|l| f64::from(*l).exp()).collect();
-    let total: f64 = weights.iter().sum();
-    // All tokens rarer than this together are less than 1 − top_p, so none of them is kept and none needs sorting.
-    let rare = (1.0 - top_p) / weights.len() as f64 * total;
-    let mut order: Vec<usize> = (0..weights.len()).filter(|&i| weights[i] >= rare).collect();
-    order.sort_unstable_by(|&i, &j| weights[j].total_cmp(&weights[i]).then(i.cmp(&j)));
-    let mut before = 0.0;
-    let mut kept = vec![false; logits.len()];
-    for i in order {
-        if before >= top_p * total {
-            break;
+/// Keeps the fewest likeliest tokens whose probabilities sum to `top_p` (Holtzman et al. 2019, arXiv:1904.09751). They are
+/// found by halves, so nothing is sorted.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, top_p: f64) {
+    let sum = |candidates: &[Candidate]| candidates.iter().map(|c| f64::from(c.share)).sum::<f64>();
+    let total = sum(candidates);
+    let wanted = top_p * total;
+    // All tokens rarer than this together are less than 1 − top_p, so none of them is kept.
+    let rare = (1.0 - top_p) / candidates.len() as f64 * total;
+    candidates.retain(|c| f64::from(c.share) >= rare);
+    let likelier = |a: &Candidate, b: &Candidate| b.share.total_cmp(&a.share).then(a.id.cmp(&b.id));
+    // Those before `from` are too few, those before `to` are enough.
+    let (mut from, mut to, mut before) = (0, candidates.len(), 0.0);
+    while to - from > 1 {
+        let middle = from + (to - from) / 2;
+        candidates[from..to].select_nth_unstable_by(middle - from, likelier);
+        let next = before + sum(&candidates[from..middle]);
+        if next < wanted {
+            (from, before) = (middle, next);
+        } else {
+            to = middle;
         }
-        before += weights[i];
-        kept[i] = true;
     }
-    logits.iter_mut().zip(kept).filter(|(_, kept)| !kept).for_each(|(l, _)| *l = f32::NEG_INFINITY);
+    candidates.truncate(to);
 }
 
 /// The first of the largest logits.
@@ -121,9 +148,10 @@ mod tests {
 
     /// Which tokens are left after the filters.
     fn kept(params: &GenerateParams, logits: &[f32]) -> Vec<usize> {
-        let mut logits = logits.to_vec();
-        Sampler::new(params).filter(&mut logits);
-        (0..logits.len()).filter(|&i| logits[i] > f32::NEG_INFINITY).collect()
+        let mut ids: Vec<usize> =
+            Sampler::new(params).candidates(logits.to_vec()).iter().map(|c| c.id as usize).collect();
+        ids.sort_unstable();
+        ids
     }
 
     #[test]
@@ -149,6 +177,39 @@ mod tests {
             [3],
             "a low temperature makes the likeliest likelier"
         );
+    }
+
+    #[test]
+    fn a_nucleus_is_the_likeliest_tokens_however_many() {
+        // Probabilities fall slowly, so that the nucleus is wide, and the likeliest are not the first.
+        let logits: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5000) as f32 / 2000.0).collect();
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|&i, &j| logits[j].total_cmp(&logits[i]));
+        let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
+        for top_p in [0.001, 0.1, 0.5, 0.97, 0.9999] {
+            let kept = kept(&params(1.0, 0, top_p, 0), &logits);
+            let sum = |count: usize| {
+                order[..count].iter().map(|&i| f64::from(logits[i]).exp()).sum::<f64>() / total
+            };
+            assert!(sum(kept.len()) > top_p - 1e-5, "{} tokens must reach {top_p}", kept.len());
+            assert!(sum(kept.len() - 1) < top_p + 1e-5, "{} tokens are more than {top_p} needs", kept.len());
+            let mut want = order[..kept.len()].to_vec();
+            want.sort_unstable();
+            assert_eq!(kept, want, "the likeliest {} are kept", want.len());
+        }
+    }
+
+    #[test]
+    fn tokens_are_drawn_as_often_as_they_are_likely() {
+        let logits = [0.1f32, 0.2, 0.3, 0.4].map(f32::ln);
+        let mut sampler = Sampler::new(&params(1.0, 0, 1.0, 5));
+        let mut counts = [0f32; 4];
+        (0..20_000).for_each(|_| counts[sampler.choose(logits.to_vec(), &[]).unwrap() as usize] += 1.0);
+        for (count, share) in counts.iter().zip([0.1, 0.2, 0.3, 0.4]) {
+            assert!((count / 20_000.0 - share).abs() < 0.02, "a share of {share} was drawn {count} times");
+        }
+        let mut sampler = Sampler::new(&params(f64::MIN_POSITIVE, 0, 1.0, 5));
+        assert_eq!(sampler.choose(logits.to_vec(), &[]).unwrap(), 3, "the coldest draw takes the likeliest");
     }
 
     #[test]

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("hardware", &["types"]),
     ("store", &["types"]),
     ("train", &["data", "kernels", "models", "types"]),
-    ("infer", &["data", "models", "types"]),
+    ("infer", &["data", "kernels", "models", "types"]),
     ("engine", &["data", "infer", "kernels", "models", "train", "types"]),
     ("hub", &["types"]),
     ("hub-server", &[]),
