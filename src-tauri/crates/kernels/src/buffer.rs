@@ -10,6 +10,7 @@ use std::{
 };
 
 use half::bf16;
+use memmap2::MmapMut;
 
 /// A cache line. Vectors that start with one never lie across two.
 #[derive(Clone, Copy)]
@@ -17,6 +18,54 @@ use half::bf16;
 struct Line([u32; 16]);
 
 const LINE: usize = size_of::<Line>();
+
+/// Lines from which on memory is asked of the system itself, to which all of it goes back when it is freed.
+const MAPPED: usize = (1 << 20) / LINE;
+
+/// Whole cache lines.
+enum Memory {
+    Heap(Vec<Line>),
+    Mapped(MmapMut),
+}
+
+impl Memory {
+    /// All zeros.
+    fn new(lines: usize) -> Self {
+        let heap = || Memory::Heap(vec![Line([0; 16]); lines]);
+        if lines < MAPPED {
+            return heap();
+        }
+        MmapMut::map_anon(lines * LINE).map_or_else(|_| heap(), Memory::Mapped)
+    }
+
+    /// How many there are.
+    fn lines(&self) -> usize {
+        match self {
+            Memory::Heap(lines) => lines.len(),
+            Memory::Mapped(map) => map.len() / LINE,
+        }
+    }
+
+    fn start(&self) -> *const u8 {
+        match self {
+            Memory::Heap(lines) => lines.as_ptr().cast(),
+            Memory::Mapped(map) => map.as_ptr(),
+        }
+    }
+
+    fn start_mut(&mut self) -> *mut u8 {
+        match self {
+            Memory::Heap(lines) => lines.as_mut_ptr().cast(),
+            Memory::Mapped(map) => map.as_mut_ptr(),
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory::Heap(Vec::new())
+    }
+}
 
 /// Numbers of which every pattern of bits is one, and which a line can hold.
 pub(crate) trait Plain: Copy + Send + Sync {}
@@ -26,7 +75,7 @@ impl Plain for u32 {}
 
 /// A slice of numbers, aligned to cache lines. Its memory comes from buffers that are no longer used and goes back to them.
 pub(crate) struct Buffer<T: Plain> {
-    lines: Vec<Line>,
+    memory: Memory,
     len: usize,
     holds: PhantomData<T>,
 }
@@ -35,13 +84,13 @@ impl<T: Plain> Buffer<T> {
     /// `len` numbers of any value: what an earlier buffer held, or zeros.
     pub(crate) fn any(len: usize) -> Self {
         let lines = (len * size_of::<T>()).div_ceil(LINE);
-        let lines = POOL.lock().unwrap_or_else(PoisonError::into_inner).take(lines);
-        Buffer { lines, len, holds: PhantomData }
+        let memory = POOL.lock().unwrap_or_else(PoisonError::into_inner).take(lines);
+        Buffer { memory, len, holds: PhantomData }
     }
 
     /// Makes place for `len` numbers of any value.
     pub(crate) fn resize(&mut self, len: usize) {
-        if len * size_of::<T>() > self.lines.len() * LINE {
+        if len * size_of::<T>() > self.memory.lines() * LINE {
             *self = Buffer::any(len);
         }
         self.len = len;
@@ -58,7 +107,7 @@ impl Buffer<f32> {
 
 impl<T: Plain> Default for Buffer<T> {
     fn default() -> Self {
-        Buffer { lines: Vec::new(), len: 0, holds: PhantomData }
+        Buffer { memory: Memory::default(), len: 0, holds: PhantomData }
     }
 }
 
@@ -67,22 +116,22 @@ impl<T: Plain> Deref for Buffer<T> {
 
     fn deref(&self) -> &[T] {
         // SAFETY: the lines hold at least `len` numbers, all of them initialised, and every pattern of bits is one.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.memory.start().cast(), self.len) }
     }
 }
 
 impl<T: Plain> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory.start_mut().cast(), self.len) }
     }
 }
 
 impl<T: Plain> Drop for Buffer<T> {
     fn drop(&mut self) {
-        if !self.lines.is_empty() {
-            let lines = std::mem::take(&mut self.lines);
-            POOL.lock().unwrap_or_else(PoisonError::into_inner).give_back(lines);
+        if self.memory.lines() > 0 {
+            let memory = std::mem::take(&mut self.memory);
+            POOL.lock().unwrap_or_else(PoisonError::into_inner).give_back(memory);
         }
     }
 }
@@ -98,7 +147,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 /// What is not used at the moment. Never is more memory held, used or not, than once was used at the same time.
 struct Pool {
     /// By their size; never an empty list.
-    idle: BTreeMap<usize, Vec<Vec<Line>>>,
+    idle: BTreeMap<usize, Vec<Memory>>,
     idle_lines: usize,
     used: usize,
     most_used: usize,
@@ -109,29 +158,29 @@ impl Pool {
         Pool { idle: BTreeMap::new(), idle_lines: 0, used: 0, most_used: 0 }
     }
 
-    /// The smallest buffer that is large enough and at most half of it wasted, or a new one.
-    fn take(&mut self, lines: usize) -> Vec<Line> {
+    /// The smallest buffer that is large enough and little of it wasted, or a new one.
+    fn take(&mut self, lines: usize) -> Memory {
         if lines == 0 {
-            return Vec::new();
+            return Memory::default();
         }
-        let fit = self.idle.range(lines..=2 * lines).next().map(|(&size, _)| size);
+        let fit = self.idle.range(lines..=lines + lines / 8).next().map(|(&size, _)| size);
         let buffer = fit.and_then(|size| self.remove(size)).unwrap_or_else(|| {
             self.make_room(lines);
-            vec![Line([0; 16]); lines]
+            Memory::new(lines)
         });
-        self.used += buffer.len();
+        self.used += buffer.lines();
         self.most_used = self.most_used.max(self.used);
         buffer
     }
 
-    fn give_back(&mut self, buffer: Vec<Line>) {
-        self.used -= buffer.len();
-        self.idle_lines += buffer.len();
-        self.idle.entry(buffer.len()).or_default().push(buffer);
+    fn give_back(&mut self, buffer: Memory) {
+        self.used -= buffer.lines();
+        self.idle_lines += buffer.lines();
+        self.idle.entry(buffer.lines()).or_default().push(buffer);
     }
 
     /// An idle buffer of this very size.
-    fn remove(&mut self, size: usize) -> Option<Vec<Line>> {
+    fn remove(&mut self, size: usize) -> Option<Memory> {
         let same = self.idle.get_mut(&size)?;
         let buffer = same.pop();
         if same.is_empty() {
@@ -159,13 +208,13 @@ mod tests {
     fn a_buffer_is_used_again_where_it_fits() {
         let mut pool = Pool::new();
         let (small, large) = (pool.take(10), pool.take(100));
-        let (small_at, large_at) = (small.as_ptr(), large.as_ptr());
+        let (small_at, large_at) = (small.start(), large.start());
         pool.give_back(large);
         pool.give_back(small);
         let smallest = pool.take(9);
-        assert_eq!(smallest.as_ptr(), small_at, "the smallest that fits");
-        let again = pool.take(60);
-        assert_eq!((again.as_ptr(), again.len()), (large_at, 100));
+        assert_eq!(smallest.start(), small_at, "the smallest that fits");
+        let again = pool.take(95);
+        assert_eq!((again.start(), again.lines()), (large_at, 100));
     }
 
     #[test]
@@ -176,14 +225,14 @@ mod tests {
             assert!(pool.used + pool.idle_lines <= pool.most_used, "{lines} lines");
             pool.give_back(one);
             pool.give_back(other);
-            assert_eq!(pool.idle_lines, pool.idle.values().flatten().map(Vec::len).sum::<usize>());
+            assert_eq!(pool.idle_lines, pool.idle.values().flatten().map(Memory::lines).sum::<usize>());
         }
         assert_eq!(pool.used, 0);
     }
 
     #[test]
     fn buffers_are_aligned_and_as_long_as_asked() {
-        for len in [0, 1, 15, 16, 17, 1000] {
+        for len in [0, 1, 15, 16, 17, 1000, 1 << 20] {
             let mut buffer = Buffer::<bf16>::any(len);
             buffer.fill(bf16::ONE);
             assert_eq!((buffer.len(), buffer.as_ptr() as usize % LINE), (len, 0), "{len}");

@@ -4,8 +4,12 @@ use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Storage, Tensor, bail, op::BackpropOp};
 use half::bf16;
+use rayon::prelude::*;
 
 use crate::{buffer::Buffer, level::vectorised};
+
+/// Values that a thread converts at a time.
+const PIECE: usize = 1 << 16;
 
 /// Numbers to read.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +74,30 @@ impl Numbers {
     /// `len` numbers of any value.
     pub(crate) fn any(bf16: bool, len: usize) -> Self {
         if bf16 { Numbers::Bf16(Buffer::any(len)) } else { Numbers::F32(Buffer::any(len)) }
+    }
+
+    /// The values given, rounded where bf16 is asked for.
+    pub(crate) fn rounded(bf16: bool, values: Buffer<f32>) -> Self {
+        if !bf16 {
+            return Numbers::F32(values);
+        }
+        let mut rounded = Buffer::any(values.len());
+        let pieces = rounded.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
+        pieces.for_each(|(to, from)| narrow(from, to));
+        Numbers::Bf16(rounded)
+    }
+
+    /// The values as f32.
+    pub(crate) fn into_f32(self) -> Buffer<f32> {
+        match self {
+            Numbers::F32(values) => values,
+            Numbers::Bf16(values) => {
+                let mut wide = Buffer::any(values.len());
+                let pieces = wide.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
+                pieces.for_each(|(to, from)| widen(from, to));
+                wide
+            }
+        }
     }
 
     pub(crate) fn values(&self) -> Values<'_> {

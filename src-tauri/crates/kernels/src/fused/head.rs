@@ -13,10 +13,12 @@ use crate::{
     values::{Values, f32_tensor, hold},
 };
 
-/// Logits held at a time: 32 MB.
-const LOGITS: usize = 1 << 23;
+/// Logits held at a time: 16 MB.
+const LOGITS: usize = 1 << 22;
 /// Entries of the vocabulary whose logits are multiplied with the head at a time, so that they stay in the cache.
 const DEPTH: usize = 2048;
+/// Slabs of the vocabulary are multiples of so many entries.
+const ALIGNED: usize = 32;
 
 /// What [`cross_entropy`](crate::cross_entropy) computes, from f32 hidden states `[tokens, hidden]`: in f32 where the
 /// frozen head `[vocab, hidden]` is f32; where it is bf16, hidden states and gradients of the logits are rounded to bf16 as
@@ -41,6 +43,94 @@ struct Head {
     gradient: Option<Mutex<Option<Vec<f32>>>>,
 }
 
+/// The rows that count and the head they are multiplied with.
+struct Projection<'a> {
+    packed: Packed,
+    rows: &'a [(usize, usize)],
+    head: Values<'a>,
+    vocab: usize,
+    width: usize,
+}
+
+fn kind_of(head: Values) -> Kind {
+    Kind::of(matches!(head, Values::Bf16(_)))
+}
+
+impl Projection<'_> {
+    /// The logits of the `count` entries from `first` on, `[rows, count]`.
+    fn logits(&self, first: usize, count: usize, to: &mut [f32]) {
+        let b = Matrix::rows(self.head.from(first * self.width), self.width);
+        multiply(&[Product { a: &self.packed, b }], count, Output::f32(to, count));
+    }
+
+    /// Adds what the gradients of the logits of some entries give the hidden states; the first to come replaces what was there.
+    fn add_gradient(&self, gradients: &Packed, first: usize, to: &mut [f32]) {
+        let add = if first == 0 { Add::Nothing } else { Add::Itself };
+        let b = Matrix::columns(self.head.from(first * self.width), self.width);
+        multiply(&[Product { a: gradients, b }], self.width, Output::f32(to, self.width).add(add));
+    }
+
+    /// The summed loss, and its gradient to `gradient`, with all logits in memory.
+    fn at_once(&self, gradient: Option<&mut [f32]>) -> f64 {
+        let (rows, vocab) = (self.rows, self.vocab);
+        let mut logits = Buffer::<f32>::any(rows.len() * vocab);
+        self.logits(0, vocab, &mut logits);
+        let losses: Vec<f64> = logits
+            .par_chunks_exact_mut(vocab)
+            .zip(rows)
+            .map(|(logits, &(_, target))| rows::cross_entropy(logits, target))
+            .collect();
+        if let Some(gradient) = gradient {
+            for first in (0..vocab).step_by(DEPTH) {
+                let columns = Matrix::rows(Values::F32(&logits).from(first), vocab);
+                let depth = (vocab - first).min(DEPTH);
+                self.add_gradient(
+                    &Packed::new(kind_of(self.head), columns, rows.len(), depth),
+                    first,
+                    gradient,
+                );
+            }
+        }
+        losses.iter().sum()
+    }
+
+    /// The same with the logits of a slab of the vocabulary in memory at a time: computed once for the logarithm of each
+    /// row's sum of exponentials, and once more for the gradient. The head is packed three times in all, where a few rows at
+    /// a time would pack it twice for each few.
+    fn by_slabs(&self, gradient: Option<&mut [f32]>) -> f64 {
+        let (rows, vocab) = (self.rows, self.vocab);
+        let slab = (LOGITS / rows.len() / ALIGNED * ALIGNED).clamp(ALIGNED, DEPTH).min(vocab);
+        let slabs = || (0..vocab).step_by(slab).map(|first| (first, (vocab - first).min(slab)));
+        let mut logits = Buffer::<f32>::any(rows.len() * slab);
+        let mut sums = vec![rows::LogSum::default(); rows.len()];
+        let mut chosen = vec![0f32; rows.len()];
+        for (first, count) in slabs() {
+            self.logits(first, count, &mut logits);
+            let each = logits.par_chunks_exact(count).zip(&mut sums).zip(&mut chosen).zip(rows);
+            each.for_each(|(((logits, sum), chosen), &(_, target))| {
+                rows::add_exponentials(logits, sum);
+                if let Some(logit) = target.checked_sub(first).and_then(|at| logits.get(at)) {
+                    *chosen = *logit;
+                }
+            });
+        }
+        if let Some(gradient) = gradient {
+            for (first, count) in slabs() {
+                self.logits(first, count, &mut logits);
+                let packed = Packed::from_rows(kind_of(self.head), rows.len(), count, |i, to| {
+                    to.copy_from_slice(&logits[i * count..(i + 1) * count]);
+                    rows::probabilities(to, 1.0, sums[i].log());
+                    if let Some(p) = rows[i].1.checked_sub(first).and_then(|at| to.get_mut(at)) {
+                        *p -= 1.0;
+                    }
+                });
+                self.add_gradient(&packed, first, gradient);
+            }
+        }
+        sums.iter().zip(&chosen).map(|(sum, &chosen)| sum.above(chosen)).sum()
+    }
+}
+
 impl CustomOp1 for Head {
     fn name(&self) -> &'static str {
         "fused-cross-entropy"
@@ -51,45 +141,26 @@ impl CustomOp1 for Head {
         let (vocab, width) = self.head.dims2()?;
         let head = hold(&self.head);
         let head = head.values()?;
-        let kind = Kind::of(matches!(head, Values::Bf16(_)));
-        let most = (LOGITS / vocab).max(1).min(self.rows.len());
-        let mut logits = Buffer::<f32>::any(most * vocab);
-        let mut part = Buffer::<f32>::any(most * width);
-        let mut gradient = vec![0f32; if self.gradient.is_some() { hidden.len() } else { 0 }];
-        let mut sum = 0f64;
-        for chunk in self.rows.chunks(most.max(1)) {
-            let logits = &mut logits[..chunk.len() * vocab];
-            let packed = Packed::from_rows(kind, chunk.len(), width, |i, to| {
-                to.copy_from_slice(&hidden[chunk[i].0 * width..(chunk[i].0 + 1) * width]);
-            });
-            let product = Product { a: &packed, b: Matrix::rows(head, width) };
-            multiply(&[product], vocab, Output::f32(logits, vocab));
-            let losses: Vec<f64> = logits
-                .par_chunks_exact_mut(vocab)
-                .zip(chunk)
-                .map(|(logits, &(_, target))| rows::cross_entropy(logits, target))
-                .collect();
-            sum += losses.iter().sum::<f64>();
-            if self.gradient.is_none() {
-                continue;
-            }
-            let part = &mut part[..chunk.len() * width];
-            for from in (0..vocab).step_by(DEPTH) {
-                let depth = (vocab - from).min(DEPTH);
-                let columns = Matrix::rows(Values::F32(logits).from(from), vocab);
-                let packed = Packed::new(kind, columns, chunk.len(), depth);
-                let add = if from == 0 { Add::Nothing } else { Add::Itself };
-                let product = Product { a: &packed, b: Matrix::columns(head.from(from * width), width) };
-                multiply(&[product], width, Output::f32(part, width).add(add));
-            }
-            for ((row, _), values) in chunk.iter().zip(part.chunks_exact(width)) {
+        let rows = &self.rows;
+        let packed = Packed::from_rows(kind_of(head), rows.len(), width, |i, to| {
+            to.copy_from_slice(&hidden[rows[i].0 * width..(rows[i].0 + 1) * width]);
+        });
+        let projection = Projection { packed, rows, head, vocab, width };
+        let mut part = self.gradient.as_ref().map(|_| Buffer::<f32>::any(rows.len() * width));
+        let whole = rows.len() * vocab <= LOGITS;
+        let loss = if whole {
+            projection.at_once(part.as_deref_mut())
+        } else {
+            projection.by_slabs(part.as_deref_mut())
+        };
+        if let (Some(place), Some(part)) = (&self.gradient, part) {
+            let mut gradient = vec![0f32; hidden.len()];
+            for ((row, _), values) in rows.iter().zip(part.chunks_exact(width)) {
                 gradient[row * width..(row + 1) * width].copy_from_slice(values);
             }
-        }
-        if let Some(place) = &self.gradient {
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradient);
         }
-        Ok((CpuStorage::F32(vec![sum as f32]), Shape::from(())))
+        Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
     }
 
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

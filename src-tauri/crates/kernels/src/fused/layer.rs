@@ -204,7 +204,7 @@ struct Saved {
     mixed: Numbers,
     log_sums: Buffer<f32>,
     /// The residual stream after attention.
-    middle: Buffer<f32>,
+    middle: Numbers,
     gate_up: Numbers,
     /// Of each group.
     u: [Buffer<f32>; 4],
@@ -287,6 +287,7 @@ impl Layer {
             let u_down = groups[DOWN].forward(tokens, &fill, ValuesMut::F32(&mut y), Some(&middle));
             if self.keep {
                 let u = [u_qkv, u_o, u_gate_up, u_down];
+                let middle = Numbers::rounded(bf16, middle);
                 *self.saved.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some(Saved { qkv, mixed, log_sums, middle, gate_up, u });
             }
@@ -332,6 +333,7 @@ impl Layer {
                 rows.for_each(|((dn, dx), x)| rows::rms_norm_backward(x, norm, eps, dn, dx));
             };
 
+            let middle = middle.into_f32();
             let fill = |row: usize, to: &mut [f32]| gated(gate_up.values(), row, to);
             let mut d_act = Numbers::any(bf16, tokens * groups[DOWN].inputs);
             let to = Some(d_act.values_mut());

@@ -75,7 +75,48 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// The sum of exponentials of numbers that come bit by bit: `e^largest · sum`.
+#[derive(Clone, Copy)]
+pub(crate) struct LogSum {
+    largest: f32,
+    sum: f32,
+}
+
+impl Default for LogSum {
+    fn default() -> Self {
+        LogSum { largest: f32::NEG_INFINITY, sum: 0.0 }
+    }
+}
+
+impl LogSum {
+    pub(crate) fn log(self) -> f32 {
+        self.largest + self.sum.ln()
+    }
+
+    /// How far its logarithm is above a number.
+    pub(crate) fn above(self, number: f32) -> f64 {
+        f64::from(self.largest - number) + f64::from(self.sum.ln())
+    }
+}
+
 vectorised! {
+    /// Takes further numbers into a sum.
+    pub(crate) fn add_exponentials(row: &[f32], total: &mut LogSum) {
+        let most = largest(row);
+        let most = if most > total.largest { most } else { total.largest };
+        let mut sums = [0f32; LANES];
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (sum, v) in sums.iter_mut().zip(chunk) {
+                *sum += exp(v - most);
+            }
+        }
+        let own = sums.iter().sum::<f32>() + rest.iter().map(|v| exp(v - most)).sum::<f32>();
+        // An empty sum is zero whatever its factor is.
+        let before = if total.sum > 0.0 { total.sum * exp(total.largest - most) } else { total.sum };
+        *total = LogSum { largest: most, sum: before + own };
+    }
+
     pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
         sum_of(a, b)
     }
