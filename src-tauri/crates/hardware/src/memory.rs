@@ -21,7 +21,7 @@ const TOKENIZER_ENTRY: u64 = 256;
 const LOGITS: u64 = 1 << 22;
 const LOGIT_ROWS: u64 = 1024;
 /// Elements of the logits that the fused kernels hold at a time.
-const FUSED_LOGITS: u64 = 1 << 23;
+const FUSED_LOGITS: u64 = 1 << 22;
 /// Values of a block of 8-bit optimizer state that share a scale, and the size below which state stays in f32.
 const BLOCK: u64 = 256;
 const SMALLEST_8BIT: u64 = 4096;
@@ -300,24 +300,24 @@ fn layer_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch, dropo
 /// What a fused decoder layer keeps, its input included:
 ///
 /// ```text
-/// residual    8 · H: input, and the sum after attention, in f32
-/// the rest    d · (2 Q + 2 K + 2 I): queries, keys, values, mixed values, gate and up
+/// input       4 · H: the residual stream is f32
+/// the rest    d · (H + 2 Q + 2 K + 2 I): the sum after attention, queries, keys, values, mixed values, gate and up
 /// by the row  4 · heads: logarithms of sums; 4 · r of each adapter
 /// ```
 fn fused_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
     let (queries, keys) = (shape.query_width(), shape.key_width());
     let adapters = shape.linears().iter().filter(|l| plan.adapts(l)).count() as u64;
-    let wide = 2 * F32 * shape.hidden_size + F32 * shape.heads + F32 * plan.lora_r * adapters;
-    let values = plan.width() * 2 * (queries + keys + shape.intermediate_size);
+    let wide = F32 * shape.hidden_size + F32 * shape.heads + F32 * plan.lora_r * adapters;
+    let values = plan.width() * (shape.hidden_size + 2 * (queries + keys + shape.intermediate_size));
     batch.tokens.saturating_mul(wide + values)
 }
 
 /// The largest set of temporary values in the backward pass of a fused layer: of its feed-forward part, the gradient of
-/// the gated product in f32, once more with dropout, the product itself and packed gradients; and four of the residual
+/// the gated product, once more in f32 with dropout, and the product itself or packed gradients; and four of the residual
 /// stream.
 fn fused_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
-    let copies = if plan.dropout { 2 } else { 1 };
-    let gated = (copies * F32 + 2 * plan.width()) * shape.intermediate_size;
+    let masked = if plan.dropout { F32 } else { 0 };
+    let gated = (masked + 2 * plan.width()) * shape.intermediate_size;
     let residual = 4 * F32 * shape.hidden_size;
     batch.tokens.saturating_mul(gated + residual)
 }
@@ -334,14 +334,14 @@ fn backward_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) ->
 
 /// Logits of the rows computed at a time, and four copies of the gradient of the last hidden states.
 fn loss_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
-    let rows = if plan.fused {
-        (FUSED_LOGITS / shape.vocab_size.max(1)).max(1)
+    let logits = if plan.fused {
+        batch.tokens.saturating_mul(shape.vocab_size).min(FUSED_LOGITS)
     } else {
-        (LOGITS / shape.vocab_size.max(1)).clamp(1, LOGIT_ROWS)
+        let rows = (LOGITS / shape.vocab_size.max(1)).clamp(1, LOGIT_ROWS);
+        rows.min(batch.tokens) * shape.vocab_size
     };
-    let rows = rows.min(batch.tokens);
     let gradient = batch.tokens.saturating_mul(4 * F32 * shape.hidden_size);
-    (rows * F32 * shape.vocab_size).saturating_add(gradient)
+    (F32 * logits).saturating_add(gradient)
 }
 
 #[cfg(test)]
