@@ -18,6 +18,9 @@ use crate::{
 
 /// Queries of a block.
 const QUERIES: usize = 64;
+/// Keys whose scores are worked on at a time in the backward pass, where they need not be seen all together: scores and
+/// gradients stay in the cache.
+const KEYS: usize = 256;
 /// Parts of a product start at multiples of so many keys.
 const ALIGNED: usize = 32;
 
@@ -53,11 +56,13 @@ struct Scratch {
     small: Panels,
 }
 
-/// A block of queries: rows `from..to` of the sequence, which see keys from `first` on, row by row.
+/// A block of queries, rows `from..to` of the sequence, and of the keys that they see, row by row, those in `first..end`.
+#[derive(Clone, Copy)]
 struct Block {
     from: usize,
     to: usize,
     first: usize,
+    end: usize,
 }
 
 impl Block {
@@ -66,7 +71,16 @@ impl Block {
     }
 
     fn keys(&self) -> usize {
-        self.to - self.first
+        self.end - self.first
+    }
+
+    /// The same queries with [`KEYS`] keys at a time.
+    fn parts(self) -> impl Iterator<Item = Block> {
+        (self.first..self.end).step_by(KEYS).map(move |first| Block {
+            first,
+            end: (first + KEYS).min(self.end),
+            ..self
+        })
     }
 }
 
@@ -107,15 +121,17 @@ impl Attention<'_> {
         let parts = parts.min(job.length.div_ceil(QUERIES));
         (job.part * QUERIES..job.length).step_by(parts * QUERIES).map(move |from| {
             let first = (from + 1).saturating_sub(window) / ALIGNED * ALIGNED;
-            Block { from, to: (from + QUERIES).min(job.length), first }
+            let to = (from + QUERIES).min(job.length);
+            Block { from, to, first, end: to }
         })
     }
 
-    /// Keys that row `i` of a block sees, counted from the block's first key.
+    /// Keys of the block that its row `i` sees, counted from the first of them.
     fn visible(&self, block: &Block, i: usize) -> std::ops::Range<usize> {
         let end = block.from + i + 1;
         let start = self.heads.window.map_or(0, |w| end.saturating_sub(w)).max(block.first);
-        start - block.first..end - block.first
+        let start = start.min(block.end);
+        start - block.first..end.clamp(start, block.end) - block.first
     }
 
     /// Reads `rows` rows of a head and rotates them by their tokens' positions.
@@ -270,42 +286,52 @@ impl Attention<'_> {
         let (mut own, mut upstream) = (vec![0f32; dim], vec![0f32; dim]);
         for head in job.key_head * self.group()..(job.key_head + 1) * self.group() {
             for block in self.blocks(job, parts) {
-                let (token, rows, seen_keys) = (job.start + block.from, block.rows(), block.keys());
-                let g_block = Matrix::rows(g.from(token * width + head * dim), width);
-                let g_columns = Matrix::columns(g.from(token * width + head * dim), width);
+                let (token, rows) = (job.start + block.from, block.rows());
+                let at = |row: usize| (token + row) * width + head * dim;
+                let g_block = Matrix::rows(g.from(at(0)), width);
+                let g_columns = Matrix::columns(g.from(at(0)), width);
                 self.rotated(qkv, token, head * dim, rows, &mut s.block);
-                self.scores(&block, &s.block, key_panels, &mut s.packed, &mut s.scores);
-                s.packed.pack(kind, g_block, rows, dim);
-                s.gradients.resize(rows * seen_keys);
-                let place_of_dp = Output::f32(&mut s.gradients, seen_keys);
-                multiply_part(&s.packed, value_panels, block.first, seen_keys, 0, place_of_dp);
-                let both = s.scores.chunks_exact_mut(seen_keys).zip(s.gradients.chunks_exact_mut(seen_keys));
-                for (i, (p, dp)) in both.enumerate() {
-                    let seen = self.visible(&block, i);
-                    for row in [&mut *p, &mut *dp] {
-                        row[..seen.start].fill(0.0);
-                        row[seen.end..].fill(0.0);
-                    }
-                    probabilities(&mut p[seen.clone()], self.scale(), log_sums[(token + i) * queries + head]);
-                    let at = (token + i) * width + head * dim;
-                    out.read(at, &mut own);
-                    g.read(at, &mut upstream);
-                    let sum = dot(&own, &upstream);
-                    softmax_backward(&p[seen.clone()], sum, self.scale(), &mut dp[seen]);
+                let mut pulls = [0f32; QUERIES];
+                for (row, pull) in pulls.iter_mut().enumerate().take(rows) {
+                    out.read(at(row), &mut own);
+                    g.read(at(row), &mut upstream);
+                    *pull = dot(&own, &upstream);
                 }
-                let (p, ds) = (Values::F32(&s.scores), Values::F32(&s.gradients));
-                let range = block.first * dim..block.to * dim;
-                s.packed.pack(kind, Matrix::columns(p, seen_keys), seen_keys, rows);
-                s.small.pack(kind, g_columns, dim, rows);
-                let place_of_dv = Output::f32(&mut dv[range.clone()], dim).add(Add::Itself);
-                multiply_part(&s.packed, &s.small, 0, dim, 0, place_of_dv);
-                s.packed.pack(kind, Matrix::columns(ds, seen_keys), seen_keys, rows);
-                s.small.pack(kind, Matrix::columns(Values::F32(&s.block), dim), dim, rows);
-                let place_of_dk = Output::f32(&mut dk[range], dim).add(Add::Itself);
-                multiply_part(&s.packed, &s.small, 0, dim, 0, place_of_dk);
-                s.packed.pack(kind, Matrix::rows(ds, seen_keys), rows, seen_keys);
                 s.mixed.resize(rows * dim);
-                multiply_part(&s.packed, key_columns, 0, dim, block.first, Output::f32(&mut s.mixed, dim));
+                for part in block.parts() {
+                    let seen_keys = part.keys();
+                    self.scores(&part, &s.block, key_panels, &mut s.packed, &mut s.scores);
+                    s.packed.pack(kind, g_block, rows, dim);
+                    s.gradients.resize(rows * seen_keys);
+                    let place_of_dp = Output::f32(&mut s.gradients, seen_keys);
+                    multiply_part(&s.packed, value_panels, part.first, seen_keys, 0, place_of_dp);
+                    let both =
+                        s.scores.chunks_exact_mut(seen_keys).zip(s.gradients.chunks_exact_mut(seen_keys));
+                    for (i, (p, dp)) in both.enumerate() {
+                        let seen = self.visible(&part, i);
+                        for row in [&mut *p, &mut *dp] {
+                            row[..seen.start].fill(0.0);
+                            row[seen.end..].fill(0.0);
+                        }
+                        let log_sum = log_sums[(token + i) * queries + head];
+                        probabilities(&mut p[seen.clone()], self.scale(), log_sum);
+                        softmax_backward(&p[seen.clone()], pulls[i], self.scale(), &mut dp[seen]);
+                    }
+                    let (p, ds) = (Values::F32(&s.scores), Values::F32(&s.gradients));
+                    let range = part.first * dim..part.end * dim;
+                    s.packed.pack(kind, Matrix::columns(p, seen_keys), seen_keys, rows);
+                    s.small.pack(kind, g_columns, dim, rows);
+                    let place_of_dv = Output::f32(&mut dv[range.clone()], dim).add(Add::Itself);
+                    multiply_part(&s.packed, &s.small, 0, dim, 0, place_of_dv);
+                    s.packed.pack(kind, Matrix::columns(ds, seen_keys), seen_keys, rows);
+                    s.small.pack(kind, Matrix::columns(Values::F32(&s.block), dim), dim, rows);
+                    let place_of_dk = Output::f32(&mut dk[range], dim).add(Add::Itself);
+                    multiply_part(&s.packed, &s.small, 0, dim, 0, place_of_dk);
+                    s.packed.pack(kind, Matrix::rows(ds, seen_keys), rows, seen_keys);
+                    let add = if part.first == block.first { Add::Nothing } else { Add::Itself };
+                    let place_of_dq = Output::f32(&mut s.mixed, dim).add(add);
+                    multiply_part(&s.packed, key_columns, 0, dim, part.first, place_of_dq);
+                }
                 for (i, dq) in s.mixed.chunks_exact_mut(dim).enumerate() {
                     let (cos, sin) = self.table.at(self.positions[token + i]);
                     rotate(dq, cos, sin, -1.0);

@@ -134,60 +134,63 @@ fn portable(segments: &[Segment], tiles: usize, out: &mut Tile) {
 #[cfg(target_arch = "x86_64")]
 const CHUNK: usize = 8;
 
-/// The loop of all kinds of vectors. `$rows` rows by `$columns` vectors of sums are kept in registers while a chunk passes
-/// by, and in `$out` from one chunk to the next.
+/// The loop of all kinds of vectors. The rows of a tile are taken in groups of `$rows`: as many by `$columns` vectors of sums
+/// are kept in registers while a chunk passes by, and in `$out` from one chunk to the next.
 #[cfg(target_arch = "x86_64")]
 macro_rules! vector_loop {
     (
-        $segments:ident, $tiles:ident, $out:ident, $rows:literal x $columns:literal of $width:literal,
+        $segments:ident, $tiles:ident, $out:ident, [$($rows:literal),+] x $columns:literal of $width:literal,
         $zero:expr, $get:expr, $put:expr, $load:expr, $broadcast:expr, $step:expr $(,)?
     ) => {{
-        const ROWS: usize = $rows;
         const COLUMNS: usize = $columns;
         const WIDTH: usize = $width;
         let mut fresh = true;
         for s in $segments {
             for start in (0..s.blocks).step_by(CHUNK) {
                 let end = (start + CHUNK).min(s.blocks);
-                for row in (0..$tiles * BLOCK).step_by(ROWS) {
-                    for column in (0..PANEL).step_by(COLUMNS * WIDTH) {
-                        // SAFETY: the caller has checked that tile `row / 16` and the panel hold `blocks` blocks; `out` holds
-                        // 32 rows of 32 sums.
-                        unsafe {
-                            let to = $out.0.as_mut_ptr().add(row * PANEL + column);
-                            let mut sums = [[$zero; COLUMNS]; ROWS];
-                            if !fresh {
-                                for (r, sums) in sums.iter_mut().enumerate() {
-                                    for (c, sum) in sums.iter_mut().enumerate() {
-                                        *sum = $get(to.add(r * PANEL + c * WIDTH));
-                                    }
-                                }
-                            }
-                            for block in start..end {
-                                let a = s.a.as_ptr().add(
-                                    row / BLOCK * s.a_tile + block * BLOCK * BLOCK + row % BLOCK * BLOCK,
-                                );
-                                let b = s.b.as_ptr().add(block * BLOCK * PANEL + column);
-                                for unit in 0..BLOCK {
-                                    let mut columns = [$zero; COLUMNS];
-                                    for (c, column) in columns.iter_mut().enumerate() {
-                                        *column = $load(b.add(unit * PANEL + c * WIDTH));
-                                    }
+                for tile in 0..$tiles {
+                    let mut first = 0;
+                    $({
+                        const ROWS: usize = $rows;
+                        for column in (0..PANEL).step_by(COLUMNS * WIDTH) {
+                            // SAFETY: the caller has checked that the tile and the panel hold `blocks` blocks; `out` holds
+                            // 32 rows of 32 sums, and the groups make up 16 rows.
+                            unsafe {
+                                let to = $out.0.as_mut_ptr().add((tile * BLOCK + first) * PANEL + column);
+                                let mut sums = [[$zero; COLUMNS]; ROWS];
+                                if !fresh {
                                     for (r, sums) in sums.iter_mut().enumerate() {
-                                        let x = $broadcast(a.add(r * BLOCK + unit));
-                                        for (sum, column) in sums.iter_mut().zip(columns) {
-                                            *sum = $step(*sum, x, column);
+                                        for (c, sum) in sums.iter_mut().enumerate() {
+                                            *sum = $get(to.add(r * PANEL + c * WIDTH));
                                         }
                                     }
                                 }
-                            }
-                            for (r, sums) in sums.iter().enumerate() {
-                                for (c, sum) in sums.iter().enumerate() {
-                                    $put(to.add(r * PANEL + c * WIDTH), *sum);
+                                for block in start..end {
+                                    let a = s.a.as_ptr().add(tile * s.a_tile + (block * BLOCK + first) * BLOCK);
+                                    let b = s.b.as_ptr().add(block * BLOCK * PANEL + column);
+                                    for unit in 0..BLOCK {
+                                        let mut columns = [$zero; COLUMNS];
+                                        for (c, column) in columns.iter_mut().enumerate() {
+                                            *column = $load(b.add(unit * PANEL + c * WIDTH));
+                                        }
+                                        for (r, sums) in sums.iter_mut().enumerate() {
+                                            let x = $broadcast(a.add(r * BLOCK + unit));
+                                            for (sum, column) in sums.iter_mut().zip(columns) {
+                                                *sum = $step(*sum, x, column);
+                                            }
+                                        }
+                                    }
+                                }
+                                for (r, sums) in sums.iter().enumerate() {
+                                    for (c, sum) in sums.iter().enumerate() {
+                                        $put(to.add(r * PANEL + c * WIDTH), *sum);
+                                    }
                                 }
                             }
                         }
-                    }
+                        first += ROWS;
+                    })+
+                    debug_assert_eq!(first, BLOCK, "the groups must make up a tile");
                 }
                 fresh = false;
             }
@@ -203,7 +206,7 @@ macro_rules! vector_loop {
 unsafe fn avx2(segments: &[Segment], tiles: usize, out: &mut Tile) {
     use std::arch::x86_64::*;
     vector_loop!(
-        segments, tiles, out, 4 x 2 of 8,
+        segments, tiles, out, [6, 6, 4] x 2 of 8,
         _mm256_setzero_ps(),
         |p| _mm256_loadu_ps(p),
         |p, v| _mm256_storeu_ps(p, v),
@@ -218,7 +221,7 @@ unsafe fn avx2(segments: &[Segment], tiles: usize, out: &mut Tile) {
 unsafe fn avx512(segments: &[Segment], tiles: usize, out: &mut Tile) {
     use std::arch::x86_64::*;
     vector_loop!(
-        segments, tiles, out, 8 x 2 of 16,
+        segments, tiles, out, [8, 8] x 2 of 16,
         _mm512_setzero_ps(),
         |p| _mm512_loadu_ps(p),
         |p, v| _mm512_storeu_ps(p, v),
@@ -235,7 +238,7 @@ unsafe fn avx512_bf16(segments: &[Segment], tiles: usize, out: &mut Tile) {
     // SAFETY: the vectors are only named differently; every bit pattern is valid in both.
     let pairs = |v: __m512| unsafe { std::mem::transmute::<__m512, __m512bh>(v) };
     vector_loop!(
-        segments, tiles, out, 8 x 2 of 16,
+        segments, tiles, out, [8, 8] x 2 of 16,
         _mm512_setzero_ps(),
         |p| _mm512_loadu_ps(p),
         |p, v| _mm512_storeu_ps(p, v),
