@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor, Var};
-use kernels::{DecoderLayer, Heads, KeyValueCache, LayerInput, LayerLinear, Level, RopeTable};
+use kernels::{DecoderLayer, Heads, KeyValueCache, LayerInput, LayerLinear, RopeTable};
 use support::{distance, numbers};
 
 const HIDDEN: usize = 40;
@@ -182,15 +182,5 @@ fn what_does_not_fit_a_cache_is_an_error() {
 
 #[test]
 fn every_level_of_this_machine_gives_the_same() {
-    if std::env::var_os(Level::VARIABLE).is_some() {
-        return;
-    }
-    for level in Level::available() {
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .env(Level::VARIABLE, level.name())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "all of these tests must pass at level {}:\n{text}", level.name());
-    }
+    support::at_every_level();
 }

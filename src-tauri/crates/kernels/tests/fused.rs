@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor, Var};
-use kernels::{DecoderLayer, Heads, IGNORED, LayerInput, LayerLinear, Level, RopeTable, seed};
+use kernels::{DecoderLayer, Heads, IGNORED, LayerInput, LayerLinear, RopeTable, seed};
 use support::{CPU, distance, norm, numbers, values};
 
 /// A layer's sizes and what is special about it.
@@ -292,15 +292,5 @@ fn a_fused_product_is_a_matrix_product() {
 
 #[test]
 fn every_level_of_this_machine_gives_the_same() {
-    if std::env::var_os(Level::VARIABLE).is_some() {
-        return;
-    }
-    for level in Level::available() {
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .env(Level::VARIABLE, level.name())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "all of these tests must pass at level {}:\n{text}", level.name());
-    }
+    support::at_every_level();
 }

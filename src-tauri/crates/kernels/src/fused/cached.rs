@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail, op::BackpropOp};
+use candle_core::{CpuStorage, Result, Storage, Tensor, bail, op::BackpropOp};
 
 use super::{
     DecoderLayer, KeyValueCache, LayerInput,
     cache::Cached,
+    layer::{gated, vector},
     linear::{self, Group},
     rows,
     vector::{Linear, Linears},
@@ -30,10 +31,6 @@ struct Parameters<'a> {
     norms: [Vec<f32>; 2],
     eps: f32,
     groups: Groups<Linears<'a>>,
-}
-
-fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
-    tensor.to_dtype(DType::F32)?.to_vec1()
 }
 
 impl DecoderLayer {
@@ -157,13 +154,7 @@ impl Parameters<'_> {
         o.forward(tokens, &|row, to| mixed.read(row, to), ValuesMut::F32(&mut middle), Some(x));
         let mut both = Numbers::any(narrow, tokens * gate_up.outputs());
         gate_up.forward(tokens, &|row, to| normed(&middle, &self.norms[1], row, to), both.values_mut(), None);
-        let activated = |row: usize, to: &mut [f32]| {
-            let (start, n) = (2 * row * down.inputs, down.inputs);
-            match both.values() {
-                Values::F32(v) => rows::swiglu(&v[start..start + n], &v[start + n..start + 2 * n], to),
-                Values::Bf16(v) => rows::swiglu_bf16(&v[start..start + n], &v[start + n..start + 2 * n], to),
-            }
-        };
+        let activated = |row: usize, to: &mut [f32]| gated(both.values(), row, to);
         let mut y = vec![0f32; x.len()];
         down.forward(tokens, &activated, ValuesMut::F32(&mut y), Some(&middle));
         y

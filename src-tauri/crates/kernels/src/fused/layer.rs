@@ -217,7 +217,7 @@ struct Layer {
     saved: Mutex<Option<Saved>>,
 }
 
-fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
+pub(super) fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.to_dtype(DType::F32)?.to_vec1()
 }
 
@@ -391,7 +391,7 @@ impl Layer {
 }
 
 /// `silu(gate) · up` of a row that holds both, side by side.
-fn gated(gate_up: Values, row: usize, to: &mut [f32]) {
+pub(super) fn gated(gate_up: Values, row: usize, to: &mut [f32]) {
     let width = to.len();
     let at = 2 * row * width;
     match gate_up {

@@ -6,6 +6,7 @@
 )]
 
 use candle_core::{DType, Device, Tensor};
+use kernels::Level;
 
 pub const CPU: Device = Device::Cpu;
 
@@ -36,4 +37,19 @@ pub fn distance(got: &Tensor, want: &Tensor, least: f32) -> f32 {
     let (got, want) = (values(got), values(want));
     let apart: Vec<f32> = got.iter().zip(&want).map(|(a, b)| a - b).collect();
     norm(&apart) / norm(&want).max(least).max(1e-6)
+}
+
+/// Runs all tests of this program once for each level of instructions that the machine has; in such a run, nothing.
+pub fn at_every_level() {
+    if std::env::var_os(Level::VARIABLE).is_some() {
+        return;
+    }
+    for level in Level::available() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .env(Level::VARIABLE, level.name())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "all of these tests must pass at level {}:\n{text}", level.name());
+    }
 }
