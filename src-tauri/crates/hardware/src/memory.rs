@@ -20,8 +20,9 @@ const TOKENIZER_ENTRY: u64 = 256;
 /// Elements of the logits that exist at a time, and rows they are computed for at most.
 const LOGITS: u64 = 1 << 22;
 const LOGIT_ROWS: u64 = 1024;
-/// Elements of the logits that the fused kernels hold at a time.
+/// Elements of the logits that the fused kernels hold at a time in bf16; in f32 twice as many, or those of so many rows.
 const FUSED_LOGITS: u64 = 1 << 22;
+const FUSED_LOGIT_ROWS: u64 = 128;
 /// Values of a block of 8-bit optimizer state that share a scale, and the size below which state stays in f32.
 const BLOCK: u64 = 256;
 const SMALLEST_8BIT: u64 = 4096;
@@ -335,7 +336,12 @@ fn backward_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) ->
 /// Logits of the rows computed at a time, and four copies of the gradient of the last hidden states.
 fn loss_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
     let logits = if plan.fused {
-        batch.tokens.saturating_mul(shape.vocab_size).min(FUSED_LOGITS)
+        let most = if plan.bf16 {
+            FUSED_LOGITS
+        } else {
+            (2 * FUSED_LOGITS).max(FUSED_LOGIT_ROWS * shape.vocab_size)
+        };
+        batch.tokens.saturating_mul(shape.vocab_size).min(most)
     } else {
         let rows = (LOGITS / shape.vocab_size.max(1)).clamp(1, LOGIT_ROWS);
         rows.min(batch.tokens) * shape.vocab_size

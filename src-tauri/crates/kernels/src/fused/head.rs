@@ -13,8 +13,12 @@ use crate::{
     values::{Values, f32_tensor, hold},
 };
 
-/// Logits held at a time: 16 MB.
+/// Logits held at a time where they are computed slab by slab: 16 MB.
 const LOGITS: usize = 1 << 22;
+/// Logits held at a time where they are computed some rows at a time: 32 MB, or those of as many rows as it takes for
+/// multiplying to outweigh packing the head.
+const LOGITS_OF_ROWS: usize = 1 << 23;
+const LEAST_ROWS: usize = 128;
 /// Entries of the vocabulary whose logits are multiplied with the head at a time, so that they stay in the cache.
 const DEPTH: usize = 2048;
 /// Slabs of the vocabulary are multiples of so many entries.
@@ -56,7 +60,19 @@ fn kind_of(head: Values) -> Kind {
     Kind::of(matches!(head, Values::Bf16(_)))
 }
 
-impl Projection<'_> {
+impl<'a> Projection<'a> {
+    fn new(
+        rows: &'a [(usize, usize)],
+        hidden: &[f32],
+        head: Values<'a>,
+        (vocab, width): (usize, usize),
+    ) -> Self {
+        let packed = Packed::from_rows(kind_of(head), rows.len(), width, |i, to| {
+            to.copy_from_slice(&hidden[rows[i].0 * width..(rows[i].0 + 1) * width]);
+        });
+        Projection { packed, rows, head, vocab, width }
+    }
+
     /// The logits of the `count` entries from `first` on, `[rows, count]`.
     fn logits(&self, first: usize, count: usize, to: &mut [f32]) {
         let b = Matrix::rows(self.head.from(first * self.width), self.width);
@@ -95,8 +111,8 @@ impl Projection<'_> {
     }
 
     /// The same with the logits of a slab of the vocabulary in memory at a time: computed once for the logarithm of each
-    /// row's sum of exponentials, and once more for the gradient. The head is packed three times in all, where a few rows at
-    /// a time would pack it twice for each few.
+    /// row's sum of exponentials, and once more for the gradient. The head is packed three times in all, where some rows at
+    /// a time pack it twice for each part: the better way where products are fast beside packing.
     fn by_slabs(&self, gradient: Option<&mut [f32]>) -> f64 {
         let (rows, vocab) = (self.rows, self.vocab);
         let slab = (LOGITS / rows.len() / ALIGNED * ALIGNED).clamp(ALIGNED, DEPTH).min(vocab);
@@ -142,16 +158,18 @@ impl CustomOp1 for Head {
         let head = hold(&self.head);
         let head = head.values()?;
         let rows = &self.rows;
-        let packed = Packed::from_rows(kind_of(head), rows.len(), width, |i, to| {
-            to.copy_from_slice(&hidden[rows[i].0 * width..(rows[i].0 + 1) * width]);
-        });
-        let projection = Projection { packed, rows, head, vocab, width };
         let mut part = self.gradient.as_ref().map(|_| Buffer::<f32>::any(rows.len() * width));
-        let whole = rows.len() * vocab <= LOGITS;
-        let loss = if whole {
-            projection.at_once(part.as_deref_mut())
+        let projection = |rows| Projection::new(rows, hidden, head, (vocab, width));
+        let loss = if kind_of(head) == Kind::Bf16 && rows.len() * vocab > LOGITS {
+            projection(rows).by_slabs(part.as_deref_mut())
         } else {
-            projection.by_slabs(part.as_deref_mut())
+            let most = (LOGITS_OF_ROWS / vocab).max(LEAST_ROWS);
+            let parts = rows.chunks(most).enumerate().map(|(i, own)| {
+                let gradient =
+                    part.as_deref_mut().map(|part| &mut part[i * most * width..][..own.len() * width]);
+                projection(own).at_once(gradient)
+            });
+            parts.sum()
         };
         if let (Some(place), Some(part)) = (&self.gradient, part) {
             let mut gradient = vec![0f32; hidden.len()];
