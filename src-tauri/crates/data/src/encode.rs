@@ -22,12 +22,24 @@ pub struct Encoded {
     pub trained: Vec<bool>,
     /// Tokens cut off to fit the longest length.
     pub cut_tokens: usize,
+    /// What an encoder-decoder reads; `ids` then begins with the token that its decoder starts from. Empty for other kinds of
+    /// models.
+    pub source: Vec<u32>,
+    /// The segment of each id where a model points at answers. Empty for other kinds of models.
+    pub token_types: Vec<u8>,
+    /// Where a model points at answers: first and last token of the answer.
+    pub span: Option<(u32, u32)>,
 }
 
 impl Encoded {
     /// How many ids the loss counts; the first id of a sequence is never predicted.
     pub fn trained_tokens(&self) -> usize {
         self.trained.iter().skip(1).filter(|&&t| t).count()
+    }
+
+    /// Tokens that are computed, the source included.
+    pub fn tokens(&self) -> usize {
+        self.ids.len() + self.source.len()
     }
 }
 
@@ -277,7 +289,8 @@ impl Layout {
     /// `length`: tokens before anything was cut, 0 where nothing was.
     fn finish(self, length: usize) -> Result<Encoded, DataError> {
         let cut_tokens = length.saturating_sub(self.tokens.ids.len());
-        let encoded = Encoded { ids: self.tokens.ids, trained: self.trained, cut_tokens };
+        let encoded =
+            Encoded { ids: self.tokens.ids, trained: self.trained, cut_tokens, ..Encoded::default() };
         if encoded.trained_tokens() == 0 { Err(DataError::AnswerNotRendered) } else { Ok(encoded) }
     }
 }

@@ -28,7 +28,16 @@ struct Spill {
 struct Entry {
     offset: u64,
     length: u32,
+    source: u32,
     cut_tokens: u32,
+    has_segments: bool,
+    span: Option<(u32, u32)>,
+}
+
+impl Entry {
+    fn tokens(&self) -> usize {
+        self.length as usize + self.source as usize
+    }
 }
 
 impl TokenRows {
@@ -54,9 +63,9 @@ impl TokenRows {
         self.rows.is_empty()
     }
 
-    /// Tokens of row `i`; 0 where there is no such row.
+    /// Tokens of row `i`, its source included; 0 where there is no such row.
     pub fn length(&self, i: usize) -> usize {
-        self.entry(i).map_or(0, |entry| entry.length as usize)
+        self.entry(i).map_or(0, |entry| entry.tokens())
     }
 
     /// Row `i`.
@@ -66,18 +75,26 @@ impl TokenRows {
     pub fn read(&self, i: usize) -> io::Result<Encoded> {
         let entry = self.entry(i).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let length = entry.length as usize;
-        let mut bytes = vec![0; length * BYTES_A_TOKEN];
+        let mut bytes = vec![0; length * BYTES_A_TOKEN + entry.source as usize * size_of::<u32>()];
         let file = self.spill.file.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             file.seek(SeekFrom::Start(entry.offset))?;
             file.read_exact(&mut bytes)?;
         }
-        let (ids, trained) = bytes.split_at(length * size_of::<u32>());
+        let (ids, rest) = bytes.split_at(length * size_of::<u32>());
+        let (flags, source) = rest.split_at(length);
+        let words = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&id| u32::from_le_bytes(id)).collect();
         Ok(Encoded {
-            ids: ids.as_chunks().0.iter().map(|&id| u32::from_le_bytes(id)).collect(),
-            trained: trained.iter().map(|&t| t != 0).collect(),
+            ids: words(ids),
+            trained: flags.iter().map(|&flag| flag & TRAINED != 0).collect(),
             cut_tokens: entry.cut_tokens as usize,
+            source: words(source),
+            token_types: match entry.has_segments {
+                true => flags.iter().map(|&flag| u8::from(flag & SECOND_SEGMENT != 0)).collect(),
+                false => Vec::new(),
+            },
+            span: entry.span,
         })
     }
 
@@ -92,8 +109,12 @@ impl TokenRows {
     }
 }
 
-/// An id and its flag.
+/// An id and its flags.
 const BYTES_A_TOKEN: usize = size_of::<u32>() + 1;
+/// Flag of a token whose prediction the loss counts.
+const TRAINED: u8 = 1;
+/// Flag of a token of the second segment.
+const SECOND_SEGMENT: u8 = 2;
 
 /// Writes rows one after the other.
 pub(crate) struct TokenWriter {
@@ -112,15 +133,24 @@ impl TokenWriter {
     pub(crate) fn push(&mut self, row: &Encoded) -> io::Result<()> {
         let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
         let length = u32::try_from(row.ids.len()).map_err(too_long)?;
+        let source = u32::try_from(row.source.len()).map_err(too_long)?;
         let cut_tokens = u32::try_from(row.cut_tokens).unwrap_or(u32::MAX);
         for id in &row.ids {
             self.out.write_all(&id.to_le_bytes())?;
         }
-        let flags: Vec<u8> =
-            (0..row.ids.len()).map(|i| u8::from(row.trained.get(i) == Some(&true))).collect();
-        self.out.write_all(&flags)?;
-        self.spill.entries.push(Entry { offset: self.position, length, cut_tokens });
-        self.position += u64::from(length) * BYTES_A_TOKEN as u64;
+        let flag = |i| {
+            let trained = if row.trained.get(i) == Some(&true) { TRAINED } else { 0 };
+            trained | if row.token_types.get(i) == Some(&1) { SECOND_SEGMENT } else { 0 }
+        };
+        self.out.write_all(&(0..row.ids.len()).map(flag).collect::<Vec<u8>>())?;
+        for id in &row.source {
+            self.out.write_all(&id.to_le_bytes())?;
+        }
+        let has_segments = !row.token_types.is_empty();
+        let entry = Entry { offset: self.position, length, source, cut_tokens, has_segments, span: row.span };
+        self.spill.entries.push(entry);
+        let source_bytes = u64::from(source) * size_of::<u32>() as u64;
+        self.position += u64::from(length) * BYTES_A_TOKEN as u64 + source_bytes;
         Ok(())
     }
 
@@ -152,12 +182,16 @@ mod tests {
             ids: (0..n).map(|i| u32::MAX - i).collect(),
             trained: (0..n).map(|i| i % 3 == 1).collect(),
             cut_tokens: n as usize,
+            // Every second row has a source, every third is a window with an answer.
+            source: if n % 2 == 0 { (0..n / 2).collect() } else { Vec::new() },
+            token_types: if n % 3 == 0 { (0..n).map(|i| (i % 2) as u8).collect() } else { Vec::new() },
+            span: (n % 3 == 0).then_some((n, n + 1)),
         };
         let rows = TokenRows::create(&path, [row(3), row(0), row(70_000)]).unwrap();
         let reversed = rows.select(&[2, 1, 0]);
         assert_eq!(
             (rows.len(), rows.length(2), reversed.length(0)),
-            (3, 70_000, 70_000),
+            (3, 105_000, 105_000),
             "lengths need no reading"
         );
         for (i, n) in [(0, 3), (1, 0), (2, 70_000)] {

@@ -15,7 +15,7 @@ use std::{
 use candle_core::Device;
 use data::Tokenizer;
 use infer::{ChatSession, Listener};
-use models::{CausalLm, LoadOptions, Pass};
+use models::{AnyModel, LoadOptions, Pass};
 use types::{
     Manifest, ModelFolder, Provider,
     engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest},
@@ -100,7 +100,7 @@ fn read_requests(requests: &mpsc::Sender<Incoming>, cancelled: &Cancelled) {
 
 /// A model in memory.
 pub(crate) struct Loaded {
-    pub model: Box<dyn CausalLm>,
+    pub model: AnyModel,
     pub tokenizer: Tokenizer,
 }
 
@@ -137,7 +137,7 @@ fn converse(
     requests: &mpsc::Receiver<Incoming>,
     cancelled: &Cancelled,
 ) -> io::Result<Option<Incoming>> {
-    let mut session = ChatSession::new(loaded.model.as_ref(), &loaded.tokenizer);
+    let mut session = ChatSession::new(&*loaded.model, &loaded.tokenizer);
     while let Ok(incoming) = requests.recv() {
         let (id, input, params, without_adapter) = match incoming {
             Incoming::Request(EngineRequest {
@@ -209,7 +209,7 @@ pub(crate) fn load_model(base_dir: &Path, adapter_dir: Option<&Path>) -> Result<
         model.load_adapter(folder)?;
     }
     let tokenizer = Tokenizer::load(base_dir)?;
-    load::check_vocab(&tokenizer, model.as_ref())?;
+    load::check_vocab(&tokenizer, &*model)?;
     Ok(Loaded { model, tokenizer })
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use models::CausalLm;
+use models::Model;
 use train::{Checkpoint, Outcome, TrainRun};
 use types::{JobFolder, Phase, RunSpec, TrainEvent, TrainingResult, engine::Control};
 
@@ -142,9 +142,9 @@ fn run(
 
     emit(TrainEvent::Phase { phase: Phase::LoadingModel });
     let model = load::model(spec, &tokenizer)?;
-    emit(loaded_event(model.as_ref()));
+    emit(loaded_event(&*model));
 
-    let mut samples = Samples::new(model.as_ref(), &tokenizer, &prepared, checkpoint.is_some())
+    let mut samples = Samples::new(&*model, &tokenizer, &prepared, checkpoint.is_some())
         .map_err(EngineError::file(job.tokens()))?;
     let mut sink = |event: TrainEvent| {
         let due = samples.due(&event);
@@ -153,12 +153,12 @@ fn run(
             samples.tell(step, &|| orders.newest() != Some(Control::Pause), &mut *emit);
         }
     };
-    let run = TrainRun { model: model.as_ref(), data: &prepared, config, job, resume: checkpoint };
+    let run = TrainRun { model: &*model, data: &prepared, config, job, resume: checkpoint };
     let outcome = train::run(run, &mut sink, &|| orders.newest())?;
     let Outcome::Finished(summary) = outcome else { return Ok(()) };
 
     emit(TrainEvent::Phase { phase: Phase::Saving });
-    publish::model(spec, model.as_ref(), &tokenizer, &prepared, &inputs, &summary)?;
+    publish::model(spec, &*model, &tokenizer, &prepared, &inputs, &summary)?;
     // Tokenized rows can be made again; a finished run needs them no more. Some systems delete no open file.
     drop(prepared);
     if let Err(error) = fs::remove_dir_all(job.tokens()) {
@@ -182,7 +182,7 @@ fn run(
     Ok(())
 }
 
-fn loaded_event(model: &dyn CausalLm) -> TrainEvent {
+fn loaded_event(model: &dyn Model) -> TrainEvent {
     let info = model.info();
     TrainEvent::Loaded {
         architecture: info.architecture.clone(),

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use candle_core::Device;
 use data::{PrepareOptions, Prepared, Tokenizer};
-use models::{CausalLm, LoadOptions, LoraConfig};
+use models::{AnyModel, LoadOptions, LoraConfig, Model};
 use types::{JobFolder, Profile, Provider, RunSpec, TrainingConfig};
 
 use crate::EngineError;
@@ -69,12 +69,12 @@ pub fn data(spec: &RunSpec, tokens_dir: &Path) -> Result<(Tokenizer, Prepared), 
 ///
 /// # Errors
 /// The model cannot be used, or not with this tokenizer.
-pub fn model(spec: &RunSpec, tokenizer: &Tokenizer) -> Result<Box<dyn CausalLm>, EngineError> {
+pub fn model(spec: &RunSpec, tokenizer: &Tokenizer) -> Result<AnyModel, EngineError> {
     let config = &spec.config;
     let provider = config.provider.unwrap_or(Provider::Unsloth);
     let options = LoadOptions { bf16: config.bf16, provider, device: Device::Cpu };
     let mut model = models::load(&spec.base_dir, &options)?;
-    check_vocab(tokenizer, model.as_ref())?;
+    check_vocab(tokenizer, &*model)?;
     model.attach_lora(&lora_config(config), config.seed)?;
     Ok(model)
 }
@@ -91,7 +91,7 @@ pub fn lora_config(config: &TrainingConfig) -> LoraConfig {
 
 /// # Errors
 /// [`EngineError::VocabTooLarge`] where the tokenizer could produce ids that the model has no embedding for.
-pub fn check_vocab(tokenizer: &Tokenizer, model: &dyn CausalLm) -> Result<(), EngineError> {
+pub fn check_vocab(tokenizer: &Tokenizer, model: &dyn Model) -> Result<(), EngineError> {
     let (tokenizer, model) = (tokenizer.vocab_size(), model.info().vocab_size);
     if tokenizer > model { Err(EngineError::VocabTooLarge { tokenizer, model }) } else { Ok(()) }
 }

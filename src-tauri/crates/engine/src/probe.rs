@@ -55,7 +55,7 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
     let load_ms = millis(started);
 
     say(&ProbeLine::Phase(Phase::Training))?;
-    let run = TrainRun { model: model.as_ref(), data: &data, config: &spec.config, job, resume: None };
+    let run = TrainRun { model: &*model, data: &data, config: &spec.config, job, resume: None };
     let mut told: io::Result<()> = Ok(());
     let probed = train::probe(run, &mut |step| {
         if told.is_ok() {
@@ -67,7 +67,7 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
     let evaluations = 1 + probed.total_steps.div_ceil(u64::from(spec.config.eval_steps.max(1)));
     let started = Instant::now();
     let samples =
-        Samples::new(model.as_ref(), &tokenizer, &data, false).map_err(EngineError::file(tokens.path()))?;
+        Samples::new(&*model, &tokenizer, &data, false).map_err(EngineError::file(tokens.path()))?;
     samples.tell(0, &|| true, &mut |_| {});
     let samples_ms = millis(started) * evaluations as f64;
     Ok(ProbeReport {

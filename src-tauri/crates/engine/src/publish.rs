@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use data::{Prepared, Tokenizer};
-use models::CausalLm;
+use models::Model;
 use train::Summary;
 use types::{
     Manifest, ModelFolder, RunSpec, files, id,
@@ -32,7 +32,7 @@ pub const TOKENIZER_FILES: &[&str] = &[
 /// A file cannot be written; then no folder of the model's name exists.
 pub fn model(
     spec: &RunSpec,
-    model: &dyn CausalLm,
+    model: &dyn Model,
     tokenizer: &Tokenizer,
     prepared: &Prepared,
     inputs: &Inputs,
@@ -59,12 +59,7 @@ pub fn model(
 }
 
 /// Adapter and tokenizer.
-fn fill(
-    folder: &Path,
-    spec: &RunSpec,
-    model: &dyn CausalLm,
-    tokenizer: &Tokenizer,
-) -> Result<(), EngineError> {
+fn fill(folder: &Path, spec: &RunSpec, model: &dyn Model, tokenizer: &Tokenizer) -> Result<(), EngineError> {
     model.save_adapter(folder, &load::lora_config(&spec.config), &spec.config.model_name)?;
     for name in TOKENIZER_FILES {
         let from = spec.base_dir.join(name);

@@ -8,7 +8,7 @@ use std::io;
 
 use data::{Encoded, Prepared, Tokenizer};
 use infer::{ChatSession, InferError, Listener};
-use models::{CausalLm, Pass};
+use models::{Model, Pass};
 use types::{
     GenerateParams, Message, Phase, TrainEvent,
     event::{SAMPLED_ROWS, SAMPLED_TOKENS},
@@ -19,7 +19,7 @@ const TOLD_CHARS: usize = 2000;
 
 /// The prompts that a model in training is asked.
 pub struct Samples<'a> {
-    model: &'a dyn CausalLm,
+    model: &'a dyn Model,
     tokenizer: &'a Tokenizer,
     rows: Vec<Row>,
     /// Whether the answers before the first step are still to be told.
@@ -40,7 +40,7 @@ impl<'a> Samples<'a> {
     /// # Errors
     /// The rows cannot be read.
     pub fn new(
-        model: &'a dyn CausalLm,
+        model: &'a dyn Model,
         tokenizer: &'a Tokenizer,
         prepared: &Prepared,
         resumed: bool,
@@ -194,7 +194,7 @@ mod tests {
         let job = JobFolder::new(folder.path());
         let (tokenizer, prepared) = load::data(&spec, &job.tokens()).unwrap();
         let model = load::model(&spec, &tokenizer).unwrap();
-        let mut samples = Samples::new(model.as_ref(), &tokenizer, &prepared, false).unwrap();
+        let mut samples = Samples::new(&*model, &tokenizer, &prepared, false).unwrap();
         let (mut losses, mut told) = (Vec::new(), Vec::new());
         let mut sink = |event: TrainEvent| {
             if let TrainEvent::Step(stats) = &event {
@@ -209,13 +209,8 @@ mod tests {
                 });
             }
         };
-        let train = TrainRun {
-            model: model.as_ref(),
-            data: &prepared,
-            config: &spec.config,
-            job: &job,
-            resume: None,
-        };
+        let train =
+            TrainRun { model: &*model, data: &prepared, config: &spec.config, job: &job, resume: None };
         let outcome = train::run(train, &mut sink, &|| None).unwrap();
         assert!(matches!(outcome, Outcome::Finished(_)), "{outcome:?}");
         (losses, told)

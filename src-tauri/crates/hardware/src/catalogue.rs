@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use types::{Profile, Task, architecture::TRAINABLE};
+use types::{Profile, Task, architecture};
 
 use crate::ModelShape;
 
@@ -46,7 +46,7 @@ pub struct CatalogueModel {
 impl CatalogueModel {
     /// Whether this version trains its architecture.
     pub fn trainable(&self) -> bool {
-        self.shape.is_some() && TRAINABLE.contains(&self.architecture.as_str())
+        self.shape.is_some() && architecture::find(&self.architecture).is_some()
     }
 }
 

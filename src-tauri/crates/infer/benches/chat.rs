@@ -66,7 +66,8 @@ fn write_model(folder: &Path) {
 }
 
 fn load(folder: &Path, bf16: bool, provider: Provider) -> Box<dyn CausalLm> {
-    let mut model = models::load(folder, &LoadOptions { bf16, provider, device: Device::Cpu }).unwrap();
+    let mut model =
+        models::load(folder, &LoadOptions { bf16, provider, device: Device::Cpu }).unwrap().causal().unwrap();
     let lora = LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, target_modules: None };
     model.attach_lora(&lora, 1).unwrap();
     model

@@ -31,6 +31,9 @@ pub enum InferError {
     /// The model's output is not a number, so no token is likelier than another.
     #[error("the model computed logits that are not numbers: its weights, or its adapter's, are damaged")]
     NotFinite,
+    /// A model that generates no text.
+    #[error("{0} models write no text")]
+    WritesNothing(String),
     /// The computation failed.
     #[error(transparent)]
     Compute(#[from] candle_core::Error),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use data::{TextStream, Tokenizer};
-use models::{CausalLm, Pass};
+use models::{Model, ModelView, Pass};
 use types::{GenerateParams, GenerateStats, engine::PromptInput, generate::FinishReason};
 
 use crate::{Decoder, InferError, Sampler, StopText};
@@ -17,17 +17,28 @@ pub trait Listener {
     fn listens(&self) -> bool;
 }
 
+/// What computes the next token.
+enum Writer<'m> {
+    Causal(Decoder<'m>),
+    /// The model writes no text.
+    None,
+}
+
 /// Generates text; what the next prompt has in common with the last one is not computed again.
 pub struct ChatSession<'m> {
-    model: &'m dyn CausalLm,
+    model: &'m dyn Model,
     tokenizer: &'m Tokenizer,
-    decoder: Decoder<'m>,
+    writer: Writer<'m>,
 }
 
 impl<'m> ChatSession<'m> {
     /// A session with nothing said yet.
-    pub fn new(model: &'m dyn CausalLm, tokenizer: &'m Tokenizer) -> Self {
-        ChatSession { model, tokenizer, decoder: Decoder::new(model) }
+    pub fn new(model: &'m dyn Model, tokenizer: &'m Tokenizer) -> Self {
+        let writer = match model.view() {
+            ModelView::Causal(model) => Writer::Causal(Decoder::new(model)),
+            ModelView::Seq2Seq(_) | ModelView::Span(_) => Writer::None,
+        };
+        ChatSession { model, tokenizer, writer }
     }
 
     /// Answers `input`. The listener is given the answer in pieces as it comes, and ends it by not listening any more.
@@ -69,8 +80,11 @@ impl<'m> ChatSession<'m> {
         if prompt >= context {
             return Err(InferError::PromptTooLong { prompt, context });
         }
+        let Writer::Causal(decoder) = &mut self.writer else {
+            return Err(InferError::WritesNothing(self.model.info().architecture.clone()));
+        };
         let started = Instant::now();
-        let mut logits = self.decoder.start(&ids, pass, &|| listener.listens())?;
+        let mut logits = decoder.start(&ids, pass, &|| listener.listens())?;
         let prefill = started.elapsed();
 
         let mut sampler = Sampler::new(params);
@@ -95,7 +109,7 @@ impl<'m> ChatSession<'m> {
             if ids.len() == context {
                 break FinishReason::Context;
             }
-            logits = self.decoder.extend(&[id], &|| output.listener.listens())?;
+            logits = decoder.extend(&[id], &|| output.listener.listens())?;
         };
         let rest = stream.finish();
         let finish = output.finish(&rest, finish);

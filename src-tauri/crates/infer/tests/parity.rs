@@ -30,7 +30,7 @@ fn greedy_text_is_that_of_transformers() {
         model.load_adapter(&path(shape).join("adapter")).unwrap();
         let tokenizer = Tokenizer::load(&path(shape)).unwrap();
         let greedy = golden(shape).greedy;
-        let mut session = ChatSession::new(model.as_ref(), &tokenizer);
+        let mut session = ChatSession::new(&*model, &tokenizer);
         for (pass, answers) in [(Pass::BASE, greedy.base), (Pass::EVAL, greedy.lora)] {
             for Answer { prompt, new, text, .. } in answers {
                 let params = GenerateParams::greedy(new.len());

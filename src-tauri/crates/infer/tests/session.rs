@@ -15,7 +15,7 @@ use types::{GenerateParams, GenerateStats, Message, Provider, engine::PromptInpu
 
 fn load(shape: &str) -> (Box<dyn CausalLm>, Tokenizer) {
     let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: Device::Cpu };
-    let mut model = models::load(&path(shape), &options).unwrap();
+    let mut model = models::load(&path(shape), &options).unwrap().causal().unwrap();
     model.load_adapter(&path(shape).join("adapter")).unwrap();
     (model, Tokenizer::load(&path(shape)).unwrap())
 }

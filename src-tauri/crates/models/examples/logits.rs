@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut model = models::load(
         Path::new(model),
         &LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu },
-    )?;
+    )?
+    .causal()?;
     model.load_adapter(Path::new(adapter))?;
     let sequences = Sequences::new(vec![ids.len()]);
     let hidden = forward(model.as_ref(), &Tensor::new(ids, &Device::Cpu)?, &sequences, Pass::EVAL)?;

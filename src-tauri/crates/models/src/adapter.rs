@@ -6,8 +6,10 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
+use types::architecture::ModelKind;
+
 use crate::{
-    CausalLm, LoraConfig, ModelError,
+    LoraConfig, Model, ModelError,
     json::JsonFile,
     lora::{Adapter, LoraLinear},
     weights::Weights,
@@ -22,8 +24,8 @@ fn last(path: &str) -> &str {
 }
 
 /// The layers that `config` adapts; an error names a target that the model does not have.
-fn targets<'m>(
-    model: &'m mut dyn CausalLm,
+fn targets<'m, M: Model + ?Sized>(
+    model: &'m mut M,
     config: &LoraConfig,
 ) -> Result<Vec<(String, &'m mut LoraLinear)>, ModelError> {
     config.check()?;
@@ -43,103 +45,165 @@ fn targets<'m>(
     Ok(linears.into_iter().filter(|(path, _)| wanted.iter().any(|name| name == last(path))).collect())
 }
 
-impl dyn CausalLm + '_ {
-    /// Puts a fresh adapter on the model in place of any other; the same seed gives the same adapter.
-    pub fn attach_lora(&mut self, config: &LoraConfig, seed: u64) -> Result<(), ModelError> {
-        let device = self.device().clone();
-        let mut fresh = BTreeMap::new();
-        for (path, linear) in targets(self, config)? {
-            let (out, inputs) = linear.shape()?;
-            let adapter = Adapter::new(config, out, inputs, &path, seed, &device)?;
-            fresh.insert(path, adapter);
-        }
-        self.replace_adapters(fresh);
-        Ok(())
+/// Puts a fresh adapter on a model in place of any other.
+pub(crate) fn attach<M: Model + ?Sized>(
+    model: &mut M,
+    config: &LoraConfig,
+    seed: u64,
+) -> Result<(), ModelError> {
+    let device = model.device().clone();
+    let mut fresh = BTreeMap::new();
+    for (path, linear) in targets(model, config)? {
+        let (out, inputs) = linear.shape()?;
+        let adapter = Adapter::new(config, out, inputs, &path, seed, &device)?;
+        fresh.insert(path, adapter);
     }
-
-    /// Takes the adapter off.
-    pub fn detach_lora(&mut self) {
-        self.replace_adapters(BTreeMap::new());
+    replace(model, fresh);
+    for (_, layer) in model.trained_layers() {
+        layer.train()?;
     }
+    Ok(())
+}
 
-    fn replace_adapters(&mut self, mut adapters: BTreeMap<String, Adapter>) {
-        for (path, linear) in self.linears() {
-            linear.set_adapter(adapters.remove(&path));
-        }
-    }
-
-    /// Writes the adapter into `folder` as PEFT does. `base_model` is what PEFT calls `base_model_name_or_path`.
-    pub fn save_adapter(
-        &self,
-        folder: &Path,
-        config: &LoraConfig,
-        base_model: &str,
-    ) -> Result<(), ModelError> {
-        let weights = folder.join(WEIGHTS);
-        let mut tensors = Vec::new();
-        let mut modules: Vec<String> = Vec::new();
-        for (name, var) in self.trainable() {
-            let bytes: Vec<u8> =
-                var.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect();
-            let module = last(
-                name.trim_end_matches(".weight").trim_end_matches(".lora_A").trim_end_matches(".lora_B"),
-            );
-            if !modules.iter().any(|m| m == module) {
-                modules.push(module.to_owned());
-            }
-            tensors.push((name, var.dims().to_vec(), bytes));
-        }
-        let wrong = |e: safetensors::SafeTensorError| ModelError::File {
-            path: weights.clone(),
-            problem: e.to_string(),
-        };
-        let views = tensors
-            .iter()
-            .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(wrong)?;
-        let metadata = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;
-        types::files::write(&weights, &bytes)
-            .map_err(|source| ModelError::Io { path: weights.clone(), source })?;
-        let path = folder.join(CONFIG);
-        types::files::write_json(&path, &peft_config(config, &modules, base_model))
-            .map_err(|source| ModelError::Io { path, source })
-    }
-
-    /// Puts the adapter in `folder` on the model, in place of any other, and gives its settings.
-    ///
-    /// # Errors
-    /// When it was made for another model, or uses a feature of PEFT that is not computed here.
-    pub fn load_adapter(&mut self, folder: &Path) -> Result<LoraConfig, ModelError> {
-        let (config, scale, mut weights) = open(folder, self.device())?;
-        let mut loaded = BTreeMap::new();
-        for (path, linear) in targets(self, &config)? {
-            let (out, inputs) = linear.shape()?;
-            let mut take = |part: &str, shape: &[usize]| -> Result<Tensor, ModelError> {
-                weights.take(&tensor_name(&path, part), shape)
-            };
-            let (a, b) = (take("lora_A", &[config.rank, inputs])?, take("lora_B", &[out, config.rank])?);
-            let mut adapter = Adapter::from_tensors(&a, &b, &config)?;
-            adapter.scale = scale;
-            loaded.insert(path, adapter);
-        }
-        weights.finish(|_| false)?;
-        self.replace_adapters(loaded);
-        Ok(config)
+/// Takes the adapter off a model.
+pub(crate) fn detach<M: Model + ?Sized>(model: &mut M) {
+    replace(model, BTreeMap::new());
+    for (_, layer) in model.trained_layers() {
+        layer.reset();
     }
 }
 
-/// The adapter in `folder`: its settings, the factor of the update, and its tensors.
-pub(crate) fn open(folder: &Path, device: &Device) -> Result<(LoraConfig, f64, Weights), ModelError> {
-    let (config, scale) = read_config(&folder.join(CONFIG))?;
+fn replace<M: Model + ?Sized>(model: &mut M, mut adapters: BTreeMap<String, Adapter>) {
+    for (path, linear) in model.linears() {
+        linear.set_adapter(adapters.remove(&path));
+    }
+}
+
+/// Writes the adapter of a model into `folder`.
+pub(crate) fn save<M: Model + ?Sized>(
+    model: &M,
+    folder: &Path,
+    config: &LoraConfig,
+    base_model: &str,
+) -> Result<(), ModelError> {
+    let weights = folder.join(WEIGHTS);
+    let mut tensors = Vec::new();
+    let (mut adapted, mut whole): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    for (name, var) in model.trainable() {
+        let bytes: Vec<u8> =
+            var.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect();
+        let (modules, path) = match module_of(&name) {
+            Trained::Adapter(path) => (&mut adapted, path),
+            Trained::Whole(path) => (&mut whole, path),
+        };
+        let module = last(path);
+        if !modules.iter().any(|m| m == module) {
+            modules.push(module.to_owned());
+        }
+        tensors.push((name, var.dims().to_vec(), bytes));
+    }
+    let wrong =
+        |e: safetensors::SafeTensorError| ModelError::File { path: weights.clone(), problem: e.to_string() };
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(wrong)?;
+    let metadata = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;
+    types::files::write(&weights, &bytes)
+        .map_err(|source| ModelError::Io { path: weights.clone(), source })?;
+    let path = folder.join(CONFIG);
+    let whole = (!whole.is_empty()).then_some(whole);
+    let described = peft_config(config, &adapted, whole.as_deref(), base_model, model.view().kind());
+    types::files::write_json(&path, &described).map_err(|source| ModelError::Io { path, source })
+}
+
+/// Where a trained tensor belongs, from its name.
+enum Trained<'a> {
+    /// A part of the adapter of this linear layer.
+    Adapter(&'a str),
+    /// A tensor of this layer, which is trained as a whole.
+    Whole(&'a str),
+}
+
+fn module_of(name: &str) -> Trained<'_> {
+    let path = name.trim_end_matches(".weight").trim_end_matches(".bias");
+    match path.strip_suffix(".lora_A").or_else(|| path.strip_suffix(".lora_B")) {
+        Some(path) => Trained::Adapter(path),
+        None => Trained::Whole(path),
+    }
+}
+
+/// Puts the adapter in `folder` on a model, in place of any other, and gives its settings.
+pub(crate) fn load<M: Model + ?Sized>(model: &mut M, folder: &Path) -> Result<LoraConfig, ModelError> {
+    let Opened { config, scale, modules_to_save, mut weights } = open(folder, model.device())?;
+    let mut loaded = BTreeMap::new();
+    for (path, linear) in targets(model, &config)? {
+        let (out, inputs) = linear.shape()?;
+        let mut take = |part: &str, shape: &[usize]| -> Result<Tensor, ModelError> {
+            weights.take(&tensor_name(&path, part), shape)
+        };
+        let (a, b) = (take("lora_A", &[config.rank, inputs])?, take("lora_B", &[out, config.rank])?);
+        let mut adapter = Adapter::from_tensors(&a, &b, &config)?;
+        adapter.scale = scale;
+        loaded.insert(path, adapter);
+    }
+    let mut layers = Vec::new();
+    for (path, layer) in model.trained_layers() {
+        if modules_to_save.iter().any(|name| name == last(&path)) {
+            let mut fresh = layer.clone();
+            fresh.train()?;
+            for (part, var) in fresh.trained() {
+                var.set(&weights.take(&whole_name(&path, part), var.dims())?)?;
+            }
+            layers.push((path, fresh));
+        }
+    }
+    if let Some(unknown) =
+        modules_to_save.iter().find(|name| !layers.iter().any(|(path, _)| last(path) == name.as_str()))
+    {
+        let problem = format!("module \"{unknown}\" is not trained as a whole in a model of this kind");
+        return Err(ModelError::Field {
+            path: folder.join(CONFIG),
+            field: "modules_to_save".into(),
+            problem,
+        });
+    }
+    weights.finish(|_| false)?;
+    replace(model, loaded);
+    for (path, layer) in model.trained_layers() {
+        match layers.iter().find(|(name, _)| *name == path) {
+            Some((_, trained)) => *layer = trained.clone(),
+            None => layer.reset(),
+        }
+    }
+    Ok(config)
+}
+
+/// An adapter's files, read.
+pub(crate) struct Opened {
+    /// Its settings.
+    pub config: LoraConfig,
+    /// The factor of the update.
+    pub scale: f64,
+    /// Layers that it holds as a whole.
+    pub modules_to_save: Vec<String>,
+    /// Its tensors.
+    pub weights: Weights,
+}
+
+/// The adapter in `folder`.
+pub(crate) fn open(folder: &Path, device: &Device) -> Result<Opened, ModelError> {
+    let (config, scale, modules_to_save) = read_config(&folder.join(CONFIG))?;
     let path = folder.join(WEIGHTS);
     if !path.is_file() && folder.join("adapter_model.bin").is_file() {
         let problem = "has its weights only as adapter_model.bin, a pickle, which can run code when it is opened; \
                        save the adapter as safetensors";
         return Err(ModelError::File { path: folder.to_owned(), problem: problem.into() });
     }
-    Ok((config, scale, Weights::open_file(&path, DType::F32, device)?))
+    let weights = Weights::open_file(&path, DType::F32, device)?;
+    Ok(Opened { config, scale, modules_to_save, weights })
 }
 
 /// PEFT's name of an adapter's tensor; `part` is `lora_A` or `lora_B`.
@@ -147,8 +211,24 @@ pub(crate) fn tensor_name(path: &str, part: &str) -> String {
     format!("base_model.model.{path}.{part}.weight")
 }
 
+/// PEFT's name of a tensor of a layer that is trained as a whole; `part` is `weight` or `bias`.
+pub(crate) fn whole_name(path: &str, part: &str) -> String {
+    format!("base_model.model.{path}.{part}")
+}
+
 /// `adapter_config.json`.
-fn peft_config(config: &LoraConfig, modules: &[String], base_model: &str) -> Value {
+fn peft_config(
+    config: &LoraConfig,
+    modules: &[String],
+    modules_to_save: Option<&[String]>,
+    base_model: &str,
+    kind: ModelKind,
+) -> Value {
+    let task_type = match kind {
+        ModelKind::Causal => "CAUSAL_LM",
+        ModelKind::Seq2Seq => "SEQ_2_SEQ_LM",
+        ModelKind::Span => "QUESTION_ANS",
+    };
     json!({
         "alpha_pattern": {},
         "auto_mapping": null,
@@ -168,13 +248,13 @@ fn peft_config(config: &LoraConfig, modules: &[String], base_model: &str) -> Val
         "lora_dropout": config.dropout,
         "megatron_config": null,
         "megatron_core": "megatron.core",
-        "modules_to_save": null,
+        "modules_to_save": modules_to_save,
         "peft_type": "LORA",
         "r": config.rank,
         "rank_pattern": {},
         "revision": null,
         "target_modules": modules,
-        "task_type": "CAUSAL_LM",
+        "task_type": task_type,
         "use_dora": false,
         "use_rslora": false
     })
@@ -198,7 +278,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("layers_pattern", "the adapter must be on every layer"),
     ("layer_replication", "repeated layers are not supported"),
     ("exclude_modules", "name the modules in target_modules instead"),
-    ("modules_to_save", "whole modules beside the adapter are not supported"),
     ("target_parameters", "only linear layers can be adapted"),
     ("trainable_token_indices", "trained embeddings are not supported"),
     ("alora_invocation_tokens", "activated LoRA is not supported"),
@@ -208,8 +287,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("monteclora_config", "MonteCLoRA is not supported"),
 ];
 
-/// The settings in an `adapter_config.json`, and the factor of the update.
-fn read_config(path: &Path) -> Result<(LoraConfig, f64), ModelError> {
+/// The settings in an `adapter_config.json`, the factor of the update, and the layers that the adapter holds as a whole.
+fn read_config(path: &Path) -> Result<(LoraConfig, f64, Vec<String>), ModelError> {
     let json = JsonFile::read(path)?;
     let peft_type = json.required("peft_type", json.text("peft_type")?)?;
     if peft_type != "LORA" {
@@ -254,5 +333,12 @@ fn read_config(path: &Path) -> Result<(LoraConfig, f64), ModelError> {
         _ => return Err(json.wrong("target_modules", "must be a list of module names or \"all-linear\"")),
     };
     let scale = if json.flag("use_rslora")? { alpha / (rank as f64).sqrt() } else { alpha / rank as f64 };
-    Ok((LoraConfig { rank, alpha, dropout, target_modules }, scale))
+    let modules_to_save = match json.get("modules_to_save") {
+        None => Vec::new(),
+        Some(Value::Array(names)) if names.iter().all(Value::is_string) => {
+            names.iter().filter_map(Value::as_str).map(|name| last(name).to_owned()).collect()
+        }
+        Some(_) => return Err(json.wrong("modules_to_save", "must be a list of module names")),
+    };
+    Ok((LoraConfig { rank, alpha, dropout, target_modules }, scale, modules_to_save))
 }

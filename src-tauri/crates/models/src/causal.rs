@@ -1,28 +1,9 @@
 //! What training, evaluation and chat need of a decoder-only language model: one definition serves all three.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{Result, Tensor};
 use kernels::KeyValueCache;
 
-use crate::LoraLinear;
-
-/// Facts about a loaded model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelInfo {
-    /// Architecture as `config.json` names it.
-    pub architecture: String,
-    /// Entries of the vocabulary.
-    pub vocab_size: usize,
-    /// Width of the residual stream.
-    pub hidden_size: usize,
-    /// Decoder layers.
-    pub layers: usize,
-    /// The longest sequence the positions are made for.
-    pub context_length: usize,
-    /// Parameters of the base model.
-    pub parameters: u64,
-    /// dtype of the base weights and activations: `f32` or `bf16`.
-    pub dtype: String,
-}
+use crate::Model;
 
 /// Lengths of the sequences that lie end to end in a `[tokens, …]` tensor, and the position of each token.
 #[derive(Debug, Clone)]
@@ -102,6 +83,17 @@ impl LayerCache {
         self.tensors.append(keys, values)
     }
 
+    /// The same in memory of its own, so that both can go on.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn copy(&self) -> Result<Self> {
+        let room = self.tensors.room.as_ref();
+        let room = room.map(|(keys, values)| Ok::<_, candle_core::Error>((keys.copy()?, values.copy()?)));
+        let tensors = TensorCache { room: room.transpose()?, length: self.tensors.length };
+        Ok(Self { tensors, fused: self.fused.clone() })
+    }
+
     /// The form that the fused kernels fill.
     pub fn fused(&mut self) -> &mut KeyValueCache {
         &mut self.fused
@@ -149,13 +141,7 @@ impl TensorCache {
 /// A decoder-only language model, layer by layer, so that the caller decides what to keep for the backward pass.
 ///
 /// Hidden states are `[tokens, hidden]`, sequences end to end as [`Sequences`] says.
-pub trait CausalLm: Send + Sync {
-    /// Facts about it.
-    fn info(&self) -> &ModelInfo;
-
-    /// Where its tensors are.
-    fn device(&self) -> &Device;
-
+pub trait CausalLm: Model {
     /// Token embeddings: `[tokens]` u32 → `[tokens, hidden]`.
     fn embed(&self, ids: &Tensor) -> Result<Tensor>;
 
@@ -177,16 +163,8 @@ pub trait CausalLm: Send + Sync {
     /// norm; a target of [`kernels::IGNORED`] is not counted. f32 scalar.
     fn cross_entropy(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor>;
 
-    /// Tensors of the adapter by PEFT's names, such as
-    /// `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`, in a fixed order. Empty without an adapter.
-    fn trainable(&self) -> Vec<(String, Var)>;
-
     /// Logits of chosen rows of a `[tokens, hidden]` tensor that has gone through all layers, f32 `[rows, vocab]`.
     fn logits(&self, hidden: &Tensor) -> Result<Tensor>;
-
-    /// Its linear layers by their path, such as `model.layers.0.self_attn.q_proj`, in a fixed order: what an adapter can
-    /// be put on.
-    fn linears(&mut self) -> Vec<(String, &mut LoraLinear)>;
 }
 
 /// Token ids through all layers and the last norm: `[tokens]` u32 → `[tokens, hidden]`.

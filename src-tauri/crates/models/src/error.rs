@@ -41,6 +41,16 @@ pub enum ModelError {
         /// The names that are known.
         supported: String,
     },
+    /// A model of another kind than what is to be done with it needs.
+    #[error("{architecture} is {is}, but {wanted} is needed here")]
+    Kind {
+        /// As `config.json` names it.
+        architecture: String,
+        /// What it is.
+        is: types::architecture::ModelKind,
+        /// What would do.
+        wanted: types::architecture::ModelKind,
+    },
     /// A tensor is absent, unknown, or of the wrong shape or type.
     #[error("{path}: tensor \"{tensor}\": {problem}", path = path.display())]
     Tensor {

@@ -10,15 +10,23 @@ mod error;
 pub mod export;
 mod json;
 pub mod lora;
+mod model;
+mod seq2seq;
+mod span;
+mod trained_linear;
 pub mod weights;
 
 use candle_core::Device;
 use types::Provider;
 
 pub use arch::{ARCHITECTURES, Architecture, load, read_info};
-pub use causal::{CausalLm, LayerCache, ModelInfo, Pass, Sequences, forward};
+pub use causal::{CausalLm, LayerCache, Pass, Sequences, forward};
 pub use error::ModelError;
 pub use lora::{LoraConfig, LoraLinear};
+pub use model::{AnyModel, Model, ModelInfo, ModelView};
+pub use seq2seq::{DecoderCache, Decoding, Memory, Seq2SeqLm, decode, encode};
+pub use span::SpanModel;
+pub use trained_linear::TrainedLinear;
 
 /// How a model is loaded.
 #[derive(Debug, Clone)]

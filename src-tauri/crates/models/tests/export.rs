@@ -45,6 +45,8 @@ fn logits(shape: &str, folder: &Path) -> Vec<f32> {
         folder,
         &LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu },
     )
+    .unwrap()
+    .causal()
     .unwrap();
     let golden = golden(shape);
     let ids: Vec<u32> = golden.sequences.iter().flat_map(|s| s.ids.clone()).collect();

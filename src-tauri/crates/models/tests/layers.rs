@@ -25,7 +25,8 @@ fn adapted(architecture: &str, bf16: bool, provider: Provider) -> Box<dyn Causal
     let mut config = config(architecture);
     config["sliding_window"] = json!(4);
     let folder = model_folder(&config);
-    let mut model = load(folder.path(), &LoadOptions { bf16, provider, device: Device::Cpu }).unwrap();
+    let mut model =
+        load(folder.path(), &LoadOptions { bf16, provider, device: Device::Cpu }).unwrap().causal().unwrap();
     model.attach_lora(&LORA, 5).unwrap();
     for (name, var) in model.trainable() {
         if name.contains("lora_B") {
@@ -107,7 +108,7 @@ fn a_layer_computed_again_with_the_same_seed_is_the_same() {
 fn a_fresh_adapter_changes_nothing_and_can_be_turned_off() {
     let folder = model_folder(&config("LlamaForCausalLM"));
     let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
-    let mut model = load(folder.path(), &options).unwrap();
+    let mut model = load(folder.path(), &options).unwrap().causal().unwrap();
     let ids: &[&[u32]] = &[&[1, 2, 3]];
     let base = hidden(model.as_ref(), ids, Pass::EVAL);
     model.attach_lora(&LORA, 1).unwrap();
@@ -156,7 +157,7 @@ fn one_file_shards_and_every_type_hold_the_same_model() {
     let folder = model_folder(&config("LlamaForCausalLM"));
     let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
     let ids: &[&[u32]] = &[&[1, 2, 3, 4]];
-    let model = load(folder.path(), &options).unwrap();
+    let model = load(folder.path(), &options).unwrap().causal().unwrap();
     let want = hidden(model.as_ref(), ids, Pass::EVAL);
     let parameters: usize = tensors().values().map(|shape| shape.iter().product::<usize>()).sum();
     assert_eq!(model.info().parameters, parameters as u64, "the parameters of all tensors");
@@ -167,7 +168,11 @@ fn one_file_shards_and_every_type_hold_the_same_model() {
     );
 
     write_weights(&folder.path().join("model.safetensors"), &tensors(), Dtype::BF16);
-    assert_eq!(hidden(load(folder.path(), &options).unwrap().as_ref(), ids, Pass::EVAL), want, "bf16 file");
+    assert_eq!(
+        hidden(load(folder.path(), &options).unwrap().causal().unwrap().as_ref(), ids, Pass::EVAL),
+        want,
+        "bf16 file"
+    );
 
     fs::remove_file(folder.path().join("model.safetensors")).unwrap();
     let (mut first, mut second, mut map) = (BTreeMap::new(), BTreeMap::new(), serde_json::Map::new());
@@ -181,9 +186,13 @@ fn one_file_shards_and_every_type_hold_the_same_model() {
     write_weights(&folder.path().join("b.safetensors"), &second, Dtype::BF16);
     let index = json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string();
     fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
-    assert_eq!(hidden(load(folder.path(), &options).unwrap().as_ref(), ids, Pass::EVAL), want, "two shards");
+    assert_eq!(
+        hidden(load(folder.path(), &options).unwrap().causal().unwrap().as_ref(), ids, Pass::EVAL),
+        want,
+        "two shards"
+    );
 
-    let narrow = load(folder.path(), &LoadOptions { bf16: true, ..options }).unwrap();
+    let narrow = load(folder.path(), &LoadOptions { bf16: true, ..options }).unwrap().causal().unwrap();
     assert_eq!(narrow.info().dtype, "bf16");
     for (x, y) in hidden(narrow.as_ref(), ids, Pass::EVAL).iter().flatten().zip(want.iter().flatten()) {
         assert!((x - y).abs() < 0.15, "bf16 must be near f32: {x} and {y}");

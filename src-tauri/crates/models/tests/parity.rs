@@ -35,8 +35,10 @@ struct Case {
 impl Case {
     fn new(shape: &str, bf16: bool, provider: Provider) -> Self {
         let device = Device::Cpu;
-        let mut model =
-            models::load(&path(shape), &LoadOptions { bf16, provider, device: device.clone() }).unwrap();
+        let mut model = models::load(&path(shape), &LoadOptions { bf16, provider, device: device.clone() })
+            .unwrap()
+            .causal()
+            .unwrap();
         model.load_adapter(&path(shape).join("adapter")).unwrap();
         let golden = golden(shape);
         let ids: Vec<u32> = golden.sequences.iter().flat_map(|s| s.ids.clone()).collect();

@@ -6,17 +6,22 @@
 
 use candle_core::{Tensor, Var};
 use data::Batch;
-use models::{CausalLm, Pass, Sequences};
+use models::{Model, Pass};
 
-use crate::{TrainError, gradients::Gradients, strategies::Strategy};
+use crate::{
+    TrainError,
+    chain::{Chain, State, chain},
+    gradients::Gradients,
+    strategies::Strategy,
+};
 
 /// Computes losses and gradients of one model under one strategy.
 pub struct Backward<'a> {
     /// The model with its adapter.
-    pub model: &'a dyn CausalLm,
+    pub model: &'a dyn Model,
     /// What the loss is.
     pub strategy: &'a dyn Strategy,
-    /// The adapter, as [`CausalLm::trainable`] lists it.
+    /// What is trained, as [`Model::trainable`] lists it.
     pub trainable: &'a [(String, Var)],
     /// Keep layer inputs only.
     pub checkpointing: bool,
@@ -28,12 +33,14 @@ impl Backward<'_> {
     /// # Errors
     /// The model cannot compute the batch.
     pub fn loss(&self, batch: &Batch) -> Result<f64, TrainError> {
-        let (mut hidden, sequences) = self.embed(batch)?;
-        for index in 0..self.model.info().layers {
-            hidden = self.model.layer(index, &hidden, &sequences, Pass::EVAL, None)?.detach();
+        let chain = chain(self.model, batch);
+        let mut state = chain.start()?;
+        for index in 0..chain.len() {
+            state = detached(chain.layer(index, &state, Pass::EVAL)?);
         }
-        let hidden = self.model.final_norm(&hidden)?.detach();
-        Ok(f64::from(self.strategy.loss(self.model, &hidden, batch)?.to_scalar::<f32>()?))
+        let output = chain.end(&state)?.detach();
+        let loss = self.strategy.loss(self.model, &output, batch, Pass::EVAL)?;
+        Ok(f64::from(loss.to_scalar::<f32>()?))
     }
 
     /// The summed loss of a batch; the gradient of `scale` times that sum is added to `gradients`.
@@ -47,13 +54,14 @@ impl Backward<'_> {
         scale: f64,
         gradients: &mut Gradients,
     ) -> Result<f64, TrainError> {
-        let mut received = vec![false; self.trainable.len()];
+        let chain = chain(self.model, batch);
+        let mut collected = Collected { gradients, received: vec![false; self.trainable.len()] };
         let loss = if self.checkpointing {
-            self.layer_by_layer(batch, pass, scale, gradients, &mut received)?
+            self.layer_by_layer(chain.as_ref(), batch, pass, scale, &mut collected)?
         } else {
-            self.whole(batch, pass, scale, gradients, &mut received)?
+            self.whole(chain.as_ref(), batch, pass, scale, &mut collected)?
         };
-        match received.iter().zip(self.trainable).find(|(received, _)| !**received) {
+        match collected.received.iter().zip(self.trainable).find(|(received, _)| !**received) {
             Some((_, (name, _))) => Err(TrainError::NoGradient(name.clone())),
             None => Ok(loss),
         }
@@ -61,78 +69,125 @@ impl Backward<'_> {
 
     fn whole(
         &self,
+        chain: &dyn Chain,
         batch: &Batch,
         pass: Pass,
         scale: f64,
-        gradients: &mut Gradients,
-        received: &mut [bool],
+        collected: &mut Collected<'_>,
     ) -> Result<f64, TrainError> {
-        let (mut hidden, sequences) = self.embed(batch)?;
-        for index in 0..self.model.info().layers {
-            hidden = self.model.layer(index, &hidden, &sequences, pass, None)?;
+        let mut state = chain.start()?;
+        for index in 0..chain.len() {
+            state = chain.layer(index, &state, pass)?;
         }
-        let loss = self.strategy.loss(self.model, &self.model.final_norm(&hidden)?, batch)?;
-        self.collect(&(&loss * scale)?, None, gradients, received)?;
+        let loss = self.strategy.loss(self.model, &chain.end(&state)?, batch, pass)?;
+        self.collect(&(&loss * scale)?, &[], collected)?;
         Ok(f64::from(loss.to_scalar::<f32>()?))
     }
 
     fn layer_by_layer(
         &self,
+        chain: &dyn Chain,
         batch: &Batch,
         pass: Pass,
         scale: f64,
-        gradients: &mut Gradients,
-        received: &mut [bool],
+        collected: &mut Collected<'_>,
     ) -> Result<f64, TrainError> {
-        let layers = self.model.info().layers;
-        let (mut hidden, sequences) = self.embed(batch)?;
-        let mut inputs = Vec::with_capacity(layers);
-        for index in 0..layers {
-            let output = self.model.layer(index, &hidden, &sequences, pass, None)?.detach();
-            inputs.push(std::mem::replace(&mut hidden, output));
+        let mut state = chain.start()?;
+        let mut inputs: Vec<State> = Vec::with_capacity(chain.len());
+        for index in 0..chain.len() {
+            let output = detached(chain.layer(index, &state, pass)?);
+            inputs.push(std::mem::replace(&mut state, output));
         }
 
-        let top = Var::from_tensor(&hidden)?;
-        let loss = self.strategy.loss(self.model, &self.model.final_norm(&top)?, batch)?;
-        let mut gradient = self.collect(&(&loss * scale)?, Some(&top), gradients, received)?;
+        let top = variables(&state)?;
+        let loss = self.strategy.loss(self.model, &chain.end(&tensors(&top))?, batch, pass)?;
+        let mut gradient = self.collect(&(&loss * scale)?, &top, collected)?;
 
         while let Some(input) = inputs.pop() {
             let index = inputs.len();
-            let Some(upstream) = gradient else { break };
-            if index == 0 {
-                // Embeddings are frozen: nothing below the first layer wants a gradient.
-                let output = self.model.layer(index, &input, &sequences, pass, None)?;
-                gradient = self.collect(&kernels::seed(&output, &upstream)?, None, gradients, received)?;
-            } else {
-                let input = Var::from_tensor(&input)?;
-                let output = self.model.layer(index, &input, &sequences, pass, None)?;
-                gradient =
-                    self.collect(&kernels::seed(&output, &upstream)?, Some(&input), gradients, received)?;
+            if gradient.iter().all(Option::is_none) {
+                break;
             }
+            // Embeddings are frozen: nothing below the first layer wants a gradient.
+            let input = if index == 0 { Below::Nothing(input) } else { Below::Layers(variables(&input)?) };
+            let output = chain.layer(index, &input.tensors(), pass)?;
+            let Some(scalar) = seeded(&output, gradient)? else { break };
+            gradient = self.collect(&scalar, input.variables(), collected)?;
         }
         Ok(f64::from(loss.to_scalar::<f32>()?))
     }
 
-    fn embed(&self, batch: &Batch) -> Result<(Tensor, Sequences), TrainError> {
-        let ids = Tensor::from_slice(&batch.ids, batch.ids.len(), self.model.device())?;
-        Ok((self.model.embed(&ids)?.detach(), Sequences::new(batch.lengths.clone())))
-    }
-
-    /// Goes back from `scalar`, adds what reaches the adapter to `gradients`, and returns what reaches `input`.
+    /// Goes back from `scalar`, adds what reaches the adapter to the gradients, and returns what reaches each of `inputs`.
     fn collect(
         &self,
         scalar: &Tensor,
-        input: Option<&Var>,
-        gradients: &mut Gradients,
-        received: &mut [bool],
-    ) -> Result<Option<Tensor>, TrainError> {
+        inputs: &[Var],
+        collected: &mut Collected<'_>,
+    ) -> Result<Vec<Option<Tensor>>, TrainError> {
         let mut found = scalar.backward()?;
-        for (index, ((_, var), received)) in self.trainable.iter().zip(received).enumerate() {
+        for (index, ((_, var), received)) in self.trainable.iter().zip(&mut collected.received).enumerate() {
             if let Some(gradient) = found.remove(var) {
-                gradients.add(index, &gradient)?;
+                collected.gradients.add(index, &gradient)?;
                 *received = true;
             }
         }
-        Ok(input.and_then(|input| found.remove(input)))
+        Ok(inputs.iter().map(|input| found.remove(input)).collect())
     }
+}
+
+/// Where gradients go.
+struct Collected<'a> {
+    gradients: &'a mut Gradients,
+    /// Which tensors got one.
+    received: Vec<bool>,
+}
+
+/// A layer's input when it is computed again.
+enum Below {
+    /// Of the first layer.
+    Nothing(State),
+    /// Of a layer whose gradient goes on downwards.
+    Layers(Vec<Var>),
+}
+
+impl Below {
+    fn tensors(&self) -> State {
+        match self {
+            Below::Nothing(state) => state.clone(),
+            Below::Layers(variables) => tensors(variables),
+        }
+    }
+
+    fn variables(&self) -> &[Var] {
+        match self {
+            Below::Nothing(_) => &[],
+            Below::Layers(variables) => variables,
+        }
+    }
+}
+
+fn detached(state: State) -> State {
+    state.iter().map(Tensor::detach).collect()
+}
+
+fn variables(state: &[Tensor]) -> Result<Vec<Var>, TrainError> {
+    Ok(state.iter().map(Var::from_tensor).collect::<candle_core::Result<_>>()?)
+}
+
+fn tensors(variables: &[Var]) -> State {
+    variables.iter().map(|variable| variable.as_tensor().clone()).collect()
+}
+
+/// A scalar whose backward pass gives each of `output` its gradient; `None` where there is none at all.
+fn seeded(output: &[Tensor], gradients: Vec<Option<Tensor>>) -> Result<Option<Tensor>, TrainError> {
+    let mut scalar: Option<Tensor> = None;
+    for (output, gradient) in output.iter().zip(gradients) {
+        let Some(gradient) = gradient else { continue };
+        let one = kernels::seed(output, &gradient)?;
+        scalar = Some(match scalar {
+            Some(sum) => (sum + one)?,
+            None => one,
+        });
+    }
+    Ok(scalar)
 }

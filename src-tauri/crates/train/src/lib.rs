@@ -13,6 +13,7 @@
 mod ahead;
 pub mod backward;
 pub mod batches;
+mod chain;
 pub mod checkpoint;
 mod error;
 pub mod gradients;

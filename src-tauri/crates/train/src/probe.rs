@@ -61,7 +61,7 @@ pub fn probe(run: TrainRun, sink: &mut dyn FnMut(&ProbeStep)) -> Result<Probed, 
         let seconds = started.elapsed().as_secs_f64();
         let tokens: usize = (0..data.eval.len()).map(|row| data.eval.length(row)).sum();
         let evaluations = total_steps.div_ceil(u64::from(config.eval_steps.max(1)));
-        estimated_seconds += evaluations as f64 * tokens as f64 * seconds / batch.ids.len() as f64;
+        estimated_seconds += evaluations as f64 * tokens as f64 * seconds / batch.tokens() as f64;
     }
     Ok(Probed { total_steps, steps, estimated_seconds })
 }

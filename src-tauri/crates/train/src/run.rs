@@ -10,7 +10,7 @@ use std::{
 
 use candle_core::{DType, Var};
 use data::Prepared;
-use models::{CausalLm, Pass};
+use models::{Model, Pass};
 use rayon::prelude::*;
 use types::{JobFolder, Phase, StepStats, TrainEvent, TrainingConfig, engine::Control};
 
@@ -31,7 +31,7 @@ use crate::{
 /// A run on a prepared dataset.
 pub struct TrainRun<'a> {
     /// The model with its adapter, which is trained in place.
-    pub model: &'a dyn CausalLm,
+    pub model: &'a dyn Model,
     /// The tokenized rows.
     pub data: &'a Prepared,
     /// Every setting.
@@ -45,7 +45,7 @@ pub struct TrainRun<'a> {
 /// A run on batches of any origin.
 pub struct BatchRun<'a> {
     /// The model with its adapter, which is trained in place.
-    pub model: &'a dyn CausalLm,
+    pub model: &'a dyn Model,
     /// What it learns from.
     pub batches: &'a mut dyn Batches,
     /// Every setting; those that make batches out of rows have no effect here.
@@ -265,7 +265,7 @@ impl<'a> Training<'a> {
         let learning_rate = self.span.learning_rate(self.schedule, done);
         self.update(done + 1, learning_rate)?;
 
-        let tokens: u64 = group.batches.iter().map(|b| b.ids.len() as u64).sum();
+        let tokens: u64 = group.batches.iter().map(|b| b.tokens() as u64).sum();
         let trained_tokens: u64 = group.batches.iter().map(|b| b.trained_tokens() as u64).sum();
         let progress = &mut self.progress;
         progress.step += 1;

@@ -5,7 +5,7 @@ mod support;
 
 use candle_core::{Device, Tensor, Var};
 use data::Batch;
-use models::{CausalLm, Pass};
+use models::{CausalLm, Model, Pass};
 use support::{GROUPED, Noise, PLAIN, Shape, Watched, batch, model, shake_adapter};
 use train::{STRATEGIES, TrainError, backward::Backward, gradients::Gradients};
 

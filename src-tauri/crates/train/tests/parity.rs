@@ -27,7 +27,7 @@ const RATE_TOLERANCE: f64 = 1e-9;
 
 fn load(shape: &str, provider: Provider) -> Box<dyn CausalLm> {
     let options = LoadOptions { bf16: false, provider, device: Device::Cpu };
-    let mut model = models::load(&golden::path(shape), &options).unwrap();
+    let mut model = models::load(&golden::path(shape), &options).unwrap().causal().unwrap();
     model.load_adapter(&golden::path(shape).join("adapter")).unwrap();
     model
 }

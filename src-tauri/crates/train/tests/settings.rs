@@ -32,7 +32,7 @@ fn rows_of(
     let mut noise = Noise::new(seed);
     let row = |length: usize| {
         let ids = (0..length).map(|_| noise.below(PLAIN.vocab) as u32).collect();
-        Encoded { ids, trained: (0..length).map(|i| i >= 2).collect(), cut_tokens: 0 }
+        Encoded { ids, trained: (0..length).map(|i| i >= 2).collect(), ..Encoded::default() }
     };
     let rows: Vec<Encoded> = lengths.map(row).collect();
     TokenRows::create(&folder.join(name), rows).unwrap()
@@ -319,6 +319,7 @@ fn rows_alone(batch: &data::Batch) -> Vec<data::Batch> {
             ids: batch.ids[range.clone()].into(),
             targets: batch.targets[range].into(),
             lengths: vec![length],
+            ..data::Batch::default()
         }
     };
     batch.lengths.iter().map(row).collect()

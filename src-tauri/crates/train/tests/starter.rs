@@ -26,7 +26,10 @@ fn losses(provider: Provider, bf16: bool) -> Vec<f64> {
     });
     let config = TrainingConfig::from_json(request.as_object().unwrap()).unwrap();
     let starter = resources().join("starter");
-    let mut model = models::load(&starter, &LoadOptions { bf16, provider, device: Device::Cpu }).unwrap();
+    let mut model = models::load(&starter, &LoadOptions { bf16, provider, device: Device::Cpu })
+        .unwrap()
+        .causal()
+        .unwrap();
     let (rank, alpha) = (config.lora_r as usize, f64::from(config.lora_alpha));
     let lora = LoraConfig { rank, alpha, dropout: config.lora_dropout, target_modules: None };
     model.attach_lora(&lora, config.seed).unwrap();

@@ -78,13 +78,16 @@ fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineE
     let loaded = chat::load_model(&request.base_dir, Some(&request.adapter_dir))?;
     let bf16 = loaded.model.info().dtype == "bf16";
     let rounding = if bf16 { rounding.max(ExportDtype::Bf16.rounding()) } else { rounding };
-    let (prompt, wanted) = answer(loaded.model.as_ref(), &loaded.tokenizer)?;
-    drop(loaded);
+    let chat::Loaded { model, tokenizer } = loaded;
+    let model = model.causal()?;
+    let (prompt, wanted) = answer(model.as_ref(), &tokenizer)?;
+    drop(model);
 
     let model = models::load(
         &request.folder,
         &LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu },
-    )?;
+    )?
+    .causal()?;
     if Tokenizer::load(&request.folder)?.encode_prompt(&question())? != prompt {
         return Ok(false);
     }

@@ -6,9 +6,12 @@ use std::path::Path;
 
 use candle_core::DType;
 use serde_json::Value;
-use types::Provider;
+use types::{Provider, architecture::ModelKind};
 
-use crate::{CausalLm, LoadOptions, ModelError, ModelInfo, export::gguf, json::JsonFile, weights::Weights};
+use crate::{
+    AnyModel, CausalLm, LoadOptions, ModelError, ModelInfo, Seq2SeqLm, SpanModel, export::gguf,
+    json::JsonFile, weights::Weights,
+};
 
 /// A family of models.
 pub struct Architecture {
@@ -17,9 +20,32 @@ pub struct Architecture {
     /// Facts that the config alone tells.
     info: fn(&str, &JsonFile) -> Result<ModelInfo, ModelError>,
     /// Reads the config, takes its tensors and builds the model.
-    build: fn(&str, &JsonFile, Weights, Provider) -> Result<Box<dyn CausalLm>, ModelError>,
+    build: Build,
     /// How llama.cpp names and lays out its tensors; `None` for a family that is not exported to GGUF.
     gguf: Option<fn(&JsonFile) -> Result<gguf::Layout, ModelError>>,
+}
+
+/// How a family's models are built, by their kind.
+enum Build {
+    /// Decoder-only.
+    Causal(Builder<dyn CausalLm>),
+    /// Encoder-decoder.
+    Seq2Seq(Builder<dyn Seq2SeqLm>),
+    /// An encoder that points at an answer.
+    Span(Builder<dyn SpanModel>),
+}
+
+type Builder<M> = fn(&str, &JsonFile, Weights, Provider) -> Result<Box<M>, ModelError>;
+
+impl Architecture {
+    /// The kind of its models.
+    pub fn kind(&self) -> ModelKind {
+        match self.build {
+            Build::Causal(_) => ModelKind::Causal,
+            Build::Seq2Seq(_) => ModelKind::Seq2Seq,
+            Build::Span(_) => ModelKind::Span,
+        }
+    }
 }
 
 /// Every family there is.
@@ -27,13 +53,13 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "LlamaForCausalLM",
         info: llama::info,
-        build: llama::build,
+        build: Build::Causal(llama::build),
         gguf: Some(llama::gguf),
     },
     Architecture {
         name: "MistralForCausalLM",
         info: llama::info,
-        build: llama::build,
+        build: Build::Causal(llama::build),
         gguf: Some(llama::gguf),
     },
 ];
@@ -57,18 +83,19 @@ fn find(folder: &Path) -> Result<(&'static Architecture, JsonFile), ModelError> 
 }
 
 /// Loads the model in `folder`: `config.json` and its safetensors files.
-pub fn load(folder: &Path, options: &LoadOptions) -> Result<Box<dyn CausalLm>, ModelError> {
+pub fn load(folder: &Path, options: &LoadOptions) -> Result<AnyModel, ModelError> {
     kernels::stop_busy_waiting();
     kernels::keep_freed_memory();
     kernels::Level::forced()?;
     let (architecture, json) = find(folder)?;
     let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
-    (architecture.build)(
-        architecture.name,
-        &json,
-        Weights::open(folder, dtype, &options.device)?,
-        options.provider,
-    )
+    let weights = Weights::open(folder, dtype, &options.device)?;
+    let (name, provider) = (architecture.name, options.provider);
+    Ok(match architecture.build {
+        Build::Causal(build) => AnyModel::Causal(build(name, &json, weights, provider)?),
+        Build::Seq2Seq(build) => AnyModel::Seq2Seq(build(name, &json, weights, provider)?),
+        Build::Span(build) => AnyModel::Span(build(name, &json, weights, provider)?),
+    })
 }
 
 /// What `config.json` alone tells of the model in `folder`, without reading its weights; `dtype` is that of loading
@@ -98,11 +125,8 @@ mod tests {
 
     #[test]
     fn the_app_offers_what_can_be_loaded() {
-        let names: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
-        assert_eq!(
-            names,
-            types::architecture::TRAINABLE,
-            "the list in types names every family, in its order"
-        );
+        let here: Vec<_> = ARCHITECTURES.iter().map(|a| (a.name, a.kind())).collect();
+        let offered: Vec<_> = types::architecture::TRAINABLE.iter().map(|a| (a.name, a.kind)).collect();
+        assert_eq!(here, offered, "the list in types names every family, in its order");
     }
 }

@@ -33,7 +33,7 @@ impl Merged {
     /// Files that cannot be used, and an adapter that was made for another model.
     pub fn open(base: &Path, adapter: &Path) -> Result<Self, ModelError> {
         let base = Weights::open(base, DType::F32, &Device::Cpu)?.into_entries();
-        let (config, scale, mut weights) = adapter::open(adapter, &Device::Cpu)?;
+        let adapter::Opened { config, scale, mut weights, .. } = adapter::open(adapter, &Device::Cpu)?;
         let mut updates = BTreeMap::new();
         for (name, entry) in &base {
             let Some(path) = name.strip_suffix(".weight") else { continue };

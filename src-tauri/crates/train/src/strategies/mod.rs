@@ -4,7 +4,7 @@ mod sft;
 
 use candle_core::{Result, Tensor};
 use data::{Batch, Encoded};
-use models::CausalLm;
+use models::{Model, Pass};
 
 use crate::TrainError;
 
@@ -20,8 +20,8 @@ pub trait Strategy: Sync {
     /// this number over all of its batches.
     fn terms(&self, batch: &Batch) -> usize;
 
-    /// The summed loss, an f32 scalar, from the hidden states after the final norm, `[tokens, hidden]`.
-    fn loss(&self, model: &dyn CausalLm, hidden: &Tensor, batch: &Batch) -> Result<Tensor>;
+    /// The summed loss, an f32 scalar, from the hidden states after the last layer and its norm, `[tokens, hidden]`.
+    fn loss(&self, model: &dyn Model, hidden: &Tensor, batch: &Batch, pass: Pass) -> Result<Tensor>;
 }
 
 /// Every strategy.

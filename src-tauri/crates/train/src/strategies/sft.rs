@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use data::{Batch, Encoded};
-use models::CausalLm;
+use models::{Model, ModelView, Pass};
 
 use super::Strategy;
 
@@ -10,7 +10,8 @@ use super::Strategy;
 const _: () =
     assert!(data::IGNORED == kernels::IGNORED, "both must mean the same by a target that is not counted");
 
-/// Negative log-likelihood of the trained tokens.
+/// Negative log-likelihood of the trained tokens; where a model points at answers, of their first and last token, the mean of
+/// both.
 pub struct Sft;
 
 impl Strategy for Sft {
@@ -21,16 +22,23 @@ impl Strategy for Sft {
     fn collate(&self, rows: &[Encoded]) -> Batch {
         let mut batch = Batch::default();
         for row in rows {
-            batch.push(&row.ids, &row.trained);
+            batch.add(row);
         }
         batch
     }
 
     fn terms(&self, batch: &Batch) -> usize {
-        batch.trained_tokens()
+        if batch.spans.is_empty() { batch.trained_tokens() } else { batch.spans.len() }
     }
 
-    fn loss(&self, model: &dyn CausalLm, hidden: &Tensor, batch: &Batch) -> Result<Tensor> {
-        model.cross_entropy(hidden, &batch.targets)
+    fn loss(&self, model: &dyn Model, hidden: &Tensor, batch: &Batch, pass: Pass) -> Result<Tensor> {
+        match model.view() {
+            ModelView::Causal(model) => model.cross_entropy(hidden, &batch.targets),
+            ModelView::Seq2Seq(model) => model.cross_entropy(hidden, &batch.targets),
+            ModelView::Span(model) => {
+                let logits = model.span_logits(hidden, pass)?;
+                kernels::span_cross_entropy(&logits, &batch.lengths, &batch.spans)
+            }
+        }
     }
 }

@@ -5,7 +5,9 @@ use std::{fs, path::Path, sync::Mutex};
 
 use candle_core::{Device, Result, Tensor, Var};
 use data::Batch;
-use models::{CausalLm, LayerCache, LoadOptions, LoraConfig, LoraLinear, ModelInfo, Pass, Sequences};
+use models::{
+    CausalLm, LayerCache, LoadOptions, LoraConfig, LoraLinear, Model, ModelInfo, ModelView, Pass, Sequences,
+};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use types::{Provider, TrainingConfig};
@@ -113,7 +115,7 @@ pub fn model_of(
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path(), shape);
     let options = LoadOptions { bf16, provider, device: Device::Cpu };
-    let mut model = models::load(folder.path(), &options).unwrap();
+    let mut model = models::load(folder.path(), &options).unwrap().causal().unwrap();
     let lora = LoraConfig { rank, alpha: 2.0 * rank as f64, dropout, target_modules: None };
     model.attach_lora(&lora, 42).unwrap();
     model
@@ -184,7 +186,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-impl CausalLm for Watched<'_> {
+impl Model for Watched<'_> {
     fn info(&self) -> &ModelInfo {
         self.inner.info()
     }
@@ -193,6 +195,22 @@ impl CausalLm for Watched<'_> {
         self.inner.device()
     }
 
+    fn view(&self) -> ModelView<'_> {
+        ModelView::Causal(self)
+    }
+
+    fn trainable(&self) -> Vec<(String, Var)> {
+        let mut all = self.inner.trainable();
+        all.extend(self.idle.iter().cloned());
+        all
+    }
+
+    fn linears(&mut self) -> Vec<(String, &mut LoraLinear)> {
+        Vec::new()
+    }
+}
+
+impl CausalLm for Watched<'_> {
     fn embed(&self, ids: &Tensor) -> Result<Tensor> {
         self.inner.embed(ids)
     }
@@ -219,18 +237,8 @@ impl CausalLm for Watched<'_> {
         self.inner.cross_entropy(hidden, targets)
     }
 
-    fn trainable(&self) -> Vec<(String, Var)> {
-        let mut all = self.inner.trainable();
-        all.extend(self.idle.iter().cloned());
-        all
-    }
-
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         self.inner.logits(hidden)
-    }
-
-    fn linears(&mut self) -> Vec<(String, &mut LoraLinear)> {
-        Vec::new()
     }
 }
 

@@ -14,8 +14,8 @@ use types::Provider;
 pub(super) use self::gguf::layout as gguf;
 use self::{config::Config, rope::Rope};
 use crate::{
-    CausalLm, LayerCache, LoraLinear, ModelError, ModelInfo, Pass, Sequences, adapter::tensor_name,
-    json::JsonFile, weights::Weights,
+    CausalLm, LayerCache, LoraLinear, Model, ModelError, ModelInfo, ModelView, Pass, Sequences,
+    adapter::tensor_name, json::JsonFile, weights::Weights,
 };
 
 struct Layer {
@@ -200,7 +200,7 @@ impl Llama {
     }
 }
 
-impl CausalLm for Llama {
+impl Model for Llama {
     fn info(&self) -> &ModelInfo {
         &self.info
     }
@@ -209,6 +209,36 @@ impl CausalLm for Llama {
         &self.device
     }
 
+    fn view(&self) -> ModelView<'_> {
+        ModelView::Causal(self)
+    }
+
+    fn trainable(&self) -> Vec<(String, Var)> {
+        let mut named = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            for (name, linear) in LINEARS.iter().zip(layer.linears()) {
+                if let Some(adapter) = linear.adapter() {
+                    let path = format!("model.layers.{index}.{name}");
+                    named.push((tensor_name(&path, "lora_A"), adapter.a.clone()));
+                    named.push((tensor_name(&path, "lora_B"), adapter.b.clone()));
+                }
+            }
+        }
+        named
+    }
+
+    fn linears(&mut self) -> Vec<(String, &mut LoraLinear)> {
+        let layers = self.layers.iter_mut().enumerate();
+        layers
+            .flat_map(|(index, layer)| {
+                let names = LINEARS.iter().map(move |name| format!("model.layers.{index}.{name}"));
+                names.zip(layer.linears_mut())
+            })
+            .collect()
+    }
+}
+
+impl CausalLm for Llama {
     fn embed(&self, ids: &Tensor) -> Result<Tensor> {
         let hidden = kernels::embedding(ids, &self.embeddings)?;
         if self.fused { hidden.to_dtype(DType::F32) } else { Ok(hidden) }
@@ -255,20 +285,6 @@ impl CausalLm for Llama {
         }
     }
 
-    fn trainable(&self) -> Vec<(String, Var)> {
-        let mut named = Vec::new();
-        for (index, layer) in self.layers.iter().enumerate() {
-            for (name, linear) in LINEARS.iter().zip(layer.linears()) {
-                if let Some(adapter) = linear.adapter() {
-                    let path = format!("model.layers.{index}.{name}");
-                    named.push((tensor_name(&path, "lora_A"), adapter.a.clone()));
-                    named.push((tensor_name(&path, "lora_B"), adapter.b.clone()));
-                }
-            }
-        }
-        named
-    }
-
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let hidden = hidden.to_dtype(DType::F32)?;
         if self.fused {
@@ -276,15 +292,5 @@ impl CausalLm for Llama {
         } else {
             kernels::frozen_linear(&hidden, &self.head)
         }
-    }
-
-    fn linears(&mut self) -> Vec<(String, &mut LoraLinear)> {
-        let layers = self.layers.iter_mut().enumerate();
-        layers
-            .flat_map(|(index, layer)| {
-                let names = LINEARS.iter().map(move |name| format!("model.layers.{index}.{name}"));
-                names.zip(layer.linears_mut())
-            })
-            .collect()
     }
 }
