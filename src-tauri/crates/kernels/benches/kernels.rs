@@ -26,7 +26,9 @@ fn products(criterion: &mut Criterion) {
     kernels::stop_busy_waiting();
     let mut group = criterion.benchmark_group("product");
     group.sample_size(20);
-    for (tokens, inputs, out) in [(1024, 768, 2048), (1024, 2048, 768), (1024, 768, 32000), (1, 2048, 8192)] {
+    for (tokens, inputs, out) in
+        [(1024, 768, 2048), (1024, 2048, 768), (1024, 8192, 2048), (1024, 768, 32000), (1, 2048, 8192)]
+    {
         let x = numbers(&[tokens, inputs], 1, 1.0);
         for dtype in DTYPES {
             let w = weight(out, inputs, 2, dtype);

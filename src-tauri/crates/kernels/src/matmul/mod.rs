@@ -10,7 +10,7 @@ mod micro;
 mod output;
 mod pack;
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 use rayon::prelude::*;
 
@@ -26,6 +26,9 @@ use crate::{buffer::Buffer, values::Values};
 
 /// Bytes of packed panels that one job keeps: they stay in the second-level cache while the rows pass by.
 const PANELS: usize = 768 << 10;
+/// Panels of one job at least: for so many columns together are the rows read, from beyond the cache where they are many.
+/// Where their depth is too great for as many to stay in the cache, a product is computed in parts of the depth.
+const LEAST_PANELS: usize = 8;
 /// Jobs for each thread, so that one that is held up has less to do.
 const JOBS: usize = 2;
 
@@ -98,12 +101,6 @@ impl Packed {
     fn tile(&self) -> usize {
         self.blocks() * BLOCK * BLOCK
     }
-
-    /// The units of two tiles from `row` on; fewer where there are no more rows.
-    fn pair(&self, row: usize) -> &[u32] {
-        let (from, len) = (row / BLOCK * self.tile(), self.rows.div_ceil(BLOCK) * self.tile());
-        &self.units[from.min(len)..(from + 2 * self.tile()).min(len)]
-    }
 }
 
 /// Packed columns of a right operand.
@@ -153,7 +150,9 @@ pub(crate) fn multiply_part(
         let panel = &b.units[(column + n) / PANEL * b.panel()..][skipped * BLOCK * PANEL..];
         for row in (0..a.rows).step_by(2 * BLOCK) {
             let height = (a.rows - row).min(2 * BLOCK);
-            pair(&multiplier, &[(a, panel)], row, height, &mut sums);
+            let own = &a.units[row / BLOCK * a.tile()..];
+            let segment = Segment { a: own, a_tile: a.tile(), b: panel, blocks: a.blocks() };
+            multiplier.multiply(&[segment], height.div_ceil(BLOCK), &mut sums);
             out.write(row, height, n, (columns - n).min(PANEL), &sums);
         }
     }
@@ -167,7 +166,7 @@ pub(crate) struct Product<'a> {
 }
 
 /// `out (+)= Σ a b`, `columns` wide, on all threads.
-pub(crate) fn multiply(products: &[Product], columns: usize, out: Output) {
+pub(crate) fn multiply(products: &[Product], columns: usize, mut out: Output) {
     let Some(first) = products.first() else { return };
     let (m, kind) = (first.a.rows, first.a.kind());
     for Product { a, b } in products {
@@ -178,7 +177,65 @@ pub(crate) fn multiply(products: &[Product], columns: usize, out: Output) {
     if m == 0 || columns == 0 {
         return;
     }
-    let units: usize = products.iter().map(|p| p.a.blocks() * BLOCK * PANEL).sum();
+    let blocks: usize = products.iter().map(|p| p.a.blocks()).sum();
+    let most = PANELS / LEAST_PANELS / (4 * BLOCK * PANEL);
+    // Sums of several parts meet in the result, which must not round them.
+    let parts = if out.is_f32() { blocks.div_ceil(most).max(1) } else { 1 };
+    let each = blocks.div_ceil(parts).max(1);
+    for start in (0..blocks).step_by(each) {
+        multiply_all(&in_depth(products, start..start + each), m, kind, columns, &out);
+        out = out.once_more();
+    }
+}
+
+/// What of the summands lies in some blocks of the depth of all of them, one after the other.
+fn in_depth<'a>(products: &[Product<'a>], wanted: Range<usize>) -> Vec<Deep<'a>> {
+    let mut before = 0;
+    let mut found = Vec::with_capacity(products.len());
+    for &Product { a, b } in products {
+        let own = before..before + a.blocks();
+        let (from, to) = (wanted.start.max(own.start), wanted.end.min(own.end));
+        if from < to {
+            let (first, wide) = (from - own.start, BLOCK * a.kind().per_unit());
+            let depth = ((to - own.start) * wide).min(a.depth) - first * wide;
+            found.push(Deep { a, first, blocks: to - from, b: b.past(first * wide), depth });
+        }
+        before = own.end;
+    }
+    found
+}
+
+/// A part of a summand: some blocks of its depth.
+#[derive(Clone, Copy)]
+struct Deep<'a> {
+    a: &'a Packed,
+    first: usize,
+    blocks: usize,
+    b: Matrix<'a>,
+    depth: usize,
+}
+
+impl<'a> Deep<'a> {
+    /// Up to two tiles of rows from `row` on, by a panel that is packed.
+    fn segment(&self, row: usize, panel: &'a [u32]) -> Segment<'a> {
+        let a = &self.a.units[row / BLOCK * self.a.tile() + self.first * BLOCK * BLOCK..];
+        Segment { a, a_tile: self.a.tile(), b: panel, blocks: self.blocks }
+    }
+
+    /// Asks for one of `count` shares of the two tiles of rows from `row` on, where there are more rows.
+    fn prefetch(&self, row: usize, share: usize, count: usize) {
+        let len = self.blocks * BLOCK * BLOCK;
+        let part = len.div_ceil(count);
+        for tile in [row / BLOCK, row / BLOCK + 1] {
+            let at = tile * self.a.tile() + self.first * BLOCK * BLOCK + share * part;
+            prefetch(self.a.units.as_ptr().wrapping_add(at), part.min(len));
+        }
+    }
+}
+
+/// The product in one part.
+fn multiply_all(products: &[Deep], m: usize, kind: Kind, columns: usize, out: &Output) {
+    let units: usize = products.iter().map(|p| p.blocks * BLOCK * PANEL).sum();
     let panels = columns.div_ceil(PANEL);
     let threads = rayon::current_num_threads();
     // Wide enough to read the rows seldom, narrow enough to stay in the cache and for every thread to have as many.
@@ -195,10 +252,10 @@ pub(crate) fn multiply(products: &[Product], columns: usize, out: Output) {
         let count = group.min(panels - panel);
         packed.resize(group * units);
         let mut at = 0;
-        for Product { a, b } in products {
+        for Deep { b, blocks, depth, .. } in products {
             let own = Columns { first: panel * PANEL, end: columns, panels: count, stride: units };
-            pack_panels(kind, *b, own, a.depth, &mut packed[at..]);
-            at += a.blocks() * BLOCK * PANEL;
+            pack_panels(kind, *b, own, *depth, &mut packed[at..]);
+            at += blocks * BLOCK * PANEL;
         }
         let multiplier = Multiplier::new(kind == Kind::Bf16);
         let mut sums = Tile::new();
@@ -206,20 +263,20 @@ pub(crate) fn multiply(products: &[Product], columns: usize, out: Output) {
         for row in (part * height..last).step_by(2 * BLOCK) {
             for (i, space) in packed.chunks_exact(units.max(1)).take(count).enumerate() {
                 // While a panel passes by, a part of the rows that come next is fetched.
-                let next = first.a.pair(row + 2 * BLOCK);
-                let share = next.len().div_ceil(count);
-                prefetch(next.as_ptr().wrapping_add(i * share), share.min(next.len()));
-                let mut operands = [(first.a, space); MOST];
+                if let Some(first) = products.first() {
+                    first.prefetch(row + 2 * BLOCK, i, count);
+                }
+                let mut segments = [Segment { a: &[], a_tile: 0, b: &[], blocks: 0 }; MOST];
                 let mut at = 0;
-                for (operand, Product { a, .. }) in operands.iter_mut().zip(products) {
-                    let size = a.blocks() * BLOCK * PANEL;
-                    *operand = (a, &space[at..at + size]);
+                for (segment, product) in segments.iter_mut().zip(products) {
+                    let size = product.blocks * BLOCK * PANEL;
+                    *segment = product.segment(row, &space[at..at + size]);
                     at += size;
                 }
                 let n = (panel + i) * PANEL;
                 let wide = (columns - n).min(PANEL);
                 let height = (last - row).min(2 * BLOCK);
-                pair(&multiplier, &operands[..products.len()], row, height, &mut sums);
+                multiplier.multiply(&segments[..products.len()], height.div_ceil(BLOCK), &mut sums);
                 out.write(row, height, n, wide, &sums);
             }
         }
@@ -237,15 +294,6 @@ thread_local! {
 
 /// Most summands of a product: three linear layers that share an input, and their adapters.
 const MOST: usize = 6;
-
-/// Multiplies up to two tiles of rows, from `row` on, by one panel.
-fn pair(multiplier: &Multiplier, operands: &[(&Packed, &[u32])], row: usize, height: usize, sums: &mut Tile) {
-    let mut segments = [Segment { a: &[], a_tile: 0, b: &[], blocks: 0 }; MOST];
-    for (segment, (a, b)) in segments.iter_mut().zip(operands) {
-        *segment = Segment { a: &a.units[row / BLOCK * a.tile()..], a_tile: a.tile(), b, blocks: a.blocks() };
-    }
-    multiplier.multiply(&segments[..operands.len()], height.div_ceil(BLOCK), sums);
-}
 
 #[cfg(test)]
 mod tests {
@@ -285,9 +333,14 @@ mod tests {
 
     #[test]
     fn products_are_sums_of_products_in_every_layout() {
-        for (m, n, depth, more) in
-            [(1, 1, 1, 1), (3, 5, 17, 16), (33, 70, 65, 3), (70, 33, 31, 40), (16, 32, 64, 8)]
-        {
+        for (m, n, depth, more) in [
+            (1, 1, 1, 1),
+            (3, 5, 17, 16),
+            (33, 70, 65, 3),
+            (70, 33, 31, 40),
+            (16, 32, 64, 8),
+            (3, 33, 3333, 2000),
+        ] {
             let (a, b) = (numbers(m * depth, 1), numbers(n * depth, 2));
             let (c, d) = (numbers(m * more, 3), numbers(n * more, 4));
             let dot = |a: &[f32], b: &[f32], depth: usize, i: usize, j: usize| -> f64 {
@@ -319,7 +372,7 @@ mod tests {
                         };
                         let got = f64::from(out[i * stride + j]);
                         assert!(
-                            (got - want).abs() < 1e-4,
+                            (got - want).abs() < 1e-4 + 1e-6 * (depth + more) as f64,
                             "{kind:?} {m}x{n}x{depth} case {combination} [{i},{j}]: {got}, not {want}"
                         );
                     }

@@ -94,6 +94,16 @@ impl<'a> Output<'a> {
         Output { bias, ..self }
     }
 
+    /// Whether sums are kept as they are.
+    pub(super) fn is_f32(&self) -> bool {
+        matches!(self.to, To::F32(_))
+    }
+
+    /// The same place for what is added to a result that has its bias and all else.
+    pub(super) fn once_more(self) -> Self {
+        Output { add: Add::Itself, bias: None, ..self }
+    }
+
     pub(super) fn check(&self, rows: usize, columns: usize) {
         let len = match &self.to {
             To::F32(to) => to.len,

@@ -57,6 +57,12 @@ impl<'a> Matrix<'a> {
         Matrix { values, stride, across: true }
     }
 
+    /// The same lines without their first `depth` values.
+    pub(super) fn past(self, depth: usize) -> Self {
+        let skipped = if self.across { depth * self.stride } else { depth };
+        Matrix { values: self.values.from(skipped), ..self }
+    }
+
     /// Asks for `count` values from `at` on, which need not be there.
     fn prefetch(&self, at: usize, count: usize) {
         match self.values {
