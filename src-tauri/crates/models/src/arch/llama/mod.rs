@@ -269,7 +269,7 @@ impl CausalLm for Llama {
         let x = kernels::rms_norm(hidden, &layer.input_norm, self.eps)?;
         let hidden = (hidden + self.attention(layer, &x, sequences, pass, cache)?)?;
         let x = kernels::rms_norm(&hidden, &layer.post_attention_norm, self.eps)?;
-        let x = kernels::swiglu(&layer.gate.forward(&x, pass)?, &layer.up.forward(&x, pass)?)?;
+        let x = kernels::gated(&layer.gate.forward(&x, pass)?, &layer.up.forward(&x, pass)?, kernels::Gate::Silu)?;
         hidden + layer.down.forward(&x, pass)?
     }
 
