@@ -35,6 +35,11 @@ impl From<&Tensor> for Head {
 }
 
 impl Head {
+    /// Whether logits are products with the weight and nothing else.
+    pub fn is_plain(&self) -> bool {
+        self.bias.is_none() && self.cap.is_none()
+    }
+
     /// Logits of f32 `[rows, hidden]` → `[rows, vocab]`, without a gradient.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let logits = frozen_linear(&hidden.detach(), &self.weight)?;
