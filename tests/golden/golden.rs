@@ -6,8 +6,23 @@ use std::path::PathBuf;
 use serde::{Deserialize, de::DeserializeOwned};
 
 /// Every tiny model.
-pub const SHAPES: [&str; 4] =
-    ["llama-tied-gqa", "llama3-rope-bias", "mistral-window-f16", "llama-linear-sharded-bf16"];
+pub const SHAPES: [&str; 15] = [
+    "llama-tied-gqa",
+    "llama3-rope-bias",
+    "mistral-window-f16",
+    "llama-linear-sharded-bf16",
+    "qwen2-window",
+    "qwen3-sharded-bf16",
+    "qwen2-yarn",
+    "smollm3-f16",
+    "mistral3-text-part",
+    "gemma2",
+    "gemma3-bf16",
+    "gemma3-text-part",
+    "phi3-longrope",
+    "gptj-f16",
+    "gpt-oss-bf16",
+];
 
 /// `golden.json` of a shape.
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,6 @@
 """Makes every golden file of this folder with transformers and PEFT. Development only: `cargo xtask golden` runs it.
 
-    python tests/golden/make.py [--out FOLDER] [--only text|models]
+    python tests/golden/make.py [--out FOLDER] [--only text|models|SHAPE]
 
 Needs the packages of requirements.txt. The same versions on the same kind of machine give the same files.
 """
@@ -27,16 +27,17 @@ STARTER = HERE.parents[1] / "src-tauri" / "resources" / "starter"
 
 def main():
     """Everything, or the part that was asked for."""
+    names = [shape.name for shape in shapes.SHAPES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE, help="where the files go; this folder unless told")
-    parser.add_argument("--only", choices=["text", "models"], help="one part only")
+    parser.add_argument("--only", choices=["text", "models"] + names, help="one part, or one model, only")
     options = parser.parse_args()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="Could not find a config file")
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    if options.only != "models":
+    if options.only in (None, "text"):
         text.make_tokenizers(options.out)
         text.make_templates(options.out)
         text.make_starter(options.out, STARTER)
@@ -47,6 +48,8 @@ def main():
         reference.make_schedules(options.out / "schedules.json")
         print("how far f32 is from f64, the reference's own rounding:")
         for shape in shapes.SHAPES:
+            if options.only not in (None, "models", shape.name):
+                continue
             folder = options.out / shape.name
             tokenizer = shapes.write_model(shape, folder)
             shapes.write_adapter(shape, folder)

@@ -161,21 +161,19 @@ def curve(folder, data, spec, dtype):
     return {"losses": losses, "grad_norms": norms, "learning_rates": rates}, adapter_tensors(model, lambda p: p.data)
 
 
-def curve_specs(first):
-    """AdamW under warm-up and cosine for every shape; the other optimizers and schedules for the first."""
+def curve_specs(names):
+    """AdamW under warm-up and cosine for every shape, and those of the other settings that are named."""
     common = {"max_grad_norm": MAX_GRAD_NORM, "weight_decay": WEIGHT_DECAY, "warmup_ratio": WARMUP_RATIO}
     adamw = common | {"optimizer": "adamw", "learning_rate": 5e-3}
+    sgd = common | {"optimizer": "sgd", "learning_rate": 0.5}
     specs = {
-        "cosine": adamw | {"schedule": "cosine", "batches": "varied"},
         "whole": adamw | {"schedule": "cosine", "batches": "whole"},
+        "sgd_linear": sgd | {"schedule": "linear", "batches": "whole"},
+        "polynomial": adamw | {"schedule": "polynomial", "batches": "whole"},
+        "constant": adamw | {"schedule": "constant", "batches": "whole", "warmup_ratio": 0.0},
+        "unclipped": adamw | {"schedule": "linear", "batches": "whole", "max_grad_norm": 1e9},
     }
-    if first:
-        sgd = common | {"optimizer": "sgd", "learning_rate": 0.5}
-        specs["sgd_linear"] = sgd | {"schedule": "linear", "batches": "whole"}
-        specs["polynomial"] = adamw | {"schedule": "polynomial", "batches": "whole"}
-        specs["constant"] = adamw | {"schedule": "constant", "batches": "whole", "warmup_ratio": 0.0}
-        specs["unclipped"] = adamw | {"schedule": "linear", "batches": "whole", "max_grad_norm": 1e9}
-    return specs
+    return {"cosine": adamw | {"schedule": "cosine", "batches": "varied"}} | {name: specs[name] for name in names}
 
 
 def greedy(model, tokenizer, prompt):
@@ -230,7 +228,7 @@ def make_shape(shape, folder, tokenizer):
         "gradient": max(((tensors[k] - exact[k]).norm() / exact[k].norm()).item() for k in exact if k.startswith("grad.")),
     }
     curves = {}
-    for name, spec in curve_specs(shape.seed == 11).items():
+    for name, spec in curve_specs(shape.curves).items():
         values, final = curve(folder, data, spec, torch.float32)
         exact_values, exact_final = curve(folder, data, spec, torch.float64)
         noise[f"curve {name}"] = largest_difference(values["losses"], exact_values["losses"])

@@ -6,16 +6,19 @@ no whole character are given a low score, so that greedy text is valid UTF-8.
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from families import FAMILIES
 from text import SPECIAL, tiny_tokenizer
 
 RANK, ALPHA = 4, 8
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+# What has linear layers of the same names and is not computed.
+IMAGE_PARTS = r".*(vision_tower|multi_modal_projector).*"
 COMMON = {
     "vocab_size": 320,
     "max_position_embeddings": 512,
@@ -33,19 +36,30 @@ class Shape:
 
     name: str
     seed: int
-    family: type
+    # Its name in `architectures`.
+    family: str
     config: dict
     dtype: torch.dtype = torch.float32
     shard_size: str = "1GB"
     # What published configs have in the place of `rope_parameters`, which only recent versions of transformers write.
     published_rope: dict | None = None
+    # Fields that published configs do not have, and what they have beside.
+    unpublished: list = field(default_factory=list)
+    published: dict = field(default_factory=dict)
+    targets: list = field(default_factory=lambda: TARGETS)
+    # How far embeddings spread.
+    embeddings: float = 0.35
+    # Names of loss curves beside `cosine`.
+    curves: tuple = ()
+    # Whether the fields of all families go into its config.
+    common: bool = True
 
 
 SHAPES = [
     Shape(
         "llama-tied-gqa",
         11,
-        LlamaForCausalLM,
+        "LlamaForCausalLM",
         {
             "hidden_size": 48,
             "intermediate_size": 80,
@@ -55,11 +69,12 @@ SHAPES = [
             "tie_word_embeddings": True,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         },
+        curves=("whole", "sgd_linear", "polynomial", "constant", "unclipped"),
     ),
     Shape(
         "llama3-rope-bias",
         12,
-        LlamaForCausalLM,
+        "LlamaForCausalLM",
         {
             "hidden_size": 48,
             "intermediate_size": 72,
@@ -89,11 +104,12 @@ SHAPES = [
                 "rope_type": "llama3",
             },
         },
+        curves=("whole",),
     ),
     Shape(
         "mistral-window-f16",
         13,
-        MistralForCausalLM,
+        "MistralForCausalLM",
         {
             "hidden_size": 64,
             "intermediate_size": 72,
@@ -106,11 +122,12 @@ SHAPES = [
         },
         dtype=torch.float16,
         published_rope={"rope_theta": 10000.0},
+        curves=("whole",),
     ),
     Shape(
         "llama-linear-sharded-bf16",
         14,
-        LlamaForCausalLM,
+        "LlamaForCausalLM",
         {
             "hidden_size": 48,
             "intermediate_size": 80,
@@ -123,27 +140,40 @@ SHAPES = [
         dtype=torch.bfloat16,
         shard_size="60KB",
         published_rope={"rope_theta": 10000.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
+        curves=("whole",),
     ),
-]
+] + [Shape(**family) for family in FAMILIES]
+
+
+def spread(shape, name, parameter):
+    """Random values for a parameter, so that it matters."""
+    part = name.rsplit(".", 2)[-2] if name.count(".") > 1 else name
+    if "norm" in name or "ln_" in name:
+        # Gemma stores a norm's weight less one.
+        less = 1.0 if shape.family.startswith("Gemma") else 0.0
+        return parameter.normal_(0, 0.1) if name.endswith("bias") else parameter.uniform_(0.6 - less, 1.4 - less)
+    if name.endswith("bias"):
+        return parameter.normal_(0, 0.1)
+    if name.endswith("sinks"):
+        return parameter.normal_(0, 1.0)
+    if part in ("embed_tokens", "wte", "lm_head"):
+        return parameter.normal_(0, shape.embeddings)
+    gains = {"q_proj": 1.6, "k_proj": 1.6, "qkv_proj": 1.4, "router": 3.0, "o_proj": 2.0, "out_proj": 2.0, "down_proj": 2.0, "fc_out": 2.0}
+    gain = next((gain for key, gain in gains.items() if f".{key}" in name), 1.0)
+    return parameter.normal_(0, gain / math.sqrt(parameter.shape[1]))
 
 
 def write_model(shape, folder):
     """Makes the model's folder as a Hub repository has it."""
     tokenizer = tiny_tokenizer(folder)
-    config_class = {LlamaForCausalLM: LlamaConfig, MistralForCausalLM: MistralConfig}[shape.family]
+    family = getattr(transformers, shape.family)
     torch.manual_seed(shape.seed)
-    model = shape.family(config_class(**COMMON, **shape.config))
+    config = family.config_class(**(COMMON if shape.common else {}), **shape.config)
+    model = family(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "norm" in name:
-                parameter.copy_(torch.empty_like(parameter).uniform_(0.6, 1.4))
-            elif name.endswith("bias"):
-                parameter.normal_(0, 0.1)
-            elif "embed_tokens" in name or "lm_head" in name:
-                parameter.normal_(0, 0.35)
-            else:
-                gain = 1.6 if "q_proj" in name or "k_proj" in name else 2.0 if "o_proj" in name or "down_proj" in name else 1.0
-                parameter.normal_(0, gain / math.sqrt(parameter.shape[1]))
+            if parameter.dim() > 0:
+                spread(shape, name, parameter)
         head = model.get_output_embeddings().weight
         for token in range(head.shape[0]):
             text = tokenizer.decode([token], skip_special_tokens=False)
@@ -151,26 +181,41 @@ def write_model(shape, folder):
                 head[token] *= 0.1
     model.generation_config.eos_token_id = [2, 0]
     model.to(shape.dtype).save_pretrained(folder, max_shard_size=shape.shard_size)
-    if shape.published_rope:
+    if shape.published_rope is not None or shape.published or shape.unpublished:
         path = folder / "config.json"
         config = json.loads(path.read_text())
-        del config["rope_parameters"]
-        if "head_dim" not in shape.config:
-            del config["head_dim"]
+        text = config["text_config"] if "text_config" in shape.config else config
+        if shape.published_rope is not None:
+            del text["rope_parameters"]
+            text |= shape.published_rope
+        for name in shape.unpublished:
+            del text[name]
+        if "head_dim" not in (shape.config.get("text_config") or shape.config):
+            text.pop("head_dim", None)
         config["torch_dtype"] = config.pop("dtype")
-        path.write_text(json.dumps(config | shape.published_rope, indent=2) + "\n")
+        text.pop("dtype", None)
+        text |= shape.published
+        path.write_text(json.dumps(config, indent=2) + "\n")
     return tokenizer
 
 
 def load(folder, dtype):
-    """The model as transformers reads it, computing in `dtype`, with plain attention."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+    """The model as transformers reads it, computing in `dtype`, with plain attention and experts."""
+    family = json.loads((folder / "config.json").read_text())["architectures"][0]
+    plain = {"attn_implementation": "eager"} | ({"experts_implementation": "eager"} if family.startswith("GptOss") else {})
+    return getattr(transformers, family).from_pretrained(folder, dtype=dtype, **plain).eval()
 
 
 def write_adapter(shape, folder):
     """An adapter with A and B both away from zero, as PEFT saves it."""
     config = LoraConfig(
-        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=TARGETS, task_type="CAUSAL_LM", bias="none"
+        r=RANK,
+        lora_alpha=ALPHA,
+        lora_dropout=0.0,
+        target_modules=shape.targets,
+        exclude_modules=IMAGE_PARTS if shape.family.endswith("ForConditionalGeneration") else None,
+        task_type="CAUSAL_LM",
+        bias="none",
     )
     model = get_peft_model(load(folder, torch.float32), config)
     torch.manual_seed(shape.seed + 100)

@@ -36,7 +36,8 @@ impl<'m> Decoder<'m> {
     pub fn start(&mut self, ids: &[u32], pass: Pass, wanted: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>> {
         let common = self.ids.iter().zip(ids).take_while(|(seen, new)| seen == new).count();
         // The last token is always computed, for its logits.
-        let keep = if pass == self.pass { common.min(ids.len().saturating_sub(1)) } else { 0 };
+        let kept = pass == self.pass && self.model.keeps_cache(self.ids.len(), ids.len());
+        let keep = if kept { common.min(ids.len().saturating_sub(1)) } else { 0 };
         self.pass = pass;
         self.keep(keep);
         self.extend(&ids[keep..], wanted)
@@ -45,9 +46,15 @@ impl<'m> Decoder<'m> {
     /// Goes on with `ids`, at least one. Gives the logits of the token after them, `[vocab]`; `None` as in
     /// [`start`](Self::start).
     pub fn extend(&mut self, ids: &[u32], wanted: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>> {
+        let reach = self.ids.len() + ids.len();
+        if !self.model.keeps_cache(self.ids.len(), reach) {
+            let whole = [self.ids.as_slice(), ids].concat();
+            self.keep(0);
+            return self.extend(&whole, wanted);
+        }
         let mut last = None;
         for chunk in ids.chunks(CHUNK) {
-            last = self.compute(chunk, wanted).inspect_err(|_| self.keep(0))?;
+            last = self.compute(chunk, reach, wanted).inspect_err(|_| self.keep(0))?;
             if last.is_none() {
                 self.keep(self.ids.len());
                 return Ok(None);
@@ -59,9 +66,9 @@ impl<'m> Decoder<'m> {
         self.model.logits(&hidden)?.squeeze(0)?.to_vec1().map(Some)
     }
 
-    /// The hidden states of the next tokens after the last layer.
-    fn compute(&mut self, ids: &[u32], wanted: &dyn Fn() -> bool) -> Result<Option<Tensor>> {
-        let sequences = Sequences::continued(ids.len(), self.ids.len());
+    /// The hidden states of the next tokens after the last layer, in a sequence that will be `reach` tokens long.
+    fn compute(&mut self, ids: &[u32], reach: usize, wanted: &dyn Fn() -> bool) -> Result<Option<Tensor>> {
+        let sequences = Sequences::continued(ids.len(), self.ids.len()).reaching(reach);
         let mut hidden = self.model.embed(&Tensor::new(ids, self.model.device())?)?;
         for (index, cache) in self.caches.iter_mut().enumerate() {
             if !wanted() {

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use crate::softmax::{Mask, masked_softmax};
+use crate::softmax::{Mask, Scoring, masked_softmax};
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +17,34 @@ pub struct Heads {
     pub window: Option<usize>,
 }
 
+/// An attention layer: its heads, and what becomes of their scores.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    /// The heads.
+    pub heads: Heads,
+    /// From a product of query and key to a probability.
+    pub scoring: Scoring,
+}
+
+impl From<Heads> for Attention {
+    /// Scores divided by the root of a head's width.
+    fn from(heads: Heads) -> Self {
+        Attention { heads, scoring: Scoring::scaled((heads.dim as f32).sqrt().recip()) }
+    }
+}
+
 /// Attention within each of the sequences: queries `[tokens, queries · dim]`, keys and values `[tokens, keys · dim]`
 /// → `[tokens, queries · dim]`. Sequences do not see each other, and no padding is computed.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[usize], heads: Heads) -> Result<Tensor> {
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    lengths: &[usize],
+    layer: impl Into<Attention>,
+) -> Result<Tensor> {
     let (tokens, _) = q.dims2()?;
+    let layer = layer.into();
+    let heads = layer.heads;
     if lengths.iter().sum::<usize>() != tokens {
         bail!("the sequences' lengths do not sum to the {tokens} tokens");
     }
@@ -29,7 +53,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[usize], heads: H
     for &length in lengths.iter().filter(|&&l| l > 0) {
         let part = |x: &Tensor, count| split_heads(&x.narrow(0, start, length)?, count, heads.dim);
         let (q, k, v) = (part(q, heads.queries)?, part(k, heads.keys)?, part(v, heads.keys)?);
-        outputs.push(attend(&q, &k, &v, 0, heads)?);
+        outputs.push(attend(&q, &k, &v, 0, &layer)?);
         start += length;
     }
     match outputs.as_slice() {
@@ -41,10 +65,11 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: &[usize], heads: H
 
 /// Attention of the last tokens of one sequence over all of it: queries `[tokens, queries · dim]`, keys and values
 /// `[keys, cached + tokens, dim]` → `[tokens, queries · dim]`.
-pub fn attention_cached(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor> {
+pub fn attention_cached(q: &Tensor, k: &Tensor, v: &Tensor, layer: impl Into<Attention>) -> Result<Tensor> {
+    let layer = layer.into();
     let (tokens, all) = (q.dim(0)?, k.dim(1)?);
     let Some(offset) = all.checked_sub(tokens) else { bail!("{tokens} queries have only {all} keys") };
-    attend(&split_heads(q, heads.queries, heads.dim)?, k, v, offset, heads)
+    attend(&split_heads(q, layer.heads.queries, layer.heads.dim)?, k, v, offset, &layer)
 }
 
 /// `[tokens, heads · dim]` → contiguous `[heads, tokens, dim]`.
@@ -54,7 +79,8 @@ fn split_heads(x: &Tensor, heads: usize, dim: usize) -> Result<Tensor> {
 
 /// One sequence: queries `[queries, t, dim]`, keys and values `[keys, n, dim]` → `[t, queries · dim]`. The queries of
 /// one group lie one after the other, so they are multiplied with their keys together and no key is repeated.
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, offset: usize, heads: Heads) -> Result<Tensor> {
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, offset: usize, layer: &Attention) -> Result<Tensor> {
+    let heads = layer.heads;
     let (t, n) = (q.dim(1)?, k.dim(1)?);
     let group = heads.queries / heads.keys;
     let dtype = q.dtype();
@@ -62,7 +88,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, offset: usize, heads: Heads) -> Re
     let (q, k, v) = (wide(q)?, wide(k)?, wide(v)?);
     let scores = q.reshape((heads.keys, group * t, heads.dim))?.matmul(&k.t()?)?;
     let mask = Mask { offset, window: heads.window };
-    let p = masked_softmax(&scores.reshape((heads.queries, t, n))?, (heads.dim as f32).sqrt().recip(), mask)?;
+    let p = masked_softmax(&scores.reshape((heads.queries, t, n))?, &layer.scoring, mask)?;
     let out = p.reshape((heads.keys, group * t, n))?.matmul(&v)?;
     let out = out.reshape((heads.queries, t, heads.dim))?.transpose(0, 1)?.contiguous()?;
     let out = out.reshape((t, heads.queries * heads.dim))?;

@@ -6,8 +6,9 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 use rayon::prelude::*;
 
 use crate::{
+    frozen_linear::frozen_linear,
     gemm::{times, times_transposed, with_matrix},
-    slices::{floats, tensor_like},
+    slices::{floats, for_each_row, tensor_like, with_floats},
 };
 
 /// The target of a row that is not counted.
@@ -16,16 +17,66 @@ pub const IGNORED: u32 = u32::MAX;
 /// Logits held at a time: 16 MB.
 const LOGITS: usize = 1 << 22;
 
-/// The sum of `−log softmax(hidden headᵀ)[target]` over the rows whose target is not [`IGNORED`]: hidden
-/// `[tokens, hidden]`, frozen head `[vocab, hidden]` → f32 scalar, 0 when no row counts.
+/// The frozen output projection.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// `[vocab, hidden]`.
+    pub weight: Tensor,
+    /// `[vocab]`.
+    pub bias: Option<Tensor>,
+    /// A logit `y` becomes `cap · tanh(y / cap)`: Gemma 2.
+    pub cap: Option<f32>,
+}
+
+impl From<&Tensor> for Head {
+    fn from(weight: &Tensor) -> Self {
+        Head { weight: weight.clone(), bias: None, cap: None }
+    }
+}
+
+impl Head {
+    /// Whether logits are products with the weight and nothing else.
+    pub fn is_plain(&self) -> bool {
+        self.bias.is_none() && self.cap.is_none()
+    }
+
+    /// Logits of f32 `[rows, hidden]` → `[rows, vocab]`, without a gradient.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let logits = frozen_linear(&hidden.detach(), &self.weight)?;
+        let (rows, vocab) = logits.dims2()?;
+        let mut values = with_floats(&logits, <[f32]>::to_vec)?;
+        self.finish(&mut values, vocab)?;
+        Tensor::from_vec(values, (rows, vocab), hidden.device())
+    }
+
+    /// Bias and cap, on products of rows with the weight.
+    fn finish(&self, logits: &mut [f32], vocab: usize) -> Result<()> {
+        if let Some(bias) = &self.bias {
+            with_floats(bias, |bias| {
+                for_each_row(logits, vocab, |_, row| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+            })?;
+        }
+        if let Some(cap) = self.cap {
+            for_each_row(logits, vocab, |_, row| row.iter_mut().for_each(|y| *y = cap * (*y / cap).tanh()));
+        }
+        Ok(())
+    }
+}
+
+/// The sum of `−log softmax(logits)[target]` over the rows whose target is not [`IGNORED`]: hidden `[tokens, hidden]`
+/// and the frozen head that makes logits of them → f32 scalar, 0 when no row counts.
 ///
 /// Only rows that count are projected, and never more than 16 MB of logits exist at a time. The gradient of `hidden`,
-/// `(softmax − onehot) head`, is computed along with the loss where `hidden` is tracked, and kept for the backward
+/// `(softmax − onehot) head`, each logit's part multiplied by the slope of the cap where there is one, is computed along with the loss where `hidden` is tracked, and kept for the backward
 /// pass; none is computed for the head.
-pub fn cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Tensor> {
-    let rows = counted_rows(hidden, head, targets)?;
+pub fn cross_entropy(hidden: &Tensor, head: impl Into<Head>, targets: &[u32]) -> Result<Tensor> {
+    let head = head.into();
+    let rows = counted_rows(hidden, &head.weight, targets)?;
+    if let Some(bias) = head.bias.as_ref().filter(|bias| bias.dims1().ok() != head.weight.dim(0).ok()) {
+        bail!("a bias {:?} does not fit a head {:?}", bias.dims(), head.weight.dims());
+    }
     hidden.contiguous()?.apply_op1(CrossEntropy {
-        head: head.detach(),
+        head,
         rows,
         gradient: hidden.track_op().then(|| Mutex::new(Vec::new())),
     })
@@ -51,7 +102,7 @@ pub(crate) fn counted_rows(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> R
 }
 
 struct CrossEntropy {
-    head: Tensor,
+    head: Head,
     /// Row and target of each row that counts.
     rows: Vec<(usize, usize)>,
     /// The gradient of the rows that count, one after the other, where one is wanted.
@@ -65,21 +116,22 @@ impl CustomOp1 for CrossEntropy {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let hidden = floats(storage, layout)?;
-        let (vocab, width) = self.head.dims2()?;
+        let (vocab, width) = self.head.weight.dims2()?;
         let mut sum = 0f64;
         let mut gradient = Vec::new();
         for rows in self.rows.chunks((LOGITS / vocab).clamp(1, 1024)) {
             let chosen: Vec<f32> =
                 rows.iter().flat_map(|(row, _)| &hidden[row * width..(row + 1) * width]).copied().collect();
-            let mut logits = with_matrix(&self.head, |w, n, k| times_transposed(&chosen, w, n, k))?;
+            let mut logits = with_matrix(&self.head.weight, |w, n, k| times_transposed(&chosen, w, n, k))?;
+            self.head.finish(&mut logits, vocab)?;
             let losses: Vec<f64> = logits
                 .par_chunks_exact_mut(vocab)
                 .zip(rows)
-                .map(|(logits, &(_, target))| to_gradient(logits, target))
+                .map(|(logits, &(_, target))| to_gradient(logits, target, &self.head))
                 .collect();
             sum += losses.iter().sum::<f64>();
             if self.gradient.is_some() {
-                gradient.extend(with_matrix(&self.head, |w, n, k| times(&logits, w, n, k))?);
+                gradient.extend(with_matrix(&self.head.weight, |w, n, k| times(&logits, w, n, k))?);
             }
         }
         if let Some(place) = &self.gradient {
@@ -105,8 +157,9 @@ impl CustomOp1 for CrossEntropy {
     }
 }
 
-/// Turns the logits of a row into the loss's gradient by them, and gives the loss.
-fn to_gradient(logits: &mut [f32], target: usize) -> f64 {
+/// Turns the logits of a row into the loss's gradient by the products they were made of, and gives the loss.
+fn to_gradient(logits: &mut [f32], target: usize, head: &Head) -> f64 {
+    let slopes: Option<Vec<f32>> = head.cap.map(|cap| logits.iter().map(|y| slope(*y, cap)).collect());
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let chosen = logits[target];
     let mut total = 0f32;
@@ -117,5 +170,13 @@ fn to_gradient(logits: &mut [f32], target: usize) -> f64 {
     let inverse = 1.0 / total;
     logits.iter_mut().for_each(|v| *v *= inverse);
     logits[target] -= 1.0;
+    for (v, slope) in logits.iter_mut().zip(slopes.iter().flatten()) {
+        *v *= slope;
+    }
     f64::from(max - chosen) + f64::from(total.ln())
+}
+
+/// The derivative of the cap, where it gives `y`.
+fn slope(y: f32, cap: f32) -> f32 {
+    1.0 - (y / cap) * (y / cap)
 }

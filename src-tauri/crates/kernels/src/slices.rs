@@ -8,6 +8,8 @@ use rayon::prelude::*;
 
 /// Fewer values than this are worked on by one thread.
 const PARALLEL: usize = 1 << 15;
+/// Values of a piece.
+const PIECE: usize = 1 << 12;
 
 /// The values behind a contiguous layout; bf16 is widened.
 pub(crate) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [f32]>> {
@@ -56,6 +58,14 @@ pub(crate) fn widen(from: &[bf16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = f32::from_bits(u32::from(from.to_bits()) << 16);
     }
+}
+
+/// Runs `f(first value's index, values)` over pieces of `values`, on several threads where that pays.
+pub(crate) fn for_each_piece(values: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
+    let whole = values.len() / PIECE * PIECE;
+    let (body, rest) = values.split_at_mut(whole);
+    for_each_row(body, PIECE, |i, piece| f(i * PIECE, piece));
+    f(whole, rest);
 }
 
 /// Runs `f(index, row)` on each row of `width` values, on several threads where that pays.

@@ -22,19 +22,55 @@ impl Mask {
     }
 }
 
-/// `softmax(scale · scores)` over the keys that the mask leaves: `[heads, queries, keys]` → the same, 0 where masked.
+/// What scores go through before they are probabilities.
+#[derive(Debug, Clone)]
+pub struct Scoring {
+    /// Scores are multiplied by this first.
+    pub scale: f32,
+    /// Then a score `s` becomes `cap · tanh(s / cap)`: Gemma 2.
+    pub cap: Option<f32>,
+    /// One more score for each head, `[heads]`, that takes its share of the sum and is dropped: gpt-oss.
+    pub sinks: Option<Tensor>,
+}
+
+impl Scoring {
+    /// Only scaled.
+    pub fn scaled(scale: f32) -> Self {
+        Scoring { scale, cap: None, sinks: None }
+    }
+
+    /// A score after scale and cap, and its derivative.
+    fn score(&self, s: f32) -> (f32, f32) {
+        match self.cap {
+            None => (s * self.scale, self.scale),
+            Some(cap) => {
+                let t = (s * self.scale / cap).tanh();
+                (cap * t, self.scale * (1.0 - t * t))
+            }
+        }
+    }
+}
+
+/// The softmax over the keys that the mask leaves: `[heads, queries, keys]` → the same, 0 where masked.
 ///
-/// With `p` the result, the gradient is `scale · p · (g − Σ g·p)`.
-pub fn masked_softmax(scores: &Tensor, scale: f32, mask: Mask) -> Result<Tensor> {
-    let (_, queries, keys) = scores.dims3()?;
+/// With `p` the result and `f` what `scoring` makes of a score `s`, the gradient is `f′(s) · p · (g − Σ g·p)`, with sinks
+/// too, whose own gradient is none.
+pub fn masked_softmax(scores: &Tensor, scoring: &Scoring, mask: Mask) -> Result<Tensor> {
+    let (heads, queries, keys) = scores.dims3()?;
     if mask.offset + queries > keys || mask.window == Some(0) {
         bail!("{queries} queries from position {} do not fit {keys} keys", mask.offset);
     }
-    scores.contiguous()?.apply_op1(MaskedSoftmax { scale, mask })
+    let sinks = match &scoring.sinks {
+        None => None,
+        Some(sinks) if sinks.dims() == [heads] => Some(with_floats(sinks, <[f32]>::to_vec)?),
+        Some(sinks) => bail!("{heads} heads were given sinks of shape {:?}", sinks.dims()),
+    };
+    scores.contiguous()?.apply_op1(MaskedSoftmax { scoring: scoring.clone(), sinks, mask })
 }
 
 struct MaskedSoftmax {
-    scale: f32,
+    scoring: Scoring,
+    sinks: Option<Vec<f32>>,
     mask: Mask,
 }
 
@@ -51,10 +87,12 @@ impl CustomOp1 for MaskedSoftmax {
             row[..visible.start].fill(0.0);
             row[visible.end..].fill(0.0);
             let row = &mut row[visible];
-            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut sum = 0.0;
+            row.iter_mut().for_each(|v| *v = self.scoring.score(*v).0);
+            let sink = self.sinks.as_ref().map(|sinks| sinks[i / queries]);
+            let max = row.iter().copied().fold(sink.unwrap_or(f32::NEG_INFINITY), f32::max);
+            let mut sum = sink.map_or(0.0, |sink| (sink - max).exp());
             for v in row.iter_mut() {
-                *v = ((*v - max) * self.scale).exp();
+                *v = (*v - max).exp();
                 sum += *v;
             }
             let inverse = 1.0 / sum;
@@ -74,9 +112,19 @@ impl CustomOp1 for MaskedSoftmax {
                 let p = &p[i * keys..(i + 1) * keys][visible.clone()];
                 let row = &mut row[visible];
                 let dot: f32 = row.iter().zip(p).map(|(g, p)| g * p).sum();
-                row.iter_mut().zip(p).for_each(|(g, p)| *g = self.scale * p * (*g - dot));
+                row.iter_mut().zip(p).for_each(|(g, p)| *g = self.scoring.scale * p * (*g - dot));
             });
         })?;
+        if self.scoring.cap.is_some() {
+            with_floats(arg, |scores| {
+                for_each_row(&mut dx, keys, |i, row| {
+                    let scores = &scores[i * keys..(i + 1) * keys];
+                    for (g, s) in row.iter_mut().zip(scores) {
+                        *g *= self.scoring.score(*s).1 / self.scoring.scale;
+                    }
+                });
+            })?;
+        }
         tensor_like(dx, arg).map(Some)
     }
 }

@@ -128,7 +128,7 @@ impl Case {
         let mixed = kernels::attention(&q, &k, &linear(2, &normed)?, &lengths, self.heads)?;
         let x = (x + linear(3, &mixed)?)?;
         let normed = kernels::rms_norm(&x, &self.norm(1), 1e-5)?;
-        let gated = kernels::swiglu(&linear(4, &normed)?, &linear(5, &normed)?)?;
+        let gated = kernels::gated(&linear(4, &normed)?, &linear(5, &normed)?, kernels::Gate::Silu)?;
         &x + linear(6, &gated)?
     }
 

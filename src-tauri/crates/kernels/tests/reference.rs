@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Result, Tensor, Var};
-use kernels::{Heads, IGNORED, Mask, RopeTable, seed};
+use kernels::{Attention, Gate, Gelu, Head, Heads, IGNORED, Mask, RopeForm, RopeTable, Scoring, seed};
 use support::{CPU, values};
 
 /// Numbers between −1 and 1.
@@ -97,6 +97,76 @@ fn rms_norm_divides_by_the_root_mean_square() {
 }
 
 #[test]
+fn layer_norm_takes_the_mean_and_divides_by_the_deviation() {
+    for shape in [[1, 2], [1, 5], [7, 33], [130, 301]] {
+        let (weight, bias) = (numbers(&shape[1..], 3), numbers(&shape[1..], 4));
+        check("layer_norm", &[&shape], &|x| kernels::layer_norm(&x[0], &weight, &bias, 1e-3), &|x| {
+            let centred = x[0].broadcast_sub(&x[0].mean_keepdim(D::Minus1)?)?;
+            let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + 1e-3)?.sqrt()?;
+            centred.broadcast_div(&scale)?.broadcast_mul(&weight)?.broadcast_add(&bias)
+        });
+    }
+    let error = kernels::layer_norm(&numbers(&[2, 3], 0), &numbers(&[3], 0), &numbers(&[4], 0), 1e-5);
+    assert!(error.is_err(), "a bias of another width must be refused");
+}
+
+/// The tanh form of GELU in candle's operations.
+fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    let inner = ((x + (x.powf(3.0)? * 0.044715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
+    (x * 0.5)? * (inner.tanh()? + 1.0)?
+}
+
+#[test]
+fn gelu_is_the_input_times_the_normal_distribution() {
+    for shape in [[1, 1], [3, 7], [70, 1001]] {
+        check("gelu", &[&shape], &|x| kernels::gelu(&(&x[0] * 4.0)?, Gelu::Exact), &|x| {
+            (&x[0] * 4.0)?.gelu_erf()
+        });
+        check("gelu, tanh", &[&shape], &|x| kernels::gelu(&(&x[0] * 4.0)?, Gelu::Tanh), &|x| {
+            gelu_tanh(&(&x[0] * 4.0)?)
+        });
+    }
+}
+
+#[test]
+fn rope_turns_a_part_of_a_head_neighbour_by_neighbour_and_stretched() {
+    let (tokens, heads, head, half) = (9, 3, 10, 3);
+    let frequencies = [1.0f32, 0.4, 0.2];
+    let positions = Arc::new((0..tokens as u32).map(|t| t * 5).collect::<Vec<_>>());
+    for (interleaved, factor) in [(false, 1.0f32), (true, 1.0), (false, 1.3)] {
+        let mut table = RopeTable::empty(&frequencies, RopeForm { head, interleaved, factor });
+        table.extend(&frequencies, 0..50);
+        let table = Arc::new(table);
+        let angles = positions.iter().flat_map(|&p| frequencies.map(|f| p as f32 * f)).collect::<Vec<_>>();
+        let angle = Tensor::from_vec(angles, (tokens, 1, half), &CPU).unwrap();
+        check("rope", &[&[tokens, heads * head]], &|x| kernels::rope(&x[0], &table, &positions), &|x| {
+            let x = x[0].reshape((tokens, heads, head))?;
+            // The matrix of the frequency `i` mixes these two dimensions.
+            let pair = |i: usize| if interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
+            let mut columns: Vec<Tensor> =
+                (0..head).map(|i| x.narrow(2, i, 1)).collect::<Result<Vec<_>>>()?;
+            for i in 0..half {
+                let (a, b) = pair(i);
+                let angle = angle.narrow(2, i, 1)?;
+                let (cos, sin) = ((angle.cos()? * f64::from(factor))?, (angle.sin()? * f64::from(factor))?);
+                let first = (columns[a].broadcast_mul(&cos)? - columns[b].broadcast_mul(&sin)?)?;
+                let second = (columns[b].broadcast_mul(&cos)? + columns[a].broadcast_mul(&sin)?)?;
+                (columns[a], columns[b]) = (first, second);
+            }
+            Tensor::cat(&columns, 2)?.reshape((tokens, heads * head))
+        });
+    }
+    // A table that goes on with other frequencies: the positions after the first ten start again at 0.
+    let mut table = RopeTable::empty(&frequencies, RopeForm { head: 6, interleaved: false, factor: 1.0 });
+    table.extend(&frequencies, 0..10);
+    table.extend(&[0.5, 0.2, 0.1], 0..10);
+    let (x, all) = (numbers(&[2, 6], 1), Arc::new(RopeTable::new(&[0.5, 0.2, 0.1], 10)));
+    let got = kernels::rope(&x, &Arc::new(table), &Arc::new(vec![10, 17])).unwrap();
+    let want = kernels::rope(&x, &all, &Arc::new(vec![0, 7])).unwrap();
+    assert_eq!(values(&got), values(&want), "the second part of a table has its own frequencies");
+}
+
+#[test]
 fn rope_rotates_each_pair_by_its_angle() {
     for (tokens, heads, dim) in [(1, 1, 2), (5, 3, 6), (70, 4, 32)] {
         let frequencies: Vec<f32> = (0..dim / 2).map(|i| 0.5f32.powi(i as i32)).collect();
@@ -146,10 +216,27 @@ fn the_masked_softmax_sees_only_what_the_mask_leaves() {
         [(1, 1, 0, None), (5, 5, 0, None), (3, 10, 7, Some(4)), (40, 40, 0, Some(1))]
     {
         let mask = Mask { offset, window };
-        check("softmax", &[&[3, queries, keys]], &|x| kernels::masked_softmax(&x[0], 0.7, mask), &|x| {
+        let plain = Scoring::scaled(0.7);
+        check("softmax", &[&[3, queries, keys]], &|x| kernels::masked_softmax(&x[0], &plain, mask), &|x| {
             softmax(&(&x[0] * 0.7)?.broadcast_add(&bias(queries, keys, mask))?)
         });
+        let capped = Scoring { cap: Some(0.4), ..Scoring::scaled(1.5) };
+        check("capped", &[&[3, queries, keys]], &|x| kernels::masked_softmax(&x[0], &capped, mask), &|x| {
+            let scores = ((&x[0] * (1.5 / 0.4))?.tanh()? * 0.4)?;
+            softmax(&scores.broadcast_add(&bias(queries, keys, mask))?)
+        });
+        let sinks = numbers(&[3], 5);
+        let sunk = Scoring { sinks: Some(sinks.clone()), ..Scoring::scaled(0.7) };
+        check("sinks", &[&[3, queries, keys]], &|x| kernels::masked_softmax(&x[0], &sunk, mask), &|x| {
+            let scores = (&x[0] * 0.7)?.broadcast_add(&bias(queries, keys, mask))?;
+            let sinks = sinks.reshape((3, 1, 1))?.broadcast_as((3, queries, 1))?.contiguous()?;
+            softmax(&Tensor::cat(&[scores, sinks], 2)?)?.narrow(2, 0, keys)
+        });
     }
+    let wrong = Scoring { sinks: Some(numbers(&[2], 5)), ..Scoring::scaled(0.7) };
+    let mask = Mask { offset: 0, window: None };
+    let refused = kernels::masked_softmax(&numbers(&[3, 2, 2], 1), &wrong, mask);
+    assert!(refused.is_err(), "three heads have no two sinks");
 }
 
 /// Attention of one sequence with every key and value head repeated.
@@ -199,9 +286,33 @@ fn attention_keeps_sequences_apart() {
 }
 
 #[test]
-fn swiglu_is_silu_of_the_gate_times_up() {
+fn attention_scales_and_caps_as_it_is_told() {
+    let heads = Heads { queries: 4, keys: 2, dim: 6, window: None };
+    let layer = Attention { heads, scoring: Scoring { cap: Some(0.5), ..Scoring::scaled(2.0) } };
+    let (q, k, v) = (numbers(&[7, 24], 1), numbers(&[7, 12], 2), numbers(&[7, 12], 3));
+    let got = kernels::attention(&q, &k, &v, &[7], layer.clone()).unwrap();
+    let plain = kernels::attention(&q, &k, &v, &[7], heads).unwrap();
+    assert!(distance(&got, &plain) > 0.01, "scale and cap change the result");
+    let split = |x: &Tensor| x.reshape((7, 2, 6)).unwrap().transpose(0, 1).unwrap().contiguous().unwrap();
+    let last = q.narrow(0, 4, 3).unwrap();
+    let cached = kernels::attention_cached(&last, &split(&k), &split(&v), layer).unwrap();
+    assert!(distance(&cached, &got.narrow(0, 4, 3).unwrap()) < 1e-6, "a cache gives the same");
+}
+
+#[test]
+fn a_gate_is_multiplied_after_its_activation() {
     for shape in [[1, 1], [3, 7], [70, 1001]] {
-        check("swiglu", &[&shape, &shape], &|x| kernels::swiglu(&x[0], &x[1]), &|x| x[0].silu()? * &x[1]);
+        let shapes: [&[usize]; 2] = [&shape, &shape];
+        check("silu", &shapes, &|x| kernels::gated(&x[0], &x[1], Gate::Silu), &|x| x[0].silu()? * &x[1]);
+        check("gelu", &shapes, &|x| kernels::gated(&x[0], &x[1], Gate::Gelu(Gelu::Tanh)), &|x| {
+            gelu_tanh(&x[0])? * &x[1]
+        });
+        let clamped = Gate::Clamped { alpha: 1.7, limit: 0.6 };
+        check("clamped", &shapes, &|x| kernels::gated(&x[0], &x[1], clamped), &|x| {
+            let gate = x[0].minimum(0.6)?;
+            let sigmoid = ((&gate * -1.7)?.exp()? + 1.0)?.recip()?;
+            (gate * sigmoid)? * (x[1].clamp(-0.6, 0.6)? + 1.0)?
+        });
     }
 }
 
@@ -228,6 +339,32 @@ fn cross_entropy_sums_over_the_rows_that_count() {
             &|x| reference(x)? * 0.5,
         );
     }
+}
+
+#[test]
+fn a_biased_and_capped_head_makes_logits_and_their_loss() {
+    let (tokens, hidden, vocab) = (9, 16, 33);
+    let head =
+        Head { weight: numbers(&[vocab, hidden], 5), bias: Some(numbers(&[vocab], 6)), cap: Some(1.5) };
+    let targets: Vec<u32> = (0..tokens as u32).map(|i| i * 7 % vocab as u32).collect();
+    let logits = |x: &Tensor| -> Result<Tensor> {
+        let y = x.matmul(&head.weight.t()?)?.broadcast_add(head.bias.as_ref().unwrap())?;
+        (y / 1.5)?.tanh()? * 1.5
+    };
+    let x = numbers(&[tokens, hidden], 7);
+    assert!(distance(&head.logits(&x).unwrap(), &logits(&x).unwrap()) < 1e-5, "logits");
+    check(
+        "cross_entropy",
+        &[&[tokens, hidden]],
+        &|x| kernels::cross_entropy(&x[0], head.clone(), &targets),
+        &|x| {
+            let logits = logits(&x[0])?;
+            let chosen = logits.gather(&Tensor::new(targets.as_slice(), &CPU)?.unsqueeze(1)?, 1)?;
+            (logits.exp()?.sum_keepdim(1)?.log()? - chosen)?.sum_all()
+        },
+    );
+    let wrong = Head { bias: Some(numbers(&[vocab + 1], 6)), ..head };
+    assert!(kernels::cross_entropy(&x, wrong, &targets).is_err(), "a bias of another width must be refused");
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub struct Sequences {
     pub lengths: Vec<usize>,
     /// Position of the first token of each: 0 in training, the length of the cache in decoding.
     pub offset: usize,
+    /// How long a sequence that is computed piece by piece will be at the end of its last piece, as far as that is known.
+    pub reach: usize,
 }
 
 impl Sequences {
@@ -22,12 +24,17 @@ impl Sequences {
 
     /// Sequences that all start at position 0.
     pub fn new(lengths: Vec<usize>) -> Self {
-        Self { lengths, offset: 0 }
+        Self { lengths, offset: 0, reach: 0 }
     }
 
     /// One sequence of `length` tokens that goes on after `offset` cached ones.
     pub fn continued(length: usize, offset: usize) -> Self {
-        Self { lengths: vec![length], offset }
+        Self { lengths: vec![length], offset, reach: offset + length }
+    }
+
+    /// The same as a piece of a sequence that will be `reach` tokens long.
+    pub fn reaching(self, reach: usize) -> Self {
+        Self { reach, ..self }
     }
 
     /// Tokens in all.
@@ -155,6 +162,12 @@ pub trait CausalLm: Model {
         pass: Pass,
         cache: Option<&mut LayerCache>,
     ) -> Result<Tensor>;
+
+    /// Whether the caches of a sequence that was `before` tokens long are right for one of `now`. They are not in a model whose
+    /// rotary positions differ in long sequences, where only one of the two is long.
+    fn keeps_cache(&self, _before: usize, _now: usize) -> bool {
+        true
+    }
 
     /// The norm after the last layer: `[tokens, hidden]` → `[tokens, hidden]`.
     fn final_norm(&self, hidden: &Tensor) -> Result<Tensor>;

@@ -32,12 +32,14 @@ pub enum ModelError {
         problem: String,
     },
     /// No family of models goes by this name here.
-    #[error("{path}: architecture {found:?} is not supported; supported are {supported}", path = path.display())]
+    #[error("{path}: architecture {found:?} is not supported; the nearest that is: {nearest}; all: {supported}", path = path.display())]
     UnknownArchitecture {
         /// The file that names it.
         path: PathBuf,
         /// The name.
         found: String,
+        /// The name that is known and most like it.
+        nearest: &'static str,
         /// The names that are known.
         supported: String,
     },

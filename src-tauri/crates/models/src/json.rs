@@ -48,6 +48,17 @@ impl JsonFile {
         }
     }
 
+    /// The same with the fields of `usual` where it has none of that name.
+    pub(crate) fn or(&self, usual: &Value) -> JsonFile {
+        let mut fields = self.fields.clone();
+        for (name, value) in usual.as_object().into_iter().flatten() {
+            if self.get(name).is_none() {
+                fields.insert(name.clone(), value.clone());
+            }
+        }
+        JsonFile { path: self.path.clone(), fields }
+    }
+
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -6,6 +6,8 @@
     reason = "a test ends where its own setup fails"
 )]
 
+#[path = "../../../../tests/golden/golden.rs"]
+mod golden;
 mod support;
 
 use std::{fs, path::Path};
@@ -30,7 +32,11 @@ fn fails(folder: &Path, parts: &[&str]) {
 #[test]
 fn a_config_that_cannot_be_used_is_refused_by_file_and_field() {
     let changes: &[(&str, Value, &[&str])] = &[
-        ("architectures", json!(["GPTNeoForCausalLM"]), &["GPTNeoForCausalLM", "LlamaForCausalLM"]),
+        (
+            "architectures",
+            json!(["GPTNeoForCausalLM"]),
+            &["GPTNeoForCausalLM", "nearest that is: GPTJForCausalLM"],
+        ),
         ("architectures", json!([]), &["architectures"]),
         ("architectures", json!(7), &["architectures"]),
         ("hidden_size", Value::Null, &["hidden_size", "missing"]),
@@ -39,7 +45,12 @@ fn a_config_that_cannot_be_used_is_refused_by_file_and_field() {
         ("hidden_size", json!("24"), &["hidden_size", "whole number"]),
         ("hidden_size", json!(1u64 << 60), &["hidden_size"]),
         ("hidden_size", json!(26), &["num_attention_heads", "26"]),
-        ("hidden_size", json!(1 << 20), &["model.embed_tokens.weight", "[50, 24]", "[50, 1048576]"]),
+        (
+            "hidden_size",
+            json!(1 << 20),
+            &["model.embed_tokens.weight", "[50, 24]", "[50, 1048576]", "vocab_size and hidden_size"],
+        ),
+        ("intermediate_size", json!(41), &["gate_proj.weight", "[40, 24]", "[41, 24]", "intermediate_size"]),
         ("num_key_value_heads", json!(3), &["num_key_value_heads", "3"]),
         ("num_attention_heads", json!(1 << 20), &["num_"]),
         ("head_dim", json!(7), &["head_dim", "7"]),
@@ -49,14 +60,14 @@ fn a_config_that_cannot_be_used_is_refused_by_file_and_field() {
         ("num_hidden_layers", json!(1), &["model.layers.1.", "does not belong"]),
         ("vocab_size", json!(51), &["model.embed_tokens.weight", "[50, 24]", "[51, 24]"]),
         ("max_position_embeddings", Value::Null, &["max_position_embeddings", "missing"]),
-        ("hidden_act", json!("gelu"), &["hidden_act", "gelu"]),
-        ("pretraining_tp", json!(2), &["pretraining_tp", "2"]),
+        ("hidden_act", json!("relu2"), &["hidden_act", "relu2", "gelu_pytorch_tanh"]),
         ("rms_norm_eps", json!("small"), &["rms_norm_eps"]),
         ("rope_theta", json!(0), &["rope_theta"]),
-        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), &["rope_scaling", "yarn", "llama3"]),
+        ("rope_scaling", json!({"rope_type": "ntk", "factor": 4.0}), &["rope_scaling", "ntk", "llama3"]),
+        ("rope_scaling", json!({"type": "longrope", "short_factor": [1.0]}), &["short_factor", "3 numbers"]),
+        ("partial_rotary_factor", json!(0.9), &["partial_rotary_factor", "0.9"]),
         ("rope_scaling", json!({"type": "linear"}), &["factor", "missing"]),
         ("rope_scaling", json!([1]), &["rope_scaling", "object"]),
-        ("sliding_window", json!(0), &["sliding_window"]),
         ("attention_bias", json!("yes"), &["attention_bias"]),
         ("attention_bias", json!(true), &["q_proj.bias", "missing"]),
         ("quantization_config", json!({"bits": 4}), &["quantization_config"]),
@@ -65,6 +76,81 @@ fn a_config_that_cannot_be_used_is_refused_by_file_and_field() {
         let mut changed = config("LlamaForCausalLM");
         changed[*field] = value.clone();
         fails(model_folder(&changed).path(), parts);
+    }
+}
+
+/// The tiny model `shape`, with changes to its `config.json`, which are told by its field.
+fn shape_fails(shape: &str, changes: &[(&str, Value, &[&str])]) {
+    for (field, value, parts) in changes {
+        let folder = tempfile::tempdir().unwrap();
+        for file in fs::read_dir(golden::path(shape)).unwrap().map(Result::unwrap) {
+            if file.path().is_file() {
+                fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+            }
+        }
+        let path = folder.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config[*field] = value.clone();
+        fs::write(&path, config.to_string()).unwrap();
+        fails(folder.path(), &[&[*field], *parts].concat());
+    }
+}
+
+#[test]
+fn what_only_some_families_have_is_refused_by_field_too() {
+    shape_fails("mistral-window-f16", &[("sliding_window", json!(0), &["0"])]);
+    shape_fails(
+        "qwen2-window",
+        &[
+            ("layer_types", json!(["full_attention"]), &["1 entries", "num_hidden_layers 2"]),
+            ("layer_types", json!(["full_attention", "chunked_attention"]), &["chunked_attention"]),
+            ("use_sliding_window", json!(1), &["true or false"]),
+        ],
+    );
+    shape_fails(
+        "smollm3-f16",
+        &[
+            ("no_rope_layers", json!([1, 0]), &["2 entries", "num_hidden_layers 3"]),
+            ("no_rope_layers", json!([1, 0, 2]), &["0 and 1"]),
+        ],
+    );
+    shape_fails(
+        "gemma2",
+        &[
+            ("hidden_activation", json!("relu"), &["relu"]),
+            ("attn_logit_softcapping", json!(-1), &["-1"]),
+            ("use_bidirectional_attention", json!(true), &["false"]),
+        ],
+    );
+    shape_fails("mistral3-text-part", &[("text_config", Value::Null, &["missing"])]);
+    shape_fails("mistral3-text-part", &[("text_config", json!({"model_type": "mamba"}), &["mamba"])]);
+    shape_fails("phi3-longrope", &[("attention_bias", json!(true), &["false"])]);
+    shape_fails(
+        "gptj-f16",
+        &[
+            ("n_head", json!(3), &["3", "32"]),
+            ("rotary_dim", json!(7), &["7"]),
+            ("activation_function", json!("swish"), &["swish"]),
+        ],
+    );
+    shape_fails(
+        "gpt-oss-bf16",
+        &[
+            ("num_experts_per_tok", json!(5), &["between 1 and 4"]),
+            ("quantization_config", json!({"quant_method": "gptq"}), &["gptq", "mxfp4"]),
+        ],
+    );
+}
+
+#[test]
+fn sizes_that_contradict_the_tensors_of_any_family_are_told_with_both() {
+    for (shape, field, value, tensor) in [
+        ("gptj-f16", "n_inner", json!(100), "fc_in.weight"),
+        ("gpt-oss-bf16", "num_local_experts", json!(5), "router.weight"),
+        ("phi3-longrope", "num_key_value_heads", json!(4), "qkv_proj.weight"),
+        ("qwen3-sharded-bf16", "head_dim", json!(10), "q_norm.weight"),
+    ] {
+        shape_fails(shape, &[(field, value, &[tensor, "has shape", "is expected by"])]);
     }
 }
 

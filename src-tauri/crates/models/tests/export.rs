@@ -143,6 +143,12 @@ fn gguf_holds_every_tensor_and_a_damaged_one_is_found() {
     };
     for shape in SHAPES {
         let merged = merged(shape);
+        let planned = GgufPlan::new(&path(shape), &merged, None, "a name", tokenizer());
+        let prefixes = ["llama", "mistral-", "qwen"];
+        if !prefixes.iter().any(|prefix| shape.starts_with(prefix)) {
+            assert!(matches!(planned, Err(ModelError::Export(_))), "{shape} has no form in GGUF here");
+            continue;
+        }
         for dtype in [None].into_iter().chain(ExportDtype::ALL.iter().copied().map(Some)) {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("model.gguf");

@@ -7,11 +7,14 @@
     reason = "a test ends where its own setup fails"
 )]
 
+#[path = "../../../../tests/golden/golden.rs"]
+mod golden;
 mod support;
 
 use std::{collections::BTreeMap, fs};
 
 use candle_core::{DType, Device, Tensor};
+use golden::{SHAPES, path};
 use models::{ARCHITECTURES, CausalLm, LayerCache, LoadOptions, LoraConfig, Pass, Sequences, forward, load};
 use safetensors::Dtype;
 use serde_json::json;
@@ -21,12 +24,9 @@ use types::Provider;
 const LORA: LoraConfig = LoraConfig { rank: 3, alpha: 6.0, dropout: 0.2, target_modules: None };
 
 /// A tiny model of the family with an adapter whose B is not zero.
-fn adapted(architecture: &str, bf16: bool, provider: Provider) -> Box<dyn CausalLm> {
-    let mut config = config(architecture);
-    config["sliding_window"] = json!(4);
-    let folder = model_folder(&config);
-    let mut model =
-        load(folder.path(), &LoadOptions { bf16, provider, device: Device::Cpu }).unwrap().causal().unwrap();
+fn adapted(shape: &str, bf16: bool, provider: Provider) -> Box<dyn CausalLm> {
+    let options = LoadOptions { bf16, provider, device: Device::Cpu };
+    let mut model = load(&path(shape), &options).unwrap().causal().unwrap();
     model.attach_lora(&LORA, 5).unwrap();
     for (name, var) in model.trainable() {
         if name.contains("lora_B") {
@@ -46,14 +46,28 @@ fn hidden(model: &dyn CausalLm, sequences: &[&[u32]], pass: Pass) -> Vec<Vec<f32
 }
 
 #[test]
+fn every_architecture_has_a_tiny_model() {
+    let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
+    let mut seen: Vec<String> = SHAPES
+        .iter()
+        .map(|shape| load(&path(shape), &options).unwrap().info().architecture.clone())
+        .collect();
+    seen.sort();
+    seen.dedup();
+    let mut all: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
+    all.sort();
+    assert_eq!(seen, all, "what the tests below hold for every tiny model, they hold for every architecture");
+}
+
+#[test]
 fn every_trainable_tensor_gets_a_gradient_in_every_architecture() {
-    for architecture in ARCHITECTURES {
+    for shape in SHAPES {
         for (bf16, provider) in
             [false, true].into_iter().flat_map(|b| Provider::ALL.iter().map(move |p| (b, *p)))
         {
-            let model = adapted(architecture.name, bf16, provider);
+            let mut model = adapted(shape, bf16, provider);
+            assert_eq!(model.trainable().len(), 2 * model.linears().len(), "A and B of every linear layer");
             let trainable = model.trainable();
-            assert_eq!(trainable.len(), 2 * 7 * 2, "A and B of seven linear layers in two layers");
             let ids = Tensor::new(&[1u32, 2, 3, 4, 5, 6], &Device::Cpu).unwrap();
             let pass = Pass { adapter: true, dropout_seed: Some(3) };
             let out = forward(model.as_ref(), &ids, &Sequences::new(vec![4, 2]), pass).unwrap();
@@ -62,7 +76,7 @@ fn every_trainable_tensor_gets_a_gradient_in_every_architecture() {
             for (name, var) in trainable {
                 let gradient = gradients.get(&var).unwrap_or_else(|| panic!("{name} must get a gradient"));
                 let norm = gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
-                assert!(norm.is_finite() && norm > 0.0, "{}: {name} must get a gradient", architecture.name);
+                assert!(norm.is_finite() && norm > 0.0, "{shape}: {name} must get a gradient");
                 assert_eq!(gradient.dtype(), DType::F32, "{name}: adapters are f32 also on a bf16 model");
             }
         }
@@ -71,8 +85,8 @@ fn every_trainable_tensor_gets_a_gradient_in_every_architecture() {
 
 #[test]
 fn sequences_side_by_side_do_not_see_each_other() {
-    for architecture in ARCHITECTURES {
-        let model = adapted(architecture.name, false, Provider::Unsloth);
+    for shape in SHAPES {
+        let model = adapted(shape, false, Provider::Unsloth);
         let (a, b, c): (&[u32], &[u32], &[u32]) = (&[1, 2, 3, 4, 5, 6, 7], &[9], &[10, 11, 12]);
         let together = hidden(model.as_ref(), &[a, b, c], Pass::EVAL);
         let apart = [a, b, c].map(|s| hidden(model.as_ref(), &[s], Pass::EVAL)).concat();
@@ -96,7 +110,7 @@ fn sequences_side_by_side_do_not_see_each_other() {
 
 #[test]
 fn a_layer_computed_again_with_the_same_seed_is_the_same() {
-    let model = adapted("LlamaForCausalLM", false, Provider::Unsloth);
+    let model = adapted("llama-tied-gqa", false, Provider::Unsloth);
     let pass = |seed| Pass { adapter: true, dropout_seed: Some(seed) };
     let run = |pass| hidden(model.as_ref(), &[&[1, 2, 3, 4, 5]], pass);
     assert_eq!(run(pass(1)), run(pass(1)), "the same seed must give the same numbers");
@@ -130,17 +144,17 @@ fn a_fresh_adapter_changes_nothing_and_can_be_turned_off() {
         "PEFT's name"
     );
 
-    let model = adapted("LlamaForCausalLM", false, Provider::Unsloth);
+    let model = adapted("llama-tied-gqa", false, Provider::Unsloth);
     let base_again = hidden(model.as_ref(), ids, Pass::BASE);
     assert_ne!(hidden(model.as_ref(), ids, Pass::EVAL), base_again, "an adapter with B changes the answer");
 }
 
 #[test]
 fn a_saved_adapter_gives_the_same_numbers() {
-    let model = adapted("LlamaForCausalLM", false, Provider::Unsloth);
+    let model = adapted("llama-tied-gqa", false, Provider::Unsloth);
     let folder = tempfile::tempdir().unwrap();
     model.save_adapter(folder.path(), &LORA, "some/base").unwrap();
-    let mut again = adapted("LlamaForCausalLM", false, Provider::Unsloth);
+    let mut again = adapted("llama-tied-gqa", false, Provider::Unsloth);
     again.attach_lora(&LORA, 77).unwrap();
     let config = again.load_adapter(folder.path()).unwrap();
     assert_eq!((config.rank, config.alpha, config.dropout), (3, 6.0, 0.2), "the settings must come back");
@@ -201,8 +215,8 @@ fn one_file_shards_and_every_type_hold_the_same_model() {
 
 #[test]
 fn a_cache_gives_the_numbers_of_the_whole_sequence() {
-    for architecture in ARCHITECTURES {
-        let model = adapted(architecture.name, false, Provider::Unsloth);
+    for shape in SHAPES {
+        let model = adapted(shape, false, Provider::Unsloth);
         let ids: Vec<u32> = (0..30).map(|i| i * 7 % 50).collect();
         let whole = hidden(model.as_ref(), &[&ids], Pass::EVAL);
         let mut caches = vec![LayerCache::default(); model.info().layers];
@@ -228,10 +242,11 @@ fn a_cache_gives_the_numbers_of_the_whole_sequence() {
 
 #[test]
 fn sequences_beyond_the_context_are_errors() {
-    let model = adapted("LlamaForCausalLM", false, Provider::Unsloth);
-    let ids = Tensor::new(vec![1u32; 65], &Device::Cpu).unwrap();
-    let error = forward(model.as_ref(), &ids, &Sequences::new(vec![65]), Pass::EVAL).unwrap_err().to_string();
-    assert!(error.contains("65") && error.contains("64"), "both numbers must be named: {error}");
-    forward(model.as_ref(), &ids, &Sequences::new(vec![33, 32]), Pass::EVAL)
+    let model = adapted("llama-tied-gqa", false, Provider::Unsloth);
+    let ids = Tensor::new(vec![1u32; 513], &Device::Cpu).unwrap();
+    let error =
+        forward(model.as_ref(), &ids, &Sequences::new(vec![513]), Pass::EVAL).unwrap_err().to_string();
+    assert!(error.contains("513") && error.contains("512"), "both numbers must be named: {error}");
+    forward(model.as_ref(), &ids, &Sequences::new(vec![257, 256]), Pass::EVAL)
         .expect("together they may be longer");
 }

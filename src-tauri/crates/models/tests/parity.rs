@@ -150,6 +150,10 @@ fn greedy(model: &dyn CausalLm, prompt: &[u32], count: usize, pass: Pass) -> Res
     let mut caches = vec![LayerCache::default(); model.info().layers];
     let (mut input, mut seen, mut new) = (prompt.to_vec(), 0, Vec::new());
     while new.len() < count {
+        if !model.keeps_cache(seen, seen + input.len()) {
+            caches.iter_mut().for_each(|cache| cache.truncate(0));
+            (input, seen) = ([prompt, new.as_slice()].concat(), 0);
+        }
         let mut hidden = model.embed(&Tensor::new(input.as_slice(), model.device())?)?;
         let sequences = Sequences::continued(input.len(), seen);
         for (index, cache) in caches.iter_mut().enumerate() {

@@ -41,9 +41,59 @@ const fn causal(name: &'static str) -> Architecture {
 }
 
 /// Every architecture that can be trained.
-pub const TRAINABLE: &[Architecture] = &[causal("LlamaForCausalLM"), causal("MistralForCausalLM")];
+pub const TRAINABLE: &[Architecture] = &[
+    causal("LlamaForCausalLM"),
+    causal("MistralForCausalLM"),
+    causal("Mistral3ForConditionalGeneration"),
+    causal("Qwen2ForCausalLM"),
+    causal("Qwen3ForCausalLM"),
+    causal("SmolLM3ForCausalLM"),
+    causal("Gemma2ForCausalLM"),
+    causal("Gemma3ForCausalLM"),
+    causal("Gemma3ForConditionalGeneration"),
+    causal("Phi3ForCausalLM"),
+    causal("GPTJForCausalLM"),
+    causal("GptOssForCausalLM"),
+];
 
 /// The architecture of this name.
 pub fn find(name: &str) -> Option<&'static Architecture> {
     TRAINABLE.iter().find(|architecture| architecture.name == name)
+}
+
+/// The architecture that can be trained and is called most like `name`.
+pub fn nearest(name: &str) -> &'static str {
+    // What a model is for says less of how it is built than the rest of its name.
+    let family = |name: &str| match name.find("For").or_else(|| name.find("LMHead")) {
+        Some(end) => name[..end].to_lowercase(),
+        None => name.to_lowercase(),
+    };
+    let likeness = |known: &str| {
+        let whole = strsim::normalized_levenshtein(known, name);
+        strsim::normalized_levenshtein(&family(known), &family(name)) + 0.1 * whole
+    };
+    let better = |best, known| if likeness(known) > likeness(best) { known } else { best };
+    TRAINABLE.iter().map(|architecture| architecture.name).fold(TRAINABLE[0].name, better)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_is_a_relative() {
+        for (name, want) in [
+            ("MixtralForCausalLM", "MistralForCausalLM"),
+            ("Qwen2MoeForCausalLM", "Qwen2ForCausalLM"),
+            ("Qwen3MoeForCausalLM", "Qwen3ForCausalLM"),
+            ("Llama4ForConditionalGeneration", "LlamaForCausalLM"),
+            ("PhiForCausalLM", "Phi3ForCausalLM"),
+            ("Gemma3nForConditionalGeneration", "Gemma3ForConditionalGeneration"),
+            ("GPTNeoForCausalLM", "GPTJForCausalLM"),
+            ("GPT2LMHeadModel", "GPTJForCausalLM"),
+            ("", "LlamaForCausalLM"),
+        ] {
+            assert_eq!(nearest(name), want, "{name:?}");
+        }
+    }
 }

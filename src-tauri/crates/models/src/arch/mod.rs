@@ -1,6 +1,14 @@
 //! The model families that can be loaded, by the name `config.json` gives in `architectures`.
 
-pub mod llama;
+mod decoder;
+mod gemma;
+mod gpt_oss;
+mod gptj;
+mod llama;
+mod mistral3;
+mod phi3;
+mod qwen;
+mod smollm3;
 
 use std::path::Path;
 
@@ -8,61 +16,69 @@ use candle_core::DType;
 use serde_json::Value;
 use types::{Provider, architecture::ModelKind};
 
+use self::decoder::Description;
 use crate::{
-    AnyModel, CausalLm, LoadOptions, ModelError, ModelInfo, Seq2SeqLm, SpanModel, export::gguf,
-    json::JsonFile, weights::Weights,
+    AnyModel, LoadOptions, ModelError, ModelInfo, Seq2SeqLm, SpanModel, export::gguf, json::JsonFile,
+    weights::Weights,
 };
 
 /// A family of models.
 pub struct Architecture {
     /// Its name in `architectures`.
     pub name: &'static str,
-    /// Facts that the config alone tells.
-    info: fn(&str, &JsonFile) -> Result<ModelInfo, ModelError>,
-    /// Reads the config, takes its tensors and builds the model.
-    build: Build,
-    /// How llama.cpp names and lays out its tensors; `None` for a family that is not exported to GGUF.
-    gguf: Option<fn(&JsonFile) -> Result<gguf::Layout, ModelError>>,
+    family: Family,
 }
 
-/// How a family's models are built, by their kind.
-enum Build {
-    /// Decoder-only.
-    Causal(Builder<dyn CausalLm>),
+/// How a family's models are made, by their kind.
+enum Family {
+    /// Decoder-only: the config read as a description, which one engine carries out.
+    Decoder(fn(&JsonFile) -> Result<Description, ModelError>),
     /// Encoder-decoder.
-    Seq2Seq(Builder<dyn Seq2SeqLm>),
+    Seq2Seq { info: Info, build: Builder<dyn Seq2SeqLm> },
     /// An encoder that points at an answer.
-    Span(Builder<dyn SpanModel>),
+    Span { info: Info, build: Builder<dyn SpanModel> },
 }
 
+/// Facts that the config alone tells.
+type Info = fn(&str, &JsonFile) -> Result<ModelInfo, ModelError>;
+
+/// Reads the config, takes its tensors and builds the model.
 type Builder<M> = fn(&str, &JsonFile, Weights, Provider) -> Result<Box<M>, ModelError>;
 
 impl Architecture {
     /// The kind of its models.
     pub fn kind(&self) -> ModelKind {
-        match self.build {
-            Build::Causal(_) => ModelKind::Causal,
-            Build::Seq2Seq(_) => ModelKind::Seq2Seq,
-            Build::Span(_) => ModelKind::Span,
+        match self.family {
+            Family::Decoder(_) => ModelKind::Causal,
+            Family::Seq2Seq { .. } => ModelKind::Seq2Seq,
+            Family::Span { .. } => ModelKind::Span,
         }
     }
 }
 
 /// Every family there is.
 pub const ARCHITECTURES: &[Architecture] = &[
-    Architecture {
-        name: "LlamaForCausalLM",
-        info: llama::info,
-        build: Build::Causal(llama::build),
-        gguf: Some(llama::gguf),
-    },
-    Architecture {
-        name: "MistralForCausalLM",
-        info: llama::info,
-        build: Build::Causal(llama::build),
-        gguf: Some(llama::gguf),
-    },
+    decoder("LlamaForCausalLM", llama::describe),
+    decoder("MistralForCausalLM", llama::describe_mistral),
+    decoder("Mistral3ForConditionalGeneration", mistral3::describe),
+    decoder("Qwen2ForCausalLM", qwen::describe_qwen2),
+    decoder("Qwen3ForCausalLM", qwen::describe_qwen3),
+    decoder("SmolLM3ForCausalLM", smollm3::describe),
+    decoder("Gemma2ForCausalLM", gemma::describe_gemma2),
+    decoder("Gemma3ForCausalLM", gemma::describe_gemma3),
+    decoder("Gemma3ForConditionalGeneration", gemma::describe_gemma3_text_part),
+    decoder("Phi3ForCausalLM", phi3::describe),
+    decoder("GPTJForCausalLM", gptj::describe),
+    decoder("GptOssForCausalLM", gpt_oss::describe),
 ];
+
+/// A decoder-only family.
+const fn decoder(
+    name: &'static str,
+    describe: fn(&JsonFile) -> Result<Description, ModelError>,
+) -> Architecture {
+    Architecture { name, family: Family::Decoder(describe) }
+}
 
 /// `config.json` of the model in `folder` and the family it names.
 fn find(folder: &Path) -> Result<(&'static Architecture, JsonFile), ModelError> {
@@ -77,6 +93,7 @@ fn find(folder: &Path) -> Result<(&'static Architecture, JsonFile), ModelError> 
         None => Err(ModelError::UnknownArchitecture {
             path: json.path().to_owned(),
             found: named.chars().take(100).collect(),
+            nearest: types::architecture::nearest(named),
             supported: ARCHITECTURES.iter().map(|a| a.name).collect::<Vec<_>>().join(", "),
         }),
     }
@@ -91,10 +108,12 @@ pub fn load(folder: &Path, options: &LoadOptions) -> Result<AnyModel, ModelError
     let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
     let weights = Weights::open(folder, dtype, &options.device)?;
     let (name, provider) = (architecture.name, options.provider);
-    Ok(match architecture.build {
-        Build::Causal(build) => AnyModel::Causal(build(name, &json, weights, provider)?),
-        Build::Seq2Seq(build) => AnyModel::Seq2Seq(build(name, &json, weights, provider)?),
-        Build::Span(build) => AnyModel::Span(build(name, &json, weights, provider)?),
+    Ok(match architecture.family {
+        Family::Decoder(describe) => {
+            AnyModel::Causal(decoder::build(name, &describe(&json)?, weights, provider)?)
+        }
+        Family::Seq2Seq { build, .. } => AnyModel::Seq2Seq(build(name, &json, weights, provider)?),
+        Family::Span { build, .. } => AnyModel::Span(build(name, &json, weights, provider)?),
     })
 }
 
@@ -102,21 +121,27 @@ pub fn load(folder: &Path, options: &LoadOptions) -> Result<AnyModel, ModelError
 /// without bf16.
 pub fn read_info(folder: &Path) -> Result<ModelInfo, ModelError> {
     let (architecture, json) = find(folder)?;
-    (architecture.info)(architecture.name, &json)
+    match architecture.family {
+        Family::Decoder(describe) => Ok(decoder::info(architecture.name, &describe(&json)?)),
+        Family::Seq2Seq { info, .. } | Family::Span { info, .. } => info(architecture.name, &json),
+    }
 }
 
 /// How the model in `folder` is written as GGUF.
 pub(crate) fn gguf_layout(folder: &Path) -> Result<gguf::Layout, ModelError> {
     let (architecture, json) = find(folder)?;
-    let Some(layout) = architecture.gguf else {
-        let with =
-            ARCHITECTURES.iter().filter(|a| a.gguf.is_some()).map(|a| a.name).collect::<Vec<_>>().join(", ");
-        let name = architecture.name;
-        return Err(ModelError::Export(format!(
-            "{name} models cannot be exported to GGUF; {with} can. Export as safetensors instead"
-        )));
+    let description = match architecture.family {
+        Family::Decoder(describe) => Some(describe(&json)?),
+        Family::Seq2Seq { .. } | Family::Span { .. } => None,
     };
-    layout(&json)
+    match description.and_then(|description| description.gguf.map(|kind| (description, kind))) {
+        Some((description, kind)) => decoder::gguf::layout(&description, kind),
+        None => Err(ModelError::Export(format!(
+            "{} models cannot be exported to GGUF here; Llama, Mistral, Qwen2 and Qwen3 models can. Export as \
+             safetensors instead",
+            architecture.name
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use types::ExportDtype;
 
 use crate::{
     ModelError, adapter,
-    weights::{Weights, header::Entry},
+    weights::{Weights, canonical, header::Entry},
 };
 
 /// Values of an update that are computed at a time.
@@ -36,7 +36,8 @@ impl Merged {
         let adapter::Opened { config, scale, mut weights, .. } = adapter::open(adapter, &Device::Cpu)?;
         let mut updates = BTreeMap::new();
         for (name, entry) in &base {
-            let Some(path) = name.strip_suffix(".weight") else { continue };
+            let name_in_peft = canonical(name);
+            let Some(path) = name_in_peft.strip_suffix(".weight") else { continue };
             let (name_a, name_b) =
                 (adapter::tensor_name(path, "lora_A"), adapter::tensor_name(path, "lora_B"));
             if let ([out, inputs], true) = (entry.shape.as_slice(), weights.has(&name_a)) {

@@ -1,8 +1,10 @@
 //! The tensors of a model's folder: one `model.safetensors` or the shards of `model.safetensors.index.json`.
 
 pub mod header;
+pub(crate) mod mxfp4;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{Read, Seek, SeekFrom},
@@ -66,18 +68,63 @@ impl Weights {
 
     /// Takes the tensor called `name`, which must have this shape.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let Some(entry) = self.entries.remove(name) else {
-            return Err(self.wrong(name, &self.source, format!("is missing; shape {shape:?} is expected")));
-        };
-        if entry.shape != shape {
-            let problem = format!("has shape {:?}; {shape:?} is expected", entry.shape);
+        self.take_entry(name, shape, "").and_then(|entry| self.read(name, &entry))
+    }
+
+    /// The same, where the shape follows from these fields of `config.json`.
+    pub(crate) fn take_sized(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        fields: &str,
+    ) -> Result<Tensor, ModelError> {
+        self.take_entry(name, shape, fields).and_then(|entry| self.read(name, &entry))
+    }
+
+    /// Takes the bytes of a tensor that holds numbers from 0 to 255.
+    pub(crate) fn take_bytes(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        fields: &str,
+    ) -> Result<Vec<u8>, ModelError> {
+        let entry = self.take_entry(name, shape, fields)?;
+        if entry.dtype != "U8" {
+            let problem = format!("is stored as {}; U8 is expected", entry.dtype);
             return Err(self.wrong(name, &entry.path, problem));
         }
-        let stored = entry.weight(name)?;
+        entry.bytes().map_err(|source| ModelError::Io { path: entry.path.clone(), source })
+    }
+
+    /// Gives the parts of a model for texts and images the names that transformers and PEFT know them by; published files
+    /// have older ones.
+    pub(crate) fn name_text_part(&mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        self.entries =
+            entries.into_iter().map(|(name, entry)| (canonical(&name).into_owned(), entry)).collect();
+    }
+
+    fn take_entry(&mut self, name: &str, shape: &[usize], fields: &str) -> Result<Entry, ModelError> {
+        let expected = || match fields {
+            "" => format!("{shape:?} is expected"),
+            fields => format!("{shape:?} is expected by {fields} in config.json"),
+        };
+        let Some(entry) = self.entries.remove(name) else {
+            return Err(self.wrong(name, &self.source, format!("is missing; shape {}", expected())));
+        };
+        if entry.shape != shape {
+            let problem = format!("has shape {:?}; {}", entry.shape, expected());
+            return Err(self.wrong(name, &entry.path, problem));
+        }
+        Ok(entry)
+    }
+
+    fn read(&self, name: &str, entry: &Entry) -> Result<Tensor, ModelError> {
+        let (stored, shape) = (entry.weight(name)?, entry.shape.as_slice());
         let io = |source| ModelError::Io { path: entry.path.clone(), source };
         let tensor = match self.dtype {
-            DType::BF16 => Tensor::from_vec(read::<bf16>(&entry, stored).map_err(io)?, shape, &self.device)?,
-            _ => Tensor::from_vec(read::<f32>(&entry, stored).map_err(io)?, shape, &self.device)?,
+            DType::BF16 => Tensor::from_vec(read::<bf16>(entry, stored).map_err(io)?, shape, &self.device)?,
+            _ => Tensor::from_vec(read::<f32>(entry, stored).map_err(io)?, shape, &self.device)?,
         };
         Ok(tensor)
     }
@@ -103,6 +150,21 @@ impl Weights {
     }
 }
 
+/// Older names of a model's parts, and what they are called since.
+const RENAMED: [(&str, &str); 4] = [
+    ("language_model.model.", "model.language_model."),
+    ("language_model.lm_head.", "lm_head."),
+    ("vision_tower.", "model.vision_tower."),
+    ("multi_modal_projector.", "model.multi_modal_projector."),
+];
+
+/// The name by which transformers and PEFT know a tensor of a published file.
+pub(crate) fn canonical(name: &str) -> Cow<'_, str> {
+    let renamed =
+        RENAMED.iter().find_map(|(old, new)| name.strip_prefix(old).map(|rest| format!("{new}{rest}")));
+    renamed.map_or(Cow::Borrowed(name), Cow::Owned)
+}
+
 impl Entry {
     /// How its values are stored, where that is a way that weights are.
     pub(crate) fn weight(&self, name: &str) -> Result<Stored, ModelError> {
@@ -111,6 +173,19 @@ impl Entry {
             tensor: name.to_owned(),
             problem: format!("is stored as {}; only F32, F16 and BF16 weights are read", self.dtype),
         })
+    }
+
+    /// It as it lies in the file.
+    fn bytes(&self) -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.start))?;
+        let mut bytes = Vec::new();
+        file.take(self.bytes).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 == self.bytes {
+            Ok(bytes)
+        } else {
+            Err(std::io::ErrorKind::UnexpectedEof.into())
+        }
     }
 
     /// Its values.

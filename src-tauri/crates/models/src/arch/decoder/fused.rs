@@ -1,0 +1,80 @@
+//! A decoder layer as one operation, where the fused kernels compute what the description says.
+
+use candle_core::{Result, Tensor, bail};
+use kernels::{DecoderLayer, Gate, Heads, LayerInput, LayerLinear};
+
+use super::{
+    Description, FeedForward, NormKind, Slot,
+    layer::{Layer, Norm},
+    rope::{Angles, Scaling},
+};
+use crate::{LayerCache, LoraLinear, Pass, Sequences};
+
+/// The linear layers in the order of [`DecoderLayer`].
+const SLOTS: [Slot; 7] = [Slot::Q, Slot::K, Slot::V, Slot::O, Slot::Gate, Slot::Up, Slot::Down];
+
+/// Whether the fused kernels compute all layers of such a model.
+pub(super) fn fits(description: &Description) -> bool {
+    let Description { names, heads, .. } = description;
+    let scale = description.scale == (heads.dim as f32).sqrt().recip();
+    let norms = description.norm.kind != NormKind::Layer
+        && !description.query_key_norm
+        && names.feed_forward_norm.is_some()
+        && names.attention_output_norm.is_none()
+        && names.feed_forward_output_norm.is_none();
+    let ropes = description.layers.iter().all(|place| place.rope.is_some())
+        && description.ropes.iter().all(|rope| {
+            rope.width == rope.head && !rope.interleaved && !matches!(rope.scaling, Scaling::Long { .. })
+        });
+    scale
+        && norms
+        && ropes
+        && description.score_cap.is_none()
+        && !description.sinks
+        && description.feed_forward == FeedForward::Gated(Gate::Silu)
+        && description.linears.iter().map(|linear| linear.slot).eq(SLOTS)
+}
+
+/// The layer on `[tokens, hidden]` f32.
+pub(super) fn forward(
+    layer: &Layer,
+    hidden: &Tensor,
+    ropes: &[Angles],
+    sequences: &Sequences,
+    pass: Pass,
+    cache: Option<&mut LayerCache>,
+) -> Result<Tensor> {
+    let Some(angles) = layer.rope.and_then(|index| ropes.get(index)) else {
+        bail!("a fused layer needs rotary positions")
+    };
+    let (table, positions) = angles.at(sequences)?;
+    let (Norm::Rms { weight, eps }, Some(Norm::Rms { weight: second, .. })) =
+        (&layer.input_norm, &layer.feed_forward_norm)
+    else {
+        bail!("a fused layer needs two root mean square norms")
+    };
+    let parts: Vec<(LayerLinear, f32)> =
+        layer.linears.iter().map(|(_, linear): &(Slot, LoraLinear)| linear.part(pass)).collect();
+    // Adapters of one model have one factor.
+    let scale = parts.iter().find(|(linear, _)| linear.adapter.is_some()).map_or(1.0, |part| part.1);
+    let linears: Vec<LayerLinear> = parts.into_iter().map(|part| part.0).collect();
+    let Ok(linears) = <[LayerLinear; 7]>::try_from(linears) else {
+        bail!("a fused layer needs seven linear layers")
+    };
+    let heads: Heads = layer.attention.heads;
+    let fused = DecoderLayer {
+        input_norm: weight.clone(),
+        post_attention_norm: second.clone(),
+        eps: *eps,
+        linears,
+        scale,
+        heads,
+    };
+    match cache {
+        Some(cache) => fused.forward_cached(hidden, &table, cache.fused()),
+        None => {
+            let lengths = sequences.lengths.clone();
+            fused.forward(hidden, LayerInput { lengths, table, positions })
+        }
+    }
+}
