@@ -66,7 +66,7 @@ fn layers(criterion: &mut Criterion) {
         let upstream = numbers(&[tokens, hidden], 2, 1e-3);
         let input = LayerInput {
             lengths: vec![length; rows],
-            table: table.clone(),
+            table: Some(table.clone()),
             positions: Arc::new((0..rows).flat_map(|_| 0..length as u32).collect()),
         };
         let weights: usize = shapes.iter().map(|(out, inputs)| out * inputs).sum();
@@ -83,6 +83,7 @@ fn layers(criterion: &mut Criterion) {
             let layer = DecoderLayer {
                 input_norm: numbers(&[hidden], 5, 1.0),
                 post_attention_norm: numbers(&[hidden], 6, 1.0),
+                query_key_norms: None,
                 eps: 1e-5,
                 linears: std::array::from_fn(|i| LayerLinear {
                     weight: weight(shapes[i].0, shapes[i].1, 7, dtype),

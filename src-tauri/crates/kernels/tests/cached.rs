@@ -13,6 +13,7 @@ use support::{distance, numbers};
 const HIDDEN: usize = 40;
 const MIDDLE: usize = 72;
 
+/// A layer; where all heads have keys of their own, heads have norms too.
 fn layer(heads: Heads, bf16: bool, bias: bool, adapted: [bool; 7], rank: usize) -> DecoderLayer {
     let dtype = if bf16 { DType::BF16 } else { DType::F32 };
     let (q, k) = (heads.queries * heads.dim, heads.keys * heads.dim);
@@ -40,6 +41,7 @@ fn layer(heads: Heads, bf16: bool, bias: bool, adapted: [bool; 7], rank: usize) 
     DecoderLayer {
         input_norm: norm(50),
         post_attention_norm: norm(51),
+        query_key_norms: (heads.queries == heads.keys).then(|| head_norms(heads.dim)),
         eps: 1e-5,
         linears: std::array::from_fn(linear),
         scale: 1.5,
@@ -47,9 +49,14 @@ fn layer(heads: Heads, bf16: bool, bias: bool, adapted: [bool; 7], rank: usize) 
     }
 }
 
-fn table(heads: Heads) -> Arc<RopeTable> {
+fn head_norms(dim: usize) -> [Tensor; 2] {
+    [52, 53].map(|salt| (numbers(&[dim], salt, 0.3) + 1.0).unwrap())
+}
+
+/// Layers of three query heads know no positions.
+fn table(heads: Heads) -> Option<Arc<RopeTable>> {
     let frequencies: Vec<f32> = (0..heads.dim / 2).map(|i| 0.5f32.powi(i as i32)).collect();
-    Arc::new(RopeTable::new(&frequencies, 700))
+    (heads.queries != 3).then(|| Arc::new(RopeTable::new(&frequencies, 700)))
 }
 
 fn whole(layer: &DecoderLayer, x: &Tensor) -> Tensor {
@@ -73,7 +80,7 @@ fn pieces(
     let mut rows = Vec::new();
     for &piece in pieces {
         let x = x.narrow(0, at, piece).unwrap();
-        rows.push(layer.forward_cached(&x, &table(layer.heads), cache).unwrap());
+        rows.push(layer.forward_cached(&x, table(layer.heads).as_ref(), cache).unwrap());
         at += piece;
         assert_eq!(cache.len(), at, "a cache holds the tokens that have been computed");
     }
@@ -165,9 +172,9 @@ fn what_does_not_fit_a_cache_is_an_error() {
     let one = layer(heads, false, false, [false; 7], 0);
     let x = numbers(&[3, HIDDEN], 1, 1.0);
     let mut cache = KeyValueCache::default();
-    one.forward_cached(&x, &table(heads), &mut cache).unwrap();
+    one.forward_cached(&x, table(heads).as_ref(), &mut cache).unwrap();
     let mut fails = |layer: &DecoderLayer, x: &Tensor| {
-        let error = layer.forward_cached(x, &table(layer.heads), &mut cache).unwrap_err().to_string();
+        let error = layer.forward_cached(x, table(layer.heads).as_ref(), &mut cache).unwrap_err().to_string();
         assert_eq!(cache.len(), 3, "a failure leaves the cache as it was");
         error
     };

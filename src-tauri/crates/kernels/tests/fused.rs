@@ -22,6 +22,10 @@ struct Case {
     adapted: [bool; 7],
     bias: bool,
     dropout: f32,
+    /// Whether heads have norms of their own.
+    head_norms: bool,
+    /// Whether it knows positions.
+    rotary: bool,
 }
 
 impl Case {
@@ -35,6 +39,8 @@ impl Case {
             adapted: [true; 7],
             bias: false,
             dropout: 0.0,
+            head_norms: false,
+            rotary: true,
         }
     }
 
@@ -62,6 +68,11 @@ impl Case {
         (numbers(&[self.hidden], 40 + i as u64, 0.2) + 1.0).unwrap()
     }
 
+    fn head_norms(&self) -> Option<[Tensor; 2]> {
+        let norm = |salt| (numbers(&[self.heads.dim], salt, 0.3) + 1.0).unwrap();
+        self.head_norms.then(|| [norm(44), norm(45)])
+    }
+
     /// The residual stream and the adapters, as variables.
     fn variables(&self) -> Vec<Var> {
         let mut all = vec![Var::from_tensor(&numbers(&[self.tokens(), self.hidden], 1, 1.0)).unwrap()];
@@ -80,11 +91,15 @@ impl Case {
     fn input(&self) -> LayerInput {
         let frequencies: Vec<f32> = (0..self.heads.dim / 2).map(|i| 0.5f32.powi(i as i32)).collect();
         let positions = self.lengths.iter().flat_map(|&l| 0..l as u32).collect();
-        let table = Arc::new(RopeTable::new(&frequencies, 400));
+        let table = self.rotary.then(|| Arc::new(RopeTable::new(&frequencies, 400)));
         LayerInput { lengths: self.lengths.clone(), table, positions: Arc::new(positions) }
     }
 
     fn fused(&self, bf16: bool, x: &Tensor, adapters: &[Var]) -> Result<Tensor> {
+        self.layer(bf16, adapters).forward(x, self.input())
+    }
+
+    fn layer(&self, bf16: bool, adapters: &[Var]) -> DecoderLayer {
         let mut adapters = adapters.chunks(2);
         let linears = std::array::from_fn(|i| LayerLinear {
             weight: self.weight(i, bf16),
@@ -96,15 +111,15 @@ impl Case {
             },
             dropout: (self.dropout > 0.0).then(|| (self.dropout, self.seed(i))),
         });
-        let layer = DecoderLayer {
+        DecoderLayer {
             input_norm: self.norm(0),
             post_attention_norm: self.norm(1),
+            query_key_norms: self.head_norms(),
             eps: 1e-5,
             linears,
             scale: 1.5,
             heads: self.heads,
-        };
-        layer.forward(x, self.input())
+        }
     }
 
     fn reference(&self, bf16: bool, x: &Tensor, adapters: &[Var]) -> Result<Tensor> {
@@ -123,8 +138,21 @@ impl Case {
         };
         let LayerInput { lengths, table, positions } = self.input();
         let normed = kernels::rms_norm(x, &self.norm(0), 1e-5)?;
-        let q = kernels::rope(&linear(0, &normed)?, &table, &positions)?;
-        let k = kernels::rope(&linear(1, &normed)?, &table, &positions)?;
+        let ready = |i: usize, x: Tensor| {
+            let x = match self.head_norms() {
+                Some(norms) => {
+                    let (tokens, width) = x.dims2()?;
+                    let heads = x.reshape((tokens, width / self.heads.dim, self.heads.dim))?;
+                    kernels::rms_norm(&heads, &norms[i], 1e-5)?.reshape((tokens, width))?
+                }
+                None => x,
+            };
+            match &table {
+                Some(table) => kernels::rope(&x, table, &positions),
+                None => Ok(x),
+            }
+        };
+        let (q, k) = (ready(0, linear(0, &normed)?)?, ready(1, linear(1, &normed)?)?);
         let mixed = kernels::attention(&q, &k, &linear(2, &normed)?, &lengths, self.heads)?;
         let x = (x + linear(3, &mixed)?)?;
         let normed = kernels::rms_norm(&x, &self.norm(1), 1e-5)?;
@@ -159,6 +187,9 @@ fn cases() -> Vec<Case> {
         Case { dropout: 0.25, bias: true, ..Case::plain(&[17, 3]) },
         Case { adapted: [true, false, true, false, false, true, false], ..Case::plain(&[33]) },
         Case { adapted: [false; 7], bias: true, ..Case::plain(&[7, 2]) },
+        Case { head_norms: true, bias: true, ..Case::plain(&[12, 1, 30]) },
+        Case { head_norms: true, rotary: false, heads: wide, ..Case::plain(&[140]) },
+        Case { rotary: false, ..Case::plain(&[9, 70]) },
         Case { hidden: 96, heads: wide, middle: 130, rank: 17, ..Case::plain(&[150, 1, 70]) },
         Case { heads: Heads { window: Some(5), ..Case::plain(&[]).heads }, ..Case::plain(&[100, 4]) },
         Case { heads: Heads { window: Some(70), ..wide }, hidden: 33, dropout: 0.5, ..Case::plain(&[200]) },
@@ -232,6 +263,11 @@ fn what_does_not_fit_is_an_error() {
     assert!(wrong(&|c| c.lengths = vec![4]).contains("[4]"), "lengths that do not sum to the tokens");
     assert!(wrong(&|c| c.middle = 41).contains("41"), "an adapter that does not fit");
     assert!(wrong(&|c| c.heads.window = Some(0)).contains("window"), "a window that sees nothing");
+    let layer = case.layer(false, &variables[1..]);
+    let norms = Some([numbers(&[5], 1, 1.0), numbers(&[6], 1, 1.0)]);
+    let other = DecoderLayer { query_key_norms: norms, ..layer };
+    let error = other.forward(variables[0].as_tensor(), case.input()).unwrap_err().to_string();
+    assert!(error.contains("width 6"), "a norm of another width than a head's: {error}");
     let half = variables[0].to_dtype(DType::BF16).unwrap();
     assert!(case.fused(true, &half, &variables[1..]).unwrap_err().to_string().contains("f32"));
 }

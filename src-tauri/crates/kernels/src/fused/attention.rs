@@ -1,16 +1,17 @@
-//! Rotary positions and causal attention over sequences laid end to end, block by block (Dao et al. 2022,
+//! Causal attention over sequences laid end to end, block by block (Dao et al. 2022,
 //! arXiv:2205.14135): of the scores only a block of queries by the keys they see ever exists, and only the logarithm of
 //! each softmax's sum is kept for the backward pass.
 #![allow(unsafe_code)]
 
-use std::sync::Arc;
-
 use half::bf16;
 use rayon::prelude::*;
 
-use super::rows::{add, dot, probabilities, rotate, softmax, softmax_backward};
+use super::{
+    heads::{Heading, Room, Side},
+    rows::{add, dot, probabilities, softmax, softmax_backward},
+};
 use crate::{
-    Heads, RopeTable,
+    Heads,
     buffer::Buffer,
     matmul::{Add, Kind, Matrix, Output, Packed, Panels, Shared, multiply_part},
     values::{Numbers, Values, ValuesMut, narrow},
@@ -29,7 +30,7 @@ const ALIGNED: usize = 32;
 pub(crate) struct Attention<'a> {
     pub heads: Heads,
     pub lengths: &'a [usize],
-    pub table: &'a Arc<RopeTable>,
+    pub heading: Heading<'a>,
     pub positions: &'a [u32],
     pub kind: Kind,
 }
@@ -54,6 +55,7 @@ struct Scratch {
     packed: Packed,
     panels: [Panels; 3],
     small: Panels,
+    room: Room,
 }
 
 /// A block of queries, rows `from..to` of the sequence, and of the keys that they see, row by row, those in `first..end`.
@@ -134,14 +136,20 @@ impl Attention<'_> {
         start - block.first..end.clamp(start, block.end) - block.first
     }
 
-    /// Reads `rows` rows of a head and rotates them by their tokens' positions.
-    fn rotated(&self, qkv: Values, token: usize, column: usize, rows: usize, to: &mut Buffer<f32>) {
+    /// Reads `rows` rows of a head and makes them ready.
+    fn ready(
+        &self,
+        side: Side,
+        qkv: Values,
+        (token, column): (usize, usize),
+        rows: usize,
+        to: &mut Buffer<f32>,
+    ) {
         let dim = self.heads.dim;
         to.resize(rows * dim);
         for (i, row) in to.chunks_exact_mut(dim).enumerate() {
             qkv.read((token + i) * self.stride() + column, row);
-            let (cos, sin) = self.table.at(self.positions[token + i]);
-            rotate(row, cos, sin, 1.0);
+            self.heading.apply(side, row, self.positions[token + i]);
         }
     }
 
@@ -164,7 +172,7 @@ impl Attention<'_> {
         multiply_part(packed, keys, block.first, block.keys(), 0, Output::f32(to, block.keys()));
     }
 
-    /// `softmax(scale · rope(q) rope(k)ᵀ) v` of every head, and the logarithm of the sum of exponentials of each row,
+    /// `softmax(scale · q kᵀ) v` of every head, with queries and keys made ready, and the logarithm of the sum of exponentials of each row,
     /// `[tokens, queries]`.
     pub(crate) fn forward(&self, qkv: Values, narrow_out: bool) -> (Numbers, Buffer<f32>) {
         let Heads { queries, keys, dim, .. } = self.heads;
@@ -177,7 +185,7 @@ impl Attention<'_> {
         let parts = self.parts();
         self.jobs(parts).into_par_iter().with_max_len(1).for_each_init(Scratch::default, |s, job| {
             let key_column = (queries + job.key_head) * dim;
-            self.rotated(qkv, job.start, key_column, job.length, &mut s.keys);
+            self.ready(Side::Key, qkv, (job.start, key_column), job.length, &mut s.keys);
             let [key_panels, value_panels, _] = &mut s.panels;
             key_panels.pack(self.kind, Matrix::rows(Values::F32(&s.keys), dim), job.length, dim);
             let values = qkv.from(job.start * stride + key_column + keys * dim);
@@ -185,7 +193,7 @@ impl Attention<'_> {
             for head in job.key_head * self.group()..(job.key_head + 1) * self.group() {
                 for block in self.blocks(job, parts) {
                     let token = job.start + block.from;
-                    self.rotated(qkv, token, head * dim, block.rows(), &mut s.block);
+                    self.ready(Side::Query, qkv, (token, head * dim), block.rows(), &mut s.block);
                     self.scores(&block, &s.block, key_panels, &mut s.packed, &mut s.scores);
                     for (i, row) in s.scores.chunks_exact_mut(block.keys()).enumerate() {
                         let seen = self.visible(&block, i);
@@ -217,7 +225,7 @@ impl Attention<'_> {
     /// dV = Pᵀ g        dS = scale · P · (g Vᵀ − D)        dQ = dS K        dK = dSᵀ Q
     /// ```
     ///
-    /// after which the gradients of queries and keys are rotated back.
+    /// after which the gradients of queries and keys go back through what made them ready.
     pub(crate) fn backward(&self, qkv: Values, out: Values, log_sums: &[f32], g: Values) -> Numbers {
         let Heads { queries, keys, dim, .. } = self.heads;
         let tokens: usize = self.lengths.iter().sum();
@@ -244,12 +252,12 @@ impl Attention<'_> {
                 _ => summed.push((job, (dk, dv))),
             }
         }
-        summed.par_iter_mut().for_each(|(job, (dk, dv))| {
+        summed.par_iter_mut().for_each_init(Room::default, |room, (job, (dk, dv))| {
             let column = (queries + job.key_head) * dim;
             for (i, (dk, dv)) in dk.chunks_exact_mut(dim).zip(dv.chunks_exact(dim)).enumerate() {
                 let token = job.start + i;
-                let (cos, sin) = self.table.at(self.positions[token]);
-                rotate(dk, cos, sin, -1.0);
+                let read = |to: &mut [f32]| qkv.read(token * stride + column, to);
+                self.heading.back(Side::Key, dk, self.positions[token], room, read);
                 // SAFETY: this key head's columns of these tokens belong to this job alone.
                 unsafe {
                     place.write(token * stride + column, dk);
@@ -260,7 +268,7 @@ impl Attention<'_> {
         gradient
     }
 
-    /// Writes the gradients of the job's queries and returns those of its rotated keys and of its values.
+    /// Writes the gradients of the job's queries and returns those of its keys, made ready, and of its values.
     #[allow(clippy::too_many_arguments)]
     fn backward_job(
         &self,
@@ -277,7 +285,7 @@ impl Attention<'_> {
         let (stride, width, kind) = (self.stride(), queries * dim, self.kind);
         let key_column = (queries + job.key_head) * dim;
         let (mut dk, mut dv) = (Buffer::zeros(job.length * dim), Buffer::zeros(job.length * dim));
-        self.rotated(qkv, job.start, key_column, job.length, &mut s.keys);
+        self.ready(Side::Key, qkv, (job.start, key_column), job.length, &mut s.keys);
         let [key_panels, key_columns, value_panels] = &mut s.panels;
         key_panels.pack(kind, Matrix::rows(Values::F32(&s.keys), dim), job.length, dim);
         key_columns.pack(kind, Matrix::columns(Values::F32(&s.keys), dim), dim, job.length);
@@ -290,7 +298,7 @@ impl Attention<'_> {
                 let at = |row: usize| (token + row) * width + head * dim;
                 let g_block = Matrix::rows(g.from(at(0)), width);
                 let g_columns = Matrix::columns(g.from(at(0)), width);
-                self.rotated(qkv, token, head * dim, rows, &mut s.block);
+                self.ready(Side::Query, qkv, (token, head * dim), rows, &mut s.block);
                 let mut pulls = [0f32; QUERIES];
                 for (row, pull) in pulls.iter_mut().enumerate().take(rows) {
                     out.read(at(row), &mut own);
@@ -333,8 +341,8 @@ impl Attention<'_> {
                     multiply_part(&s.packed, key_columns, 0, dim, part.first, place_of_dq);
                 }
                 for (i, dq) in s.mixed.chunks_exact_mut(dim).enumerate() {
-                    let (cos, sin) = self.table.at(self.positions[token + i]);
-                    rotate(dq, cos, sin, -1.0);
+                    let read = |to: &mut [f32]| qkv.read((token + i) * stride + head * dim, to);
+                    self.heading.back(Side::Query, dq, self.positions[token + i], &mut s.room, read);
                     // SAFETY: this head's columns of these tokens belong to this job alone.
                     unsafe { place.write((token + i) * stride + head * dim, dq) };
                 }

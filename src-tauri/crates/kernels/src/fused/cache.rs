@@ -5,11 +5,12 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::{
-    rows::{rotate, softmax},
+    heads::{Heading, Side},
+    rows::softmax,
     vector::wide,
 };
 use crate::{
-    Heads, RopeTable,
+    Heads,
     level::vectorised,
     matmul::{Kind, Matrix, Output, Packed, Panels, multiply_part},
     values::{Values, bf16_bits},
@@ -24,7 +25,7 @@ const LANES: usize = 32;
 /// Blocks that are worth a thread of their own.
 const PART: usize = 8;
 
-/// Rotated keys and values of the tokens of one sequence, in the precision of the weights.
+/// Keys, made ready, and values of the tokens of one sequence, in the precision of the weights.
 ///
 /// They lie in blocks of 64 tokens. A block holds, for each key head, the keys `[dim, 64]`, so that the scores of 64
 /// tokens are summed side by side, and the values `[64, dim]`. Growing moves nothing to another place in its block.
@@ -78,7 +79,7 @@ impl KeyValueCache {
 pub(super) struct Cached<'a> {
     pub cache: &'a mut KeyValueCache,
     pub heads: Heads,
-    pub table: &'a RopeTable,
+    pub heading: Heading<'a>,
 }
 
 /// What a part of the keys gives a query: the mixed values, and the logarithm of the sum of exponentials.
@@ -122,12 +123,12 @@ impl Cached<'_> {
     }
 
     /// Adds the keys and values of the next `tokens` tokens, given as rows of queries, keys and values side by side. The
-    /// keys are rotated here.
+    /// keys are made ready here.
     pub(super) fn append(&mut self, qkv: Values, tokens: usize, narrow: bool) {
         let of_block = self.of_block();
         let (from, to) = (self.cache.length, self.cache.length + tokens);
         let len = to.div_ceil(BLOCK) * of_block;
-        let (heads, table) = (self.heads, self.table);
+        let (heads, heading) = (self.heads, self.heading);
         let places = from / BLOCK * of_block..len;
         if narrow != matches!(self.cache.kept, Kept::Bf16(_)) {
             self.cache.kept = if narrow { Kept::Bf16(Vec::new()) } else { Kept::F32(Vec::new()) };
@@ -136,13 +137,13 @@ impl Cached<'_> {
             Kept::F32(all) => {
                 all.resize(len.max(all.len()), 0.0);
                 let blocks = all[places].par_chunks_mut(of_block).enumerate();
-                blocks.for_each(|(i, block)| write(block, i, from, to, qkv, heads, table, |v| v));
+                blocks.for_each(|(i, block)| write(block, i, from, to, qkv, heads, heading, |v| v));
             }
             Kept::Bf16(all) => {
                 all.resize(len.max(all.len()), bf16::ZERO);
                 let blocks = all[places].par_chunks_mut(of_block).enumerate();
                 let round = |v| bf16::from_bits(bf16_bits(v) as u16);
-                blocks.for_each(|(i, block)| write(block, i, from, to, qkv, heads, table, round));
+                blocks.for_each(|(i, block)| write(block, i, from, to, qkv, heads, heading, round));
             }
         }
         (self.cache.length, self.cache.of_block) = (to, of_block);
@@ -153,9 +154,10 @@ impl Cached<'_> {
         let Heads { keys, dim, .. } = self.heads;
         let position = self.cache.length - 1;
         let seen = self.first(position)..self.cache.length;
-        let mut rotated = queries[..self.heads.queries * dim].to_vec();
-        let (cos, sin) = self.table.at(position as u32);
-        rotate(&mut rotated, cos, sin, 1.0);
+        let mut ready = queries[..self.heads.queries * dim].to_vec();
+        for head in ready.chunks_exact_mut(dim) {
+            self.heading.apply(Side::Query, head, position as u32);
+        }
         let blocks = seen.end.div_ceil(BLOCK) - seen.start / BLOCK;
         let wanted = rayon::current_num_threads().div_ceil(keys);
         let parts = wanted.min(blocks.div_ceil(PART)).max(1);
@@ -168,10 +170,10 @@ impl Cached<'_> {
                 let (key_head, part) = (job / parts, job % parts);
                 let from = seen.start / BLOCK * BLOCK + part * length;
                 let seen = seen.start.max(from)..seen.end.min(from + length);
-                self.mix(key_head, &rotated[key_head * width..][..width], seen)
+                self.mix(key_head, &ready[key_head * width..][..width], seen)
             })
             .collect_into_vec(&mut mixed);
-        let mut out = vec![0f32; rotated.len()];
+        let mut out = vec![0f32; ready.len()];
         for (heads, out) in mixed.chunks_exact(parts).zip(out.chunks_exact_mut(width)) {
             for (i, out) in out.chunks_exact_mut(dim).enumerate() {
                 let most = heads.iter().map(|part| part[i].1).fold(f32::NEG_INFINITY, f32::max);
@@ -239,8 +241,7 @@ impl Cached<'_> {
             s.queries.resize(rows * dim, 0.0);
             for (i, row) in s.queries.chunks_exact_mut(dim).enumerate() {
                 qkv.read((from + i) * stride + head * dim, row);
-                let (cos, sin) = self.table.at((offset + from + i) as u32);
-                rotate(row, cos, sin, 1.0);
+                self.heading.apply(Side::Query, row, (offset + from + i) as u32);
             }
             // Positions are counted from the first packed key here.
             let position = offset + from - base;
@@ -322,7 +323,7 @@ fn write<T>(
     to: usize,
     qkv: Values,
     heads: Heads,
-    table: &RopeTable,
+    heading: Heading,
     round: impl Fn(f32) -> T,
 ) {
     let Heads { queries, keys, dim, .. } = heads;
@@ -331,11 +332,10 @@ fn write<T>(
     for position in start.max(from)..to.min(start + BLOCK) {
         let place = position - start;
         let columns = (position - from) * (queries + 2 * keys) + queries;
-        let (cos, sin) = table.at(position as u32);
         for (head, block) in block.chunks_exact_mut(2 * BLOCK * dim).enumerate() {
             let (block_keys, block_values) = block.split_at_mut(BLOCK * dim);
             qkv.read((columns + head) * dim, &mut row);
-            rotate(&mut row, cos, sin, 1.0);
+            heading.apply(Side::Key, &mut row, position as u32);
             block_keys[place..].iter_mut().step_by(BLOCK).zip(&row).for_each(|(to, v)| *to = round(*v));
             qkv.read((columns + keys + head) * dim, &mut row);
             block_values[place * dim..].iter_mut().zip(&row).for_each(|(to, v)| *to = round(*v));

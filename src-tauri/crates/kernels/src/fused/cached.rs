@@ -7,7 +7,8 @@ use candle_core::{CpuStorage, Result, Storage, Tensor, bail, op::BackpropOp};
 use super::{
     DecoderLayer, KeyValueCache, LayerInput,
     cache::Cached,
-    layer::{gated, vector},
+    heads::Heading,
+    layer::{gated, head_norms, vector},
     linear::{self, Group},
     rows,
     vector::{Linear, Linears},
@@ -44,13 +45,13 @@ impl DecoderLayer {
     pub fn forward_cached(
         &self,
         hidden: &Tensor,
-        table: &Arc<RopeTable>,
+        table: Option<&Arc<RopeTable>>,
         cache: &mut KeyValueCache,
     ) -> Result<Tensor> {
         let (tokens, _) = hidden.dims2()?;
         let positions = (cache.len()..cache.len() + tokens).map(|p| p as u32).collect();
         let input =
-            LayerInput { lengths: vec![tokens], table: table.clone(), positions: Arc::new(positions) };
+            LayerInput { lengths: vec![tokens], table: table.cloned(), positions: Arc::new(positions) };
         self.check(hidden, &input)?;
         if hidden.track_op() {
             bail!("nothing trains through a cached layer");
@@ -58,8 +59,10 @@ impl DecoderLayer {
         let hidden = hidden.contiguous()?;
         let held = hold(&hidden);
         let x = held.values()?.f32()?;
+        let norms = head_norms(self.query_key_norms.as_ref())?;
+        let heading = Heading { norms: norms.as_ref(), eps: self.eps, table: table.map(Arc::as_ref) };
         let y = self.with(|parameters, narrow| {
-            let mut cached = Cached { cache, heads: self.heads, table };
+            let mut cached = Cached { cache, heads: self.heads, heading };
             cached.check(narrow)?;
             let mut y = Vec::new();
             // On one of the pool's threads: a thread outside would pay for waking them at every product.

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::{
     attention::Attention,
+    heads::Heading,
     linear::{Adapter, Group, Linear},
     rows,
 };
@@ -31,7 +32,7 @@ pub struct LayerLinear {
     pub dropout: Option<(f32, u64)>,
 }
 
-/// A decoder layer of the Llama shape: pre-norm, rotary grouped-query attention, SwiGLU.
+/// A decoder layer of the Llama shape: pre-norm, grouped-query attention, mostly rotary, SwiGLU.
 ///
 /// ```text
 /// x₂ = x + o(attention(q(norm₁ x), k(norm₁ x), v(norm₁ x)))        y = x₂ + down(silu(gate(norm₂ x₂)) · up(norm₂ x₂))
@@ -46,7 +47,9 @@ pub struct DecoderLayer {
     pub input_norm: Tensor,
     /// `[hidden]`.
     pub post_attention_norm: Tensor,
-    /// Of both norms.
+    /// `[dim]` each: of a norm that each head of queries, and of keys, goes through before it is rotated.
+    pub query_key_norms: Option<[Tensor; 2]>,
+    /// Of all norms.
     pub eps: f32,
     /// q, k, v, o, gate, up and down.
     pub linears: [LayerLinear; 7],
@@ -61,8 +64,8 @@ pub struct DecoderLayer {
 pub struct LayerInput {
     /// Length of each sequence; they lie end to end.
     pub lengths: Vec<usize>,
-    /// Rotary angles.
-    pub table: Arc<RopeTable>,
+    /// Rotary angles; none in a layer that knows no positions.
+    pub table: Option<Arc<RopeTable>>,
     /// Position of each token.
     pub positions: Arc<Vec<u32>>,
 }
@@ -112,7 +115,14 @@ impl DecoderLayer {
         if keys == 0 || !queries.is_multiple_of(keys) || window == Some(0) {
             bail!("{queries} query heads cannot share {keys} key heads, window {window:?}");
         }
-        input.table.check(dim, tokens, &input.positions)?;
+        match &input.table {
+            Some(table) => table.check(dim, tokens, &input.positions)?,
+            None if input.positions.len() == tokens => {}
+            None => bail!("{} positions are given for {tokens} tokens", input.positions.len()),
+        }
+        if let Some(norm) = self.query_key_norms.iter().flatten().find(|norm| norm.dims() != [dim]) {
+            bail!("the norm of a head must have its width {dim}, not {:?}", norm.shape());
+        }
         let middle = self.linears[4].weight.dim(0)?;
         let dtype = self.linears[0].weight.dtype();
         let (q, k) = (queries * dim, keys * dim);
@@ -165,6 +175,7 @@ impl DecoderLayer {
         Frozen {
             input_norm: self.input_norm.detach(),
             post_attention_norm: self.post_attention_norm.detach(),
+            query_key_norms: self.query_key_norms.map(|norms| norms.map(|norm| norm.detach())),
             eps: self.eps,
             linears,
             rank,
@@ -185,6 +196,7 @@ struct FrozenLinear {
 struct Frozen {
     input_norm: Tensor,
     post_attention_norm: Tensor,
+    query_key_norms: Option<[Tensor; 2]>,
     eps: f32,
     linears: [FrozenLinear; 7],
     rank: usize,
@@ -195,6 +207,7 @@ struct Frozen {
 /// A layer's parameters as slices.
 struct Parameters<'a> {
     norms: [Vec<f32>; 2],
+    head_norms: Option<[Vec<f32>; 2]>,
     groups: [Group<'a>; 4],
 }
 
@@ -219,6 +232,10 @@ struct Layer {
 
 pub(super) fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.to_dtype(DType::F32)?.to_vec1()
+}
+
+pub(super) fn head_norms(norms: Option<&[Tensor; 2]>) -> Result<Option<[Vec<f32>; 2]>> {
+    norms.map(|[query, key]| Ok([vector(query)?, vector(key)?])).transpose()
 }
 
 impl Layer {
@@ -256,16 +273,18 @@ impl Layer {
             groups.push(Group { linears, a, inputs, rank: layer.rank, scale: layer.scale, kind });
         }
         let Ok(groups) = <[Group; 4]>::try_from(groups) else { bail!("a layer has four groups") };
-        f(&Parameters { norms: [vector(&layer.input_norm)?, vector(&layer.post_attention_norm)?], groups })
+        let norms = [vector(&layer.input_norm)?, vector(&layer.post_attention_norm)?];
+        f(&Parameters { norms, head_norms: head_norms(layer.query_key_norms.as_ref())?, groups })
     }
 
-    fn attention(&self, kind: Kind) -> Attention<'_> {
+    fn attention<'a>(&'a self, kind: Kind, norms: Option<&'a [Vec<f32>; 2]>) -> Attention<'a> {
         let LayerInput { lengths, table, positions } = &self.input;
-        Attention { heads: self.layer.heads, lengths, table, positions, kind }
+        let heading = Heading { norms, eps: self.layer.eps, table: table.as_deref() };
+        Attention { heads: self.layer.heads, lengths, heading, positions, kind }
     }
 
     fn forward(&self, x: &[f32], adapters: &[f32]) -> Result<(CpuStorage, Shape)> {
-        self.with(adapters, |Parameters { norms, groups }| {
+        self.with(adapters, |Parameters { norms, head_norms, groups }| {
             let width = norms[0].len();
             let tokens = x.len() / width;
             let bf16 = matches!(groups[QKV].linears[0].weight, Values::Bf16(_));
@@ -275,7 +294,8 @@ impl Layer {
             let mut qkv = Numbers::any(bf16, tokens * groups[QKV].outputs());
             let fill = |row: usize, to: &mut [f32]| normed(x, &norms[0], row, to);
             let u_qkv = groups[QKV].forward(tokens, &fill, qkv.values_mut(), None);
-            let (mixed, log_sums) = self.attention(groups[QKV].kind).forward(qkv.values(), bf16);
+            let (mixed, log_sums) =
+                self.attention(groups[QKV].kind, head_norms.as_ref()).forward(qkv.values(), bf16);
             let mut middle = Buffer::any(x.len());
             let fill = |row: usize, to: &mut [f32]| mixed.values().read(row * groups[O].inputs, to);
             let u_o = groups[O].forward(tokens, &fill, ValuesMut::F32(&mut middle), Some(x));
@@ -309,7 +329,7 @@ impl Layer {
             bail!("the gradient of a decoder layer can be taken once");
         };
         let Saved { qkv, mixed, log_sums, middle, gate_up, u } = saved;
-        self.with(adapters, |Parameters { norms, groups }| {
+        self.with(adapters, |Parameters { norms, head_norms, groups }| {
             let width = norms[0].len();
             let tokens = x.len() / width;
             let eps = self.layer.eps;
@@ -354,7 +374,7 @@ impl Layer {
             let fill = |row: usize, to: &mut [f32]| mixed.values().read(row * groups[O].inputs, to);
             let mut d_mixed = Numbers::any(bf16, tokens * groups[O].inputs);
             groups[O].backward(tokens, &fill, &u[O], Values::F32(&dx), d_o, Some(d_mixed.values_mut()));
-            let attention = self.attention(groups[QKV].kind);
+            let attention = self.attention(groups[QKV].kind, head_norms.as_ref());
             let d_heads = attention.backward(qkv.values(), mixed.values(), &log_sums, d_mixed.values());
             drop((qkv, mixed, d_mixed));
 

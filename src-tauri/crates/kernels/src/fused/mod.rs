@@ -7,6 +7,7 @@ mod attention;
 mod cache;
 mod cached;
 mod head;
+mod heads;
 mod layer;
 mod linear;
 mod product;

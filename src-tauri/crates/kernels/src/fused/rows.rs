@@ -134,6 +134,12 @@ vectorised! {
         }
     }
 
+    /// The same, in place.
+    pub(crate) fn rms_norm_itself(x: &mut [f32], weight: &[f32], eps: f32) {
+        let r = 1.0 / (sum_of(x, x) / x.len() as f32 + eps).sqrt();
+        x.iter_mut().zip(weight).for_each(|(x, w)| *x = *x * r * w);
+    }
+
     /// Adds the gradient of `x` to `dx`: with `r = 1 / sqrt(mean(x²) + eps)` and `d = w · g` it is
     /// `r · d − x · r³ / n · Σ d·x`. Leaves `d` in `g`.
     pub(crate) fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, g: &mut [f32], dx: &mut [f32]) {

@@ -1,5 +1,7 @@
 //! A decoder layer as one operation, where the fused kernels compute what the description says.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor, bail};
 use kernels::{DecoderLayer, Gate, Heads, LayerInput, LayerLinear};
 
@@ -18,14 +20,12 @@ pub(super) fn fits(description: &Description) -> bool {
     let Description { names, heads, .. } = description;
     let scale = description.scale == (heads.dim as f32).sqrt().recip();
     let norms = description.norm.kind != NormKind::Layer
-        && !description.query_key_norm
         && names.feed_forward_norm.is_some()
         && names.attention_output_norm.is_none()
         && names.feed_forward_output_norm.is_none();
-    let ropes = description.layers.iter().all(|place| place.rope.is_some())
-        && description.ropes.iter().all(|rope| {
-            rope.width == rope.head && !rope.interleaved && !matches!(rope.scaling, Scaling::Long { .. })
-        });
+    let ropes = description.ropes.iter().all(|rope| {
+        rope.width == rope.head && !rope.interleaved && !matches!(rope.scaling, Scaling::Long { .. })
+    });
     scale
         && norms
         && ropes
@@ -44,14 +44,22 @@ pub(super) fn forward(
     pass: Pass,
     cache: Option<&mut LayerCache>,
 ) -> Result<Tensor> {
-    let Some(angles) = layer.rope.and_then(|index| ropes.get(index)) else {
-        bail!("a fused layer needs rotary positions")
+    let angles = layer.rope.and_then(|index| ropes.get(index));
+    let (table, positions) = match angles.map(|angles| angles.at(sequences)).transpose()? {
+        Some((table, positions)) => (Some(table), positions),
+        None => (None, Arc::new(sequences.positions())),
     };
-    let (table, positions) = angles.at(sequences)?;
     let (Norm::Rms { weight, eps }, Some(Norm::Rms { weight: second, .. })) =
         (&layer.input_norm, &layer.feed_forward_norm)
     else {
         bail!("a fused layer needs two root mean square norms")
+    };
+    let query_key_norms = match &layer.head_norms {
+        None => None,
+        Some((Norm::Rms { weight: query, .. }, Norm::Rms { weight: key, .. })) => {
+            Some([query.clone(), key.clone()])
+        }
+        Some(_) => bail!("heads of a fused layer need root mean square norms"),
     };
     let parts: Vec<(LayerLinear, f32)> =
         layer.linears.iter().map(|(_, linear): &(Slot, LoraLinear)| linear.part(pass)).collect();
@@ -65,13 +73,14 @@ pub(super) fn forward(
     let fused = DecoderLayer {
         input_norm: weight.clone(),
         post_attention_norm: second.clone(),
+        query_key_norms,
         eps: *eps,
         linears,
         scale,
         heads,
     };
     match cache {
-        Some(cache) => fused.forward_cached(hidden, &table, cache.fused()),
+        Some(cache) => fused.forward_cached(hidden, table.as_ref(), cache.fused()),
         None => {
             let lengths = sequences.lengths.clone();
             fused.forward(hidden, LayerInput { lengths, table, positions })

@@ -49,7 +49,7 @@ pub(super) struct Layer {
     pub feed_forward_norm: Option<Norm>,
     pub feed_forward_output_norm: Option<Norm>,
     /// Of each head of queries, and of keys.
-    head_norms: Option<(Norm, Norm)>,
+    pub head_norms: Option<(Norm, Norm)>,
     pub attention: Attention,
     /// Which of the model's rotary embeddings it uses.
     pub rope: Option<usize>,
