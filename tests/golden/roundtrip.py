@@ -20,11 +20,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 sys.dont_write_bytecode = True
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from shapes import ALPHA, RANK, SHAPES, TARGETS, load
+from shapes import SHAPES, load, lora_config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -72,8 +72,8 @@ def train(modelforge, base, home):
 def peft_adapter(base, folder):
     """An adapter made and saved by PEFT, both matrices away from zero."""
     torch.manual_seed(1)
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=TARGETS, task_type="CAUSAL_LM")
-    model = get_peft_model(load(base, torch.float32), config)
+    shape = next((shape for shape in SHAPES if shape.name == base.name), SHAPES[0])
+    model = get_peft_model(load(base, torch.float32), lora_config(shape))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

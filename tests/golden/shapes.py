@@ -206,9 +206,9 @@ def load(folder, dtype):
     return getattr(transformers, family).from_pretrained(folder, dtype=dtype, **plain).eval()
 
 
-def write_adapter(shape, folder):
-    """An adapter with A and B both away from zero, as PEFT saves it."""
-    config = LoraConfig(
+def lora_config(shape):
+    """An adapter on every linear layer of the text part."""
+    return LoraConfig(
         r=RANK,
         lora_alpha=ALPHA,
         lora_dropout=0.0,
@@ -217,7 +217,11 @@ def write_adapter(shape, folder):
         task_type="CAUSAL_LM",
         bias="none",
     )
-    model = get_peft_model(load(folder, torch.float32), config)
+
+
+def write_adapter(shape, folder):
+    """An adapter with A and B both away from zero, as PEFT saves it."""
+    model = get_peft_model(load(folder, torch.float32), lora_config(shape))
     torch.manual_seed(shape.seed + 100)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

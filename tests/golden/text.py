@@ -5,6 +5,8 @@ model families publish, rendered by transformers' `apply_chat_template`.
 """
 
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -104,6 +106,13 @@ TOKENS = {
     "zephyr": ("<s>", "</s>"),
     "gemma": ("<bos>", "<end_of_turn>"),
     "macros": ("<s>", "</s>"),
+    "qwen3": (None, "<|im_end|>"),
+    "smollm3": (None, "<|im_end|>"),
+    "gemma-3": ("<bos>", "<end_of_turn>"),
+    "phi-3": ("<s>", "<|endoftext|>"),
+    "phi-4-mini": (None, "<|endoftext|>"),
+    "mistral-small-3.1": ("<s>", "</s>"),
+    "gpt-oss": ("<|startoftext|>", "<|return|>"),
 }
 
 
@@ -207,6 +216,13 @@ def make_tokenizers(out):
         write_json(folder / "golden.json", rows)
 
 
+def undated(text, template):
+    """The text with each date of today in the place of which the template has it: `<<format>>`."""
+    for form in re.findall(r'strftime_now\("([^"]+)"\)', template):
+        text = text.replace(datetime.now().strftime(form), f"<<{form}>>")
+    return text
+
+
 def make_templates(out):
     """Every conversation under every template, with and without the generation prompt; null where the template refuses."""
     (out / "templates").mkdir(parents=True, exist_ok=True)
@@ -222,7 +238,8 @@ def make_templates(out):
             row = {}
             for key, prompt in [("closed", False), ("open", True)]:
                 try:
-                    row[key] = wrapped.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+                    text = wrapped.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+                    row[key] = undated(text, template)
                 except Exception as error:
                     if type(error).__name__ != "TemplateError":
                         raise

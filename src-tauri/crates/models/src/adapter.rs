@@ -18,6 +18,11 @@ use crate::{
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
+/// What the paths of the layers have in them that read the text of a model for texts and images.
+const TEXT_PART: &str = ".language_model.";
+/// PEFT's pattern of the layers beside them, which have linear layers of the same names.
+const IMAGE_PARTS: &str = ".*(vision_tower|multi_modal_projector).*";
+
 /// The last part of a module's path: `q_proj` of `model.layers.0.self_attn.q_proj`.
 fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
@@ -115,7 +120,10 @@ pub(crate) fn save<M: Model + ?Sized>(
         .map_err(|source| ModelError::Io { path: weights.clone(), source })?;
     let path = folder.join(CONFIG);
     let whole = (!whole.is_empty()).then_some(whole);
-    let described = peft_config(config, &adapted, whole.as_deref(), base_model, model.view().kind());
+    let mut described = peft_config(config, &adapted, whole.as_deref(), base_model, model.view().kind());
+    if tensors.iter().any(|(name, ..)| name.contains(TEXT_PART)) {
+        described["exclude_modules"] = IMAGE_PARTS.into();
+    }
     types::files::write_json(&path, &described).map_err(|source| ModelError::Io { path, source })
 }
 
@@ -310,6 +318,8 @@ fn read_config(path: &Path) -> Result<(LoraConfig, f64, Vec<String>), ModelError
             None | Some(Value::Bool(false)) => true,
             Some(Value::Array(a)) => a.is_empty(),
             Some(Value::Object(o)) => o.is_empty(),
+            // No image is read, so nothing is lost.
+            Some(Value::String(pattern)) => field == "exclude_modules" && pattern == IMAGE_PARTS,
             Some(_) => false,
         };
         if !absent {

@@ -221,7 +221,7 @@ fn a_cache_gives_the_numbers_of_the_whole_sequence() {
         let whole = hidden(model.as_ref(), &[&ids], Pass::EVAL);
         let mut caches = vec![LayerCache::default(); model.info().layers];
         let mut step = |from: usize, to: usize| -> Vec<Vec<f32>> {
-            let sequences = Sequences::continued(to - from, from);
+            let sequences = Sequences::continued(to - from, from).reaching(ids.len());
             let mut x = model.embed(&Tensor::new(&ids[from..to], &Device::Cpu).unwrap()).unwrap();
             for (index, cache) in caches.iter_mut().enumerate() {
                 cache.truncate(from);

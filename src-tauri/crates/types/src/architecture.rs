@@ -34,10 +34,17 @@ pub struct Architecture {
     pub kind: ModelKind,
     /// What they can be tuned to do.
     pub tasks: &'static [Task],
+    /// Whether the fused kernels compute their layers.
+    pub fused: bool,
 }
 
 const fn causal(name: &'static str) -> Architecture {
-    Architecture { name, kind: ModelKind::Causal, tasks: Task::ALL }
+    Architecture { name, kind: ModelKind::Causal, tasks: Task::ALL, fused: true }
+}
+
+/// A decoder-only family whose layers only the reference computes.
+const fn reference(name: &'static str) -> Architecture {
+    Architecture { fused: false, ..causal(name) }
 }
 
 /// Every architecture that can be trained.
@@ -46,14 +53,14 @@ pub const TRAINABLE: &[Architecture] = &[
     causal("MistralForCausalLM"),
     causal("Mistral3ForConditionalGeneration"),
     causal("Qwen2ForCausalLM"),
-    causal("Qwen3ForCausalLM"),
-    causal("SmolLM3ForCausalLM"),
-    causal("Gemma2ForCausalLM"),
-    causal("Gemma3ForCausalLM"),
-    causal("Gemma3ForConditionalGeneration"),
-    causal("Phi3ForCausalLM"),
-    causal("GPTJForCausalLM"),
-    causal("GptOssForCausalLM"),
+    reference("Qwen3ForCausalLM"),
+    reference("SmolLM3ForCausalLM"),
+    reference("Gemma2ForCausalLM"),
+    reference("Gemma3ForCausalLM"),
+    reference("Gemma3ForConditionalGeneration"),
+    reference("Phi3ForCausalLM"),
+    reference("GPTJForCausalLM"),
+    reference("GptOssForCausalLM"),
 ];
 
 /// The architecture of this name.

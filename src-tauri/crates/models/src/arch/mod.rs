@@ -145,6 +145,7 @@ pub(crate) fn gguf_layout(folder: &Path) -> Result<gguf::Layout, ModelError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a broken golden ends the test")]
 mod tests {
     use super::*;
 
@@ -153,5 +154,20 @@ mod tests {
         let here: Vec<_> = ARCHITECTURES.iter().map(|a| (a.name, a.kind())).collect();
         let offered: Vec<_> = types::architecture::TRAINABLE.iter().map(|a| (a.name, a.kind)).collect();
         assert_eq!(here, offered, "the list in types names every family, in its order");
+    }
+
+    #[test]
+    fn the_app_knows_what_the_fused_kernels_compute() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden");
+        let mut seen = 0;
+        for folder in std::fs::read_dir(golden).unwrap().map(|entry| entry.unwrap().path()) {
+            let Ok((architecture, json)) = find(&folder) else { continue };
+            let Family::Decoder(describe) = architecture.family else { continue };
+            let fits = decoder::is_fused(&describe(&json).unwrap());
+            let known = types::architecture::find(architecture.name).unwrap();
+            assert_eq!(known.fused, fits, "{}", folder.display());
+            seen += 1;
+        }
+        assert!(seen >= 15, "only {seen} tiny models were found");
     }
 }

@@ -16,7 +16,7 @@ use crate::{LayerCache, LoraLinear, Pass, Sequences};
 const SLOTS: [Slot; 7] = [Slot::Q, Slot::K, Slot::V, Slot::O, Slot::Gate, Slot::Up, Slot::Down];
 
 /// Whether the fused kernels compute all layers of such a model.
-pub(super) fn fits(description: &Description) -> bool {
+pub(in crate::arch) fn fits(description: &Description) -> bool {
     let Description { names, heads, .. } = description;
     let scale = description.scale == (heads.dim as f32).sqrt().recip();
     let norms = description.norm.kind != NormKind::Layer
