@@ -7,7 +7,7 @@ mod golden;
 use std::{collections::BTreeMap, fs, path::Path};
 
 use data::{TextStream, Tokenizer};
-use jiff::{Zoned, fmt::strtime};
+use jiff::{ZonedDateTime, fmt::strtime};
 use serde::Deserialize;
 use types::{Message, Strategy, Task, files};
 
@@ -136,7 +136,7 @@ fn dated(text: &str) -> String {
     let mut dated = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (format, rest) = part.split_once(">>").unwrap();
-        dated += &strtime::format(format!("%{format}"), &Zoned::now()).unwrap();
+        dated += &strtime::format(format!("%{format}"), &ZonedDateTime::now()).unwrap();
         dated += rest;
     }
     dated
