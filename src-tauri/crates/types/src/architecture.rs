@@ -40,6 +40,11 @@ const fn causal(name: &'static str) -> Architecture {
     Architecture { name, kind: ModelKind::Causal, tasks: Task::ALL }
 }
 
+/// An encoder-decoder family.
+const fn seq2seq(name: &'static str, tasks: &'static [Task]) -> Architecture {
+    Architecture { name, kind: ModelKind::Seq2Seq, tasks }
+}
+
 /// Every architecture that can be trained.
 pub const TRAINABLE: &[Architecture] = &[
     causal("LlamaForCausalLM"),
@@ -54,6 +59,10 @@ pub const TRAINABLE: &[Architecture] = &[
     causal("Phi3ForCausalLM"),
     causal("GPTJForCausalLM"),
     causal("GptOssForCausalLM"),
+    // It was made for any text from another.
+    seq2seq("T5ForConditionalGeneration", &[Task::Summarization, Task::TextGeneration]),
+    seq2seq("BartForConditionalGeneration", &[Task::Summarization]),
+    seq2seq("BartModel", &[Task::Summarization]),
 ];
 
 /// The architecture of this name.
