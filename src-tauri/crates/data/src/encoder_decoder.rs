@@ -111,11 +111,10 @@ impl EncoderDecoder {
     }
 
     /// The text that the encoder reads for a conversation, and how the answer is written. A prompt to summarize
-    /// ([`prompt_for`](crate::prompt_for)) is put as the model's own files say; the turns of any other are joined.
+    /// ([`prompt_for`](crate::prompt_for)) is put as the model's own files say, and what was said before it has no part in
+    /// it; the turns of any other conversation are joined.
     pub fn source(&self, messages: &[Message]) -> (String, &Writing) {
-        if let [only] = messages
-            && let Some(document) = only.content.strip_prefix(SUMMARIZE)
-        {
+        if let Some(document) = messages.last().and_then(|last| last.content.strip_prefix(SUMMARIZE)) {
             return (format!("{}{document}", self.prefix), &self.summaries);
         }
         let turns: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();

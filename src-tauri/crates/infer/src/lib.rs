@@ -17,3 +17,4 @@ pub use error::InferError;
 pub use sampler::Sampler;
 pub use session::{ChatSession, Listener};
 pub use stop::StopText;
+pub use target::Targets;

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use models::{DecoderCache, Memory, Pass, Seq2SeqLm, Sequences};
 
 /// Targets of one source, all of the same length, with what the model remembers of each.
-pub(crate) struct Targets<'m> {
+pub struct Targets<'m> {
     model: &'m dyn Seq2SeqLm,
     memory: Tensor,
     source: Sequences,
@@ -17,6 +17,9 @@ pub(crate) struct Targets<'m> {
 impl<'m> Targets<'m> {
     /// Reads the source, at least one token, for one empty target; `None` once `wanted`, which is asked before every layer,
     /// says no.
+    ///
+    /// # Errors
+    /// The model cannot compute it.
     pub fn read(
         model: &'m dyn Seq2SeqLm,
         source: &[u32],
@@ -43,6 +46,9 @@ impl<'m> Targets<'m> {
     }
 
     /// Appends a token to each target. Gives for each the logits of the token after it; `None` as in [`read`](Self::read).
+    ///
+    /// # Errors
+    /// There are more or fewer tokens than targets, or no room for them.
     pub fn push(&mut self, ids: &[u32], wanted: &dyn Fn() -> bool) -> Result<Option<Vec<Vec<f32>>>> {
         if ids.len() != self.count {
             candle_core::bail!("{} targets do not go on with {} tokens", self.count, ids.len());
@@ -61,6 +67,9 @@ impl<'m> Targets<'m> {
     }
 
     /// Goes on from the targets of these places, any of them any number of times.
+    ///
+    /// # Errors
+    /// There is no such target.
     pub fn select(&mut self, parents: &[usize]) -> Result<()> {
         for cache in &mut self.caches {
             cache.select(parents)?;

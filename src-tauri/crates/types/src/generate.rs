@@ -85,7 +85,7 @@ impl GenerateParams {
 
     /// Always the likeliest token, at most `max_new_tokens` of them.
     pub fn greedy(max_new_tokens: usize) -> Self {
-        Self { max_new_tokens, temperature: 0.0, top_p: 1.0, ..Self::default() }
+        Self { max_new_tokens, temperature: 0.0, top_p: 1.0, num_beams: 1, ..Self::default() }
     }
 
     /// Every value out of range, as `(field, message)`.
