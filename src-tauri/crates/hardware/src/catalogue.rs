@@ -116,23 +116,14 @@ mod tests {
         assert!(catalogue.find(STARTER).is_some_and(CatalogueModel::trainable), "the starter can be trained");
     }
 
-    /// Parameters that a family has in each layer beyond those of the Llama family.
-    fn more_in_a_layer(architecture: &str, s: &ModelShape) -> u64 {
-        match architecture {
-            "Qwen2ForCausalLM" => (s.heads + 2 * s.kv_heads) * s.head_dim,
-            "Qwen3ForCausalLM" => 2 * s.head_dim,
-            "Gemma2ForCausalLM" => 2 * s.hidden_size,
-            "Gemma3ForCausalLM" => 2 * s.hidden_size + 2 * s.head_dim,
-            _ => 0,
-        }
-    }
-
     #[test]
     fn parameters_follow_from_the_shape() {
         for model in &parsed().models {
             let Some(shape) = &model.shape else { continue };
-            let all = shape.parameters() + shape.layers * more_in_a_layer(&model.architecture, shape);
-            assert_eq!(all, model.parameters, "{}", model.name);
+            assert_eq!(shape.parameters(), model.parameters, "{}", model.name);
+            let known = types::architecture::find(&model.architecture);
+            let reference_only = known.is_some_and(|known| !known.fused);
+            assert_eq!(shape.reference_only, reference_only, "{}: fused kernels or not", model.name);
         }
     }
 

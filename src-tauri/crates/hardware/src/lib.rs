@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod error;
+mod families;
 mod gpu;
 mod load;
 mod memory;
@@ -34,7 +35,7 @@ pub use memory::{Fit, MARGIN_PERCENT, MemoryEstimate, estimate_chat_memory, esti
 pub use plan::MemoryPlan;
 pub use recommend::{PossibleModel, Recommendation, Situation, recommend};
 pub use settings::Settings;
-pub use shape::ModelShape;
+pub use shape::{LinearLayers, ModelShape};
 pub use time::{TimeEstimate, Workload, estimate_time};
 
 /// What this machine has. Sizes are in units of 2^30 bytes, one decimal.

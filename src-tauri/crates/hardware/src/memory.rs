@@ -274,7 +274,7 @@ fn optimizer_state(shape: &ModelShape, plan: &MemoryPlan) -> u64 {
 ///                in bf16 also 4 · in + 6 · out for values widened and rounded
 /// attention      d · (2 Q + 3 K) rotated and split into heads, 8 · Q mixed, 8 bytes a score: heads · T · span;
 ///                in bf16 also 4 · (Q + 2 K) + 2 · Q; with several sequences d · Q
-/// the rest       d · (4 H + I): input, two norms, the sum after attention, the gated product
+/// the rest       d · (4 H + I): input, two norms, the sum after attention, the gated product; of n experts a token n · (3 I + 2 H)
 /// ```
 fn layer_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch, dropout: bool) -> u64 {
     if plan.fused {
@@ -293,7 +293,8 @@ fn layer_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch, dropo
     let widened = if plan.bf16 { F32 * (queries + 2 * keys) + width * queries } else { 0 };
     let joined = if batch.sequences > 1 { width * queries } else { 0 };
     let attention = width * (2 * queries + 3 * keys) + 2 * F32 * queries + widened + joined;
-    let rest = width * (4 * shape.hidden_size + shape.intermediate_size);
+    let middle = if shape.experts == 0 { shape.intermediate_size } else { shape.expert_values() };
+    let rest = width * (4 * shape.hidden_size + middle);
     let scores = 2 * F32 * shape.heads * batch.span;
     batch.tokens.saturating_mul(linears + attention + rest + scores)
 }
@@ -366,6 +367,7 @@ mod tests {
             vocab_size: 49152,
             tied_embeddings: true,
             context_length: 8192,
+            ..ModelShape::default()
         }
     }
 
@@ -481,6 +483,7 @@ mod tests {
             vocab_size: side,
             tied_embeddings: false,
             context_length: 1 << 24,
+            ..ModelShape::default()
         };
         let most = u64::from(u32::MAX);
         let plan = MemoryPlan {

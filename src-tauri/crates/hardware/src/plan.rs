@@ -59,8 +59,8 @@ impl MemoryPlan {
         // Bins are as long as the setting says; where it is left to be found, that is the longest row.
         let fill = config.packing && config.max_seq_length.is_some();
         Ok(Self {
-            // Where none is named, every architecture has fused kernels.
-            fused: config.provider != Some(Provider::Huggingface),
+            // Where none is named, the fused kernels are taken as far as they go.
+            fused: config.provider != Some(Provider::Huggingface) && !shape.reference_only,
             bf16: config.bf16,
             lora_r: config.lora_r.into(),
             target_modules: config.target_modules.clone(),

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::HardwareError;
+use crate::{
+    HardwareError,
+    families::{Family, Fields, missing},
+};
 
 /// No published model has a larger side; products of a few of them stay far below 2^64.
 const MAX_SIDE: u64 = 1 << 20;
@@ -13,8 +16,23 @@ const MAX_LAYERS: u64 = 1000;
 /// No published model sees further.
 const MAX_CONTEXT: u64 = 1 << 24;
 
+/// How a family cuts the linear layers of a decoder layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LinearLayers {
+    /// q, k, v, o, gate, up and down: Llama and most others.
+    #[default]
+    Separate,
+    /// q, k and v in one, gate and up in one: Phi-3.
+    Joined,
+    /// No gate: GPT-J.
+    Ungated,
+    /// q, k, v and o; the feed-forward part is a mixture of experts, which have no adapters: gpt-oss.
+    AttentionOnly,
+}
+
 /// The shape of a decoder-only model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelShape {
     /// Width of the residual stream.
@@ -35,6 +53,26 @@ pub struct ModelShape {
     pub tied_embeddings: bool,
     /// The longest sequence in tokens.
     pub context_length: u64,
+    /// How its linear layers are cut.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub linear_layers: LinearLayers,
+    /// Experts of each layer; 0 where there is no mixture.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub experts: u64,
+    /// How many of them take part in a token.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub experts_per_token: u64,
+    /// Parameters beside those of the linear layers, the tables and two norms a layer: biases, further norms, routers.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub further_parameters: u64,
+    /// Whether its layers are computed by the reference alone.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub reference_only: bool,
+}
+
+/// Whether a field says nothing that most models do not.
+fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// One of the linear layers of a decoder layer.
@@ -47,56 +85,103 @@ pub(crate) struct Linear {
 }
 
 impl ModelShape {
-    /// The shape that a `config.json` from anywhere tells, in the field names of the Llama family.
+    /// The shape that a `config.json` from anywhere tells.
     ///
     /// # Errors
     /// A field is missing, is no whole number, or is larger than any model's.
     pub fn from_config(config: &Value) -> Result<Self, HardwareError> {
-        let hidden_size = required(config, "hidden_size", MAX_SIDE)?;
-        let heads = required(config, "num_attention_heads", MAX_SIDE)?;
-        let kv_heads = number(config, "num_key_value_heads", MAX_SIDE)?.unwrap_or(heads);
+        let architecture = config.pointer("/architectures/0").and_then(Value::as_str).unwrap_or_default();
+        let family = Family::of(architecture);
+        // A model for texts and images has the shape of its text part one object further in.
+        let text = config.get("text_config").filter(|text| text.is_object()).unwrap_or(config);
+        let fields = Fields { text, usual: family.usual };
+        let names = family.names;
+        let hidden_size = fields.required(names.hidden, MAX_SIDE)?;
+        let heads = fields.required(names.heads, MAX_SIDE)?;
+        let kv_heads = fields.number("num_key_value_heads", MAX_SIDE)?.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
             return Err(wrong("num_key_value_heads", format!("{kv_heads} does not divide {heads} heads")));
         }
-        let head_dim = match number(config, "head_dim", MAX_SIDE)? {
+        let head_dim = match fields.number("head_dim", MAX_SIDE)? {
             Some(dim) => dim,
             None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
             None => {
-                let problem = format!("{heads} does not divide hidden_size {hidden_size}");
-                return Err(wrong("num_attention_heads", problem));
+                let problem = format!("{heads} does not divide {} {hidden_size}", names.hidden);
+                return Err(wrong(names.heads, problem));
             }
         };
         if heads * head_dim > MAX_SIDE {
             return Err(wrong("head_dim", format!("{heads} heads of {head_dim} are too wide")));
         }
-        Ok(Self {
+        let intermediate_size = match fields.number(names.middle, MAX_SIDE)? {
+            None if family.linear_layers == LinearLayers::Ungated => 4 * hidden_size,
+            size => size.ok_or_else(|| missing(names.middle, MAX_SIDE))?,
+        };
+        let tied = |config: &Value| match config.get("tie_word_embeddings") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(tied)) => Ok(Some(*tied)),
+            Some(_) => Err(wrong("tie_word_embeddings", "must be true or false".into())),
+        };
+        let experts = match family.linear_layers {
+            LinearLayers::AttentionOnly => fields.required("num_local_experts", MAX_SIDE)?,
+            _ => 0,
+        };
+        let experts_per_token = match experts {
+            0 => 0,
+            _ => fields.number("num_experts_per_tok", MAX_SIDE)?.unwrap_or(4).min(experts),
+        };
+        let shape = Self {
             hidden_size,
-            layers: required(config, "num_hidden_layers", MAX_LAYERS)?,
+            layers: fields.required(names.layers, MAX_LAYERS)?,
             heads,
             kv_heads,
             head_dim,
-            intermediate_size: required(config, "intermediate_size", MAX_SIDE)?,
-            vocab_size: required(config, "vocab_size", MAX_SIDE)?,
-            tied_embeddings: match config.get("tie_word_embeddings") {
-                None | Some(Value::Null) => false,
-                Some(Value::Bool(tied)) => *tied,
-                Some(_) => return Err(wrong("tie_word_embeddings", "must be true or false".into())),
-            },
-            context_length: required(config, "max_position_embeddings", MAX_CONTEXT)?,
-        })
+            intermediate_size,
+            vocab_size: fields.required("vocab_size", MAX_SIDE)?,
+            tied_embeddings: tied(config)?.or(tied(text)?).unwrap_or(family.tied),
+            context_length: fields.required(names.context, MAX_CONTEXT)?,
+            linear_layers: family.linear_layers,
+            experts,
+            experts_per_token,
+            further_parameters: 0,
+            reference_only: types::architecture::find(architecture).is_some_and(|a| !a.fused),
+        };
+        let flag = |field: &str| text.get(field).and_then(Value::as_bool);
+        let further_parameters = (family.further)(&shape, &flag);
+        Ok(Self { further_parameters, ..shape })
     }
 
-    /// Parameters of a model of the Llama family with this shape; biases, which a few models have, are left out.
+    /// Parameters of a model of this shape.
     pub fn parameters(&self) -> u64 {
         let tables = if self.tied_embeddings { 1 } else { 2 };
-        self.layers * (self.layer_weights() + 2 * self.hidden_size)
-            + tables * self.vocab_size * self.hidden_size
-            + self.hidden_size
+        let experts = self.experts.saturating_mul(self.expert_weights());
+        let layer = self.linear_weights() + 2 * self.hidden_size;
+        self.layers
+            .saturating_mul(experts.saturating_add(layer))
+            .saturating_add(tables * self.vocab_size * self.hidden_size + self.hidden_size)
+            .saturating_add(self.further_parameters)
     }
 
-    /// Elements of the linear layers of one decoder layer.
+    /// Elements of the linear layers of one decoder layer that a token is multiplied by.
     pub(crate) fn layer_weights(&self) -> u64 {
+        let routers = self.experts.saturating_mul(self.hidden_size);
+        let experts = self.experts_per_token.saturating_mul(self.expert_weights());
+        self.linear_weights().saturating_add(experts).saturating_add(routers)
+    }
+
+    /// Elements of the linear layers of one decoder layer, without experts.
+    fn linear_weights(&self) -> u64 {
         self.linears().iter().map(|linear| linear.inputs * linear.outputs).sum()
+    }
+
+    /// Elements of the three linear layers of one expert.
+    fn expert_weights(&self) -> u64 {
+        3 * self.hidden_size * self.intermediate_size
+    }
+
+    /// Values that the experts make of one token.
+    pub(crate) fn expert_values(&self) -> u64 {
+        self.experts_per_token.saturating_mul(3 * self.intermediate_size + 2 * self.hidden_size)
     }
 
     /// Width of all query heads together.
@@ -109,39 +194,40 @@ impl ModelShape {
         self.kv_heads * self.head_dim
     }
 
-    /// The linear layers of a decoder layer.
-    pub(crate) fn linears(&self) -> [Linear; 7] {
+    /// The linear layers of a decoder layer that adapters are put on.
+    pub(crate) fn linears(&self) -> Vec<Linear> {
         let (hidden, middle) = (self.hidden_size, self.intermediate_size);
         let (queries, keys) = (self.query_width(), self.key_width());
         let linear = |name, inputs, outputs| Linear { name, inputs, outputs };
-        [
-            linear("q_proj", hidden, queries),
-            linear("k_proj", hidden, keys),
-            linear("v_proj", hidden, keys),
-            linear("o_proj", queries, hidden),
-            linear("gate_proj", hidden, middle),
-            linear("up_proj", hidden, middle),
-            linear("down_proj", middle, hidden),
-        ]
+        let down = linear("down_proj", middle, hidden);
+        let gated = [linear("gate_proj", hidden, middle), linear("up_proj", hidden, middle), down];
+        let attention = |out| {
+            vec![
+                linear("q_proj", hidden, queries),
+                linear("k_proj", hidden, keys),
+                linear("v_proj", hidden, keys),
+                linear(out, queries, hidden),
+            ]
+        };
+        match self.linear_layers {
+            LinearLayers::Separate => [attention("o_proj"), gated.into()].concat(),
+            LinearLayers::Joined => vec![
+                linear("qkv_proj", hidden, queries + 2 * keys),
+                linear("o_proj", queries, hidden),
+                linear("gate_up_proj", hidden, 2 * middle),
+                down,
+            ],
+            LinearLayers::Ungated => {
+                let both = [linear("fc_in", hidden, middle), linear("fc_out", middle, hidden)];
+                [attention("out_proj"), both.into()].concat()
+            }
+            LinearLayers::AttentionOnly => attention("o_proj"),
+        }
     }
 }
 
 fn wrong(field: &'static str, problem: String) -> HardwareError {
     HardwareError::Config { field, problem }
-}
-
-fn number(config: &Value, field: &'static str, max: u64) -> Result<Option<u64>, HardwareError> {
-    match config.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_u64() {
-            Some(n) if (1..=max).contains(&n) => Ok(Some(n)),
-            _ => Err(wrong(field, format!("must be a whole number from 1 to {max}"))),
-        },
-    }
-}
-
-fn required(config: &Value, field: &'static str, max: u64) -> Result<u64, HardwareError> {
-    number(config, field, max)?.ok_or_else(|| wrong(field, format!("must be a whole number from 1 to {max}")))
 }
 
 #[cfg(test)]

@@ -159,6 +159,7 @@ mod tests {
             vocab_size: 32000,
             tied_embeddings: true,
             context_length: 2048,
+            ..ModelShape::default()
         }
     }
 

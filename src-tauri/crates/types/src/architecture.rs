@@ -34,15 +34,22 @@ pub struct Architecture {
     pub kind: ModelKind,
     /// What they can be tuned to do.
     pub tasks: &'static [Task],
+    /// Whether the fused kernels compute their layers.
+    pub fused: bool,
 }
 
 const fn causal(name: &'static str) -> Architecture {
-    Architecture { name, kind: ModelKind::Causal, tasks: Task::ALL }
+    Architecture { name, kind: ModelKind::Causal, tasks: Task::ALL, fused: true }
+}
+
+/// A decoder-only family whose layers only the reference computes.
+const fn reference(name: &'static str) -> Architecture {
+    Architecture { fused: false, ..causal(name) }
 }
 
 /// An encoder-decoder family.
 const fn seq2seq(name: &'static str, tasks: &'static [Task]) -> Architecture {
-    Architecture { name, kind: ModelKind::Seq2Seq, tasks }
+    Architecture { name, kind: ModelKind::Seq2Seq, tasks, fused: false }
 }
 
 /// Every architecture that can be trained.
@@ -51,14 +58,14 @@ pub const TRAINABLE: &[Architecture] = &[
     causal("MistralForCausalLM"),
     causal("Mistral3ForConditionalGeneration"),
     causal("Qwen2ForCausalLM"),
-    causal("Qwen3ForCausalLM"),
-    causal("SmolLM3ForCausalLM"),
-    causal("Gemma2ForCausalLM"),
-    causal("Gemma3ForCausalLM"),
-    causal("Gemma3ForConditionalGeneration"),
-    causal("Phi3ForCausalLM"),
-    causal("GPTJForCausalLM"),
-    causal("GptOssForCausalLM"),
+    reference("Qwen3ForCausalLM"),
+    reference("SmolLM3ForCausalLM"),
+    reference("Gemma2ForCausalLM"),
+    reference("Gemma3ForCausalLM"),
+    reference("Gemma3ForConditionalGeneration"),
+    reference("Phi3ForCausalLM"),
+    reference("GPTJForCausalLM"),
+    reference("GptOssForCausalLM"),
     // It was made for any text from another.
     seq2seq("T5ForConditionalGeneration", &[Task::Summarization, Task::TextGeneration]),
     seq2seq("BartForConditionalGeneration", &[Task::Summarization]),
