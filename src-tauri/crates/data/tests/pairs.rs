@@ -153,3 +153,15 @@ fn settings_that_make_no_sense_are_named() {
         assert!(error.contains(field), "{field} {value}: {error}");
     }
 }
+
+#[test]
+fn a_preview_shows_what_is_read_and_what_is_written() {
+    let tokenizer = Tokenizer::load(&path(PAIRS[0])).unwrap();
+    let rows = data::preview(&path("documents.jsonl"), Task::Summarization, &tokenizer, 100, 2).unwrap();
+    let want = &golden::pairs(PAIRS[0]).rows[0];
+    let of = |trained: bool| -> Vec<u32> {
+        rows[0].tokens.iter().filter(|token| token.trained == trained).map(|token| token.id).collect()
+    };
+    assert_eq!(of(false), [want.source.as_slice(), &want.target[..1]].concat(), "the source and the start");
+    assert_eq!(of(true), want.target[1..], "and the summary");
+}

@@ -12,9 +12,7 @@ use std::collections::HashMap;
 
 use candle_core::{D, Device, Tensor};
 use golden::{PAIRS, Pairs, Written, largest_difference, path, relative_distance};
-use models::{
-    DecoderCache, LoadOptions, LoraConfig, Memory, Model, Pass, Seq2SeqLm, Sequences, decode, encode,
-};
+use models::{DecoderCache, LoadOptions, LoraConfig, Memory, Pass, Seq2SeqLm, Sequences, decode, encode};
 use types::Provider;
 
 const TOLERANCE: f64 = 1e-4;
@@ -139,7 +137,7 @@ fn greedy(
     let mut caches = vec![DecoderCache::new(copies); model.info().layers];
     let (mut last, mut new) = (start, Vec::new());
     while new.len() < written.new.len() {
-        let target = Sequences { lengths: vec![1; copies], offset: new.len() };
+        let target = Sequences { offset: new.len(), ..Sequences::new(vec![1; copies]) };
         let mut hidden =
             model.embed_target(&Tensor::new(vec![last; copies], &Device::Cpu).unwrap(), &target).unwrap();
         for (index, cache) in caches.iter_mut().enumerate() {
@@ -191,17 +189,23 @@ fn the_cache_refuses_what_it_is_not_for() {
         model.decoder_layer(0, &hidden, &memory, &target, Pass::BASE, Some(cache)).is_ok()
     };
     let mut cache = DecoderCache::new(2);
-    assert!(!step(Sequences { lengths: vec![1, 2], offset: 0 }, &mut cache, &source), "one length for all");
     assert!(
-        !step(Sequences { lengths: vec![1], offset: 0 }, &mut cache, &source),
+        !step(Sequences { offset: 0, ..Sequences::new(vec![1, 2]) }, &mut cache, &source),
+        "one length for all"
+    );
+    assert!(
+        !step(Sequences { offset: 0, ..Sequences::new(vec![1]) }, &mut cache, &source),
         "as many targets as caches"
     );
-    assert!(!step(Sequences { lengths: vec![1, 1], offset: 3 }, &mut cache, &source), "where the cache ends");
     assert!(
-        !step(Sequences { lengths: vec![1, 1], offset: 0 }, &mut cache, &Sequences::new(vec![1, 1])),
+        !step(Sequences { offset: 3, ..Sequences::new(vec![1, 1]) }, &mut cache, &source),
+        "where the cache ends"
+    );
+    assert!(
+        !step(Sequences { offset: 0, ..Sequences::new(vec![1, 1]) }, &mut cache, &Sequences::new(vec![1, 1])),
         "one source"
     );
-    assert!(step(Sequences { lengths: vec![1, 1], offset: 0 }, &mut cache, &source));
+    assert!(step(Sequences { offset: 0, ..Sequences::new(vec![1, 1]) }, &mut cache, &source));
     assert!(cache.select(&[2, 0]).is_err(), "there is no third target");
 }
 
