@@ -99,6 +99,87 @@ pub struct Answer {
     pub text: String,
 }
 
+/// Every tiny encoder-decoder.
+pub const PAIRS: [&str; 4] =
+    ["t5-relu-tied-sharded", "flan-t5-gated-bf16", "bart-gelu", "distilbart-scaled-f16"];
+
+/// `golden.json` of an encoder-decoder.
+#[derive(Debug, Deserialize)]
+pub struct Pairs {
+    /// Random ids in several lengths, for memory, logits, loss and gradients.
+    pub pairs: Vec<Pair>,
+    /// Trained tokens of all of them.
+    pub trained_tokens: usize,
+    /// Mean negative log-likelihood of the trained tokens, base model.
+    pub loss: f64,
+    /// The same with the adapter.
+    pub lora_loss: f64,
+    /// The rows of `documents.jsonl` as this model's tokenizer gives them.
+    pub rows: Vec<Pair>,
+    /// A loss curve over those rows.
+    pub curve: Curve,
+    /// Greedy texts.
+    pub greedy: PairGreedy,
+    /// What the search for the likeliest text finds.
+    pub beams: Vec<Beam>,
+}
+
+/// A source and its target, which begins with the token that the decoder starts from.
+#[derive(Debug, Deserialize)]
+pub struct Pair {
+    /// Ids of the source.
+    pub source: Vec<u32>,
+    /// Ids of the target.
+    pub target: Vec<u32>,
+}
+
+/// Greedy texts without and with the adapter.
+#[derive(Debug, Deserialize)]
+pub struct PairGreedy {
+    /// Without.
+    pub base: Vec<Written>,
+    /// With.
+    pub lora: Vec<Written>,
+}
+
+/// What is written for a source.
+#[derive(Debug, Deserialize)]
+pub struct Written {
+    /// Ids of the source.
+    pub source: Vec<u32>,
+    /// What follows the decoder's start, the end of the text included where it came.
+    pub new: Vec<u32>,
+    /// Its text.
+    pub text: String,
+}
+
+/// What a search finds.
+#[derive(Debug, Deserialize)]
+pub struct Beam {
+    /// Whether the adapter is on.
+    pub adapter: bool,
+    /// Texts followed at a time.
+    pub num_beams: usize,
+    /// Exponent of the length that scores are divided by.
+    pub length_penalty: f32,
+    /// Runs of so many tokens come once; 0 allows any.
+    pub no_repeat_ngram_size: usize,
+    /// No end before so many tokens, the start included.
+    pub min_length: usize,
+    /// The most tokens, the start included.
+    pub max_length: usize,
+    /// `true`, `false` or `"never"`.
+    pub early_stopping: serde_json::Value,
+    /// The text.
+    #[serde(flatten)]
+    pub written: Written,
+}
+
+/// The numbers of an encoder-decoder.
+pub fn pairs(name: &str) -> Pairs {
+    json(&format!("{name}/golden.json"))
+}
+
 /// A path in this folder.
 pub fn path(relative: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/golden").join(relative)

@@ -1,6 +1,6 @@
 """Makes every golden file of this folder with transformers and PEFT. Development only: `cargo xtask golden` runs it.
 
-    python tests/golden/make.py [--out FOLDER] [--only text|models|SHAPE]
+    python tests/golden/make.py [--out FOLDER] [--only text|models|pairs|SHAPE]
 
 Needs the packages of requirements.txt. The same versions on the same kind of machine give the same files.
 """
@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 import torch
 from transformers.utils import logging
 
+import pairs
 import reference
 import shapes
 import text
@@ -30,7 +31,7 @@ def main():
     names = [shape.name for shape in shapes.SHAPES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE, help="where the files go; this folder unless told")
-    parser.add_argument("--only", choices=["text", "models"] + names, help="one part, or one model, only")
+    parser.add_argument("--only", choices=["text", "models", "pairs"] + names, help="one part, or one model, only")
     options = parser.parse_args()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="Could not find a config file")
@@ -41,7 +42,7 @@ def main():
         text.make_tokenizers(options.out)
         text.make_templates(options.out)
         text.make_starter(options.out, STARTER)
-    if options.only != "text":
+    if options.only not in ("text", "pairs"):
         options.out.mkdir(parents=True, exist_ok=True)
         reference.make_dataset(options.out / "dataset.jsonl")
         reference.make_optimizers(options.out / "optimizers.json")
@@ -55,6 +56,9 @@ def main():
             shapes.write_adapter(shape, folder)
             noise = reference.make_shape(shape, folder, tokenizer)
             print(f"  {shape.name}: " + ", ".join(f"{key} {value:.1e}" for key, value in noise.items()))
+    if options.only in (None, "pairs"):
+        print("encoder-decoders:")
+        pairs.make_all(options.out)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ mod exit;
 mod export;
 mod golden;
 mod hub;
+mod pairs;
 mod playground;
 mod runs;
 mod shape;

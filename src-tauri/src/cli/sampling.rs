@@ -23,6 +23,9 @@ pub struct Sampling {
     /// Seed of the random choice
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     seed: Option<u64>,
+    /// Texts that an encoder-decoder's search follows at a time: 0 as many as its files say, 1 token by token
+    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    num_beams: Option<usize>,
     /// End before this text; may be given several times
     #[arg(long, value_name = "TEXT", help_heading = "Sampling")]
     stop: Vec<String>,
@@ -40,6 +43,7 @@ impl Sampling {
             repetition_penalty: self.repetition_penalty.unwrap_or(usual.repetition_penalty),
             seed: self.seed.unwrap_or(usual.seed),
             stop: self.stop.clone(),
+            num_beams: self.num_beams.unwrap_or(usual.num_beams),
         }
     }
 }

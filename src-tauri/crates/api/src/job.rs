@@ -10,7 +10,7 @@ use data::{BadRows, DataError};
 use store::{BaseModel, RunStatus};
 use types::{ApiError, JobFolder, Provider, RunSpec, TrainingConfig, files, id};
 
-use crate::{Api, base::Reached, run::ActiveRun};
+use crate::{Api, base::Reached, fitness, run::ActiveRun};
 
 /// Bad rows that a refusal names at most.
 const NAMED_ROWS: usize = 20;
@@ -83,6 +83,7 @@ impl Api {
         if !refused.is_empty() {
             return Err(ApiError::invalid(refused));
         }
+        fitness::check(&base, config.task)?;
         let dataset_path = self.dataset_path(&config.dataset)?;
         check_dataset(dataset_path.clone(), config.clone()).await?;
         let eval_dataset_path =

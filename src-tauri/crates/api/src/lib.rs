@@ -10,6 +10,7 @@ mod datasets;
 mod detect;
 mod estimate;
 mod export;
+mod fitness;
 pub mod handlers;
 mod hub;
 mod job;

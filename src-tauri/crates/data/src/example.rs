@@ -61,7 +61,7 @@ pub fn prompt_for(task: Task, parts: PromptParts<'_>) -> String {
     }
 }
 
-const SUMMARIZE: &str = "Summarize the following text.\n\n";
+pub(crate) const SUMMARIZE: &str = "Summarize the following text.\n\n";
 const CONTEXT: &str = "Context: ";
 
 impl Example {

@@ -6,6 +6,7 @@
 
 pub mod batch;
 mod encode;
+mod encoder_decoder;
 mod error;
 mod example;
 mod form;
@@ -23,6 +24,7 @@ mod vocabulary;
 
 pub use batch::{Batch, IGNORED};
 pub use encode::Encoded;
+pub use encoder_decoder::{EarlyStopping, EncoderDecoder, Writing};
 pub use error::{BadRows, DataError, FileProblem};
 pub use example::{Example, PromptParts, prompt_for};
 pub use form::{fitting_forms, required_fields};

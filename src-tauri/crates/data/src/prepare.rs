@@ -188,7 +188,11 @@ fn spill(
         if bad.total > 0 && !options.skip_bad_rows {
             continue; // the dataset is refused: what is left is only checked
         }
-        match tokenizer.encode_example(&row.example, options.task, limit) {
+        let encoded = match tokenizer.encoder_decoder() {
+            Some(model) => tokenizer.encode_pair(model, &row.example, options.task, limit),
+            None => tokenizer.encode_example(&row.example, options.task, limit),
+        };
+        match encoded {
             Ok(encoded) => {
                 count_cut(stats, &encoded);
                 writer.push(&encoded).map_err(disk)?;

@@ -7,7 +7,9 @@ use types::{
     dataset::{PreviewRow, PreviewToken},
 };
 
-use crate::{error::DataError, example::Example, scan, text_stream::TextStream, tokenizer::Tokenizer};
+use crate::{
+    encode::Encoded, error::DataError, example::Example, scan, text_stream::TextStream, tokenizer::Tokenizer,
+};
 
 /// The first `rows` usable rows, each in at most `max_len` tokens. A row with two answers to compare gives two, the
 /// better one first.
@@ -50,7 +52,17 @@ fn preview_row(
     tokenizer: &Tokenizer,
     max_len: usize,
 ) -> Result<PreviewRow, DataError> {
-    let encoded = tokenizer.encode_example(example, task, max_len)?;
+    let encoded = match tokenizer.encoder_decoder() {
+        None => tokenizer.encode_example(example, task, max_len)?,
+        Some(model) => {
+            let Encoded { mut ids, mut trained, source, cut_tokens, .. } =
+                tokenizer.encode_pair(model, example, task, max_len)?;
+            // What is read comes before what is written.
+            trained.splice(0..0, source.iter().map(|_| false));
+            ids.splice(0..0, source);
+            Encoded { ids, trained, cut_tokens, ..Encoded::default() }
+        }
+    };
     let mut stream = TextStream::with(tokenizer, false);
     let mut tokens: Vec<PreviewToken> = encoded
         .ids

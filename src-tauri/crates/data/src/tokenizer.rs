@@ -11,6 +11,7 @@ use tokenizers::AddedToken;
 use types::Message;
 
 use crate::{
+    encoder_decoder::EncoderDecoder,
     error::DataError,
     model_files,
     template::{ChatTemplate, PLAIN},
@@ -32,6 +33,7 @@ pub struct Tokenizer {
     adds_bos: bool,
     eos: Vec<u32>,
     vocab_size: usize,
+    encoder_decoder: Option<EncoderDecoder>,
 }
 
 impl Tokenizer {
@@ -97,8 +99,11 @@ impl Tokenizer {
             None => ChatTemplate::new(PLAIN, "the plain chat template", &variables)?,
         };
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
-        let mut tokenizer = Self { inner, template, has_own_template, bos, adds_bos, eos, vocab_size };
-        if let Some(id) = tokenizer.turn_end()
+        let encoder_decoder = EncoderDecoder::read(dir, &model, &generation)?;
+        let mut tokenizer =
+            Self { inner, template, has_own_template, bos, adds_bos, eos, vocab_size, encoder_decoder };
+        if tokenizer.encoder_decoder.is_none()
+            && let Some(id) = tokenizer.turn_end()
             && !tokenizer.eos.contains(&id)
         {
             tokenizer.eos.push(id);
@@ -178,6 +183,19 @@ impl Tokenizer {
                 .get_added_tokens_decoder()
                 .get(&id)
                 .is_some_and(|t| t.special)
+    }
+
+    /// How an encoder-decoder reads and writes texts; `None` where the model is of another kind.
+    pub fn encoder_decoder(&self) -> Option<&EncoderDecoder> {
+        self.encoder_decoder.as_ref()
+    }
+
+    /// The ids of a text with the tokens that the tokenizer puts around it, and which of them those are.
+    pub(crate) fn encode_with_special(&self, text: &str) -> Result<(Vec<u32>, Vec<bool>), DataError> {
+        let encoding =
+            self.inner.encode(text, true).map_err(|e| DataError::Encode { message: e.to_string() })?;
+        let special = encoding.get_special_tokens_mask().iter().map(|&special| special != 0).collect();
+        Ok((encoding.get_ids().to_vec(), special))
     }
 
     /// The chat template in force.

@@ -69,7 +69,7 @@ fn fill(folder: &Path, spec: &RunSpec, model: &dyn Model, tokenizer: &Tokenizer)
             files::write(&to, &bytes).map_err(EngineError::file(&to))?;
         }
     }
-    if !tokenizer.has_own_template() {
+    if !tokenizer.has_own_template() && tokenizer.encoder_decoder().is_none() {
         // The plain form it was trained in: other programs must put a conversation the same way.
         let to = folder.join("chat_template.jinja");
         files::write(&to, tokenizer.template().source().as_bytes()).map_err(EngineError::file(&to))?;

@@ -84,7 +84,9 @@ impl Family {
             "Gemma2ForCausalLM" => Family {
                 usual: &GEMMA_HEADS,
                 tied: true,
-                further: |s, flag| s.layers * (2 * s.hidden_size + attention_biases(s, flag("attention_bias"))),
+                further: |s, flag| {
+                    s.layers * (2 * s.hidden_size + attention_biases(s, flag("attention_bias")))
+                },
                 ..llama
             },
             "Gemma3ForCausalLM" | "Gemma3ForConditionalGeneration" => Family {
@@ -96,9 +98,7 @@ impl Family {
                 },
                 ..llama
             },
-            "Phi3ForCausalLM" => {
-                Family { linear_layers: LinearLayers::Joined, further: |_, _| 0, ..llama }
-            }
+            "Phi3ForCausalLM" => Family { linear_layers: LinearLayers::Joined, further: |_, _| 0, ..llama },
             "GPTJForCausalLM" => Family {
                 names: Names {
                     hidden: "n_embd",
@@ -187,7 +187,8 @@ mod tests {
     fn stored(folder: &std::path::Path, tied: bool) -> u64 {
         let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
         let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-        let weights = files.filter(|path| named(path).starts_with("model") && named(path).ends_with(".safetensors"));
+        let weights =
+            files.filter(|path| named(path).starts_with("model") && named(path).ends_with(".safetensors"));
         let mut sum = 0;
         for file in weights {
             let bytes = fs::read(file).unwrap();

@@ -5,6 +5,7 @@
 //! machine without a GPU and never an error.
 
 mod catalogue;
+mod encoder_decoder;
 mod error;
 mod families;
 mod gpu;
@@ -28,6 +29,7 @@ use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 use types::Profile;
 
 pub use catalogue::{Catalogue, CatalogueModel, catalogue};
+pub use encoder_decoder::EncoderShape;
 pub use error::HardwareError;
 pub use gpu::NO_GPU;
 pub use load::{GpuLoad, Load, LoadMeter};

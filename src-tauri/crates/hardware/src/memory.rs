@@ -121,13 +121,17 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
     let batch = Batch::training(plan);
     let trainable = F32.saturating_mul(plan.adapter_parameters(shape));
     let optimizer = optimizer_state(shape, plan);
-    let layer = layer_activations(shape, plan, &batch, plan.dropout);
+    // Of an encoder-decoder, every token is reckoned with in both stacks: how many are in sources depends on the rows.
+    let stacks = shape.stacks();
+    let layers: u64 = stacks.iter().map(|stack| stack.layers).sum();
+    let of = |stack: &ModelShape| layer_activations(stack, plan, &batch, plan.dropout);
+    let layer = stacks.iter().map(of).max().unwrap_or(0);
     let residual = if plan.fused { F32 } else { plan.width() };
     let input = batch.tokens.saturating_mul(shape.hidden_size * residual);
     let kept = if plan.gradient_checkpointing {
-        shape.layers.saturating_mul(input).saturating_add(layer)
+        layers.saturating_mul(input).saturating_add(layer)
     } else {
-        shape.layers.saturating_mul(layer)
+        stacks.iter().map(|stack| stack.layers.saturating_mul(of(stack))).fold(0, u64::saturating_add)
     };
     let working = if plan.fused {
         fused_working_set(shape, plan, &batch)
@@ -139,7 +143,7 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
         Some(batch) => layer_activations(shape, plan, &batch, false),
         None => 0,
     };
-    let fresh = if plan.gradient_checkpointing { trainable / shape.layers.max(1) } else { trainable };
+    let fresh = if plan.gradient_checkpointing { trainable / layers.max(1) } else { trainable };
     let gradients = trainable.saturating_add(fresh);
     let activations = training.max(evaluation);
     let logits = loss_working_set(shape, plan, &batch);
@@ -189,16 +193,18 @@ pub fn estimate_chat_memory(
         optim: Optim::Sgd,
     };
     let batch = Batch { tokens: tokens.min(PROMPT_CHUNK), span: tokens, sequences: 1 };
-    let layer = layer_activations(shape, &plan, &batch, false);
-    let layers = if adapter.is_some() { shape.layers } else { 1 };
+    let layers = |stack: &ModelShape| if adapter.is_some() { stack.layers } else { 1 };
+    let kept =
+        |stack: &ModelShape| layers(stack).saturating_mul(layer_activations(stack, &plan, &batch, false));
+    let activations = shape.stacks().iter().map(kept).fold(0, u64::saturating_add);
     let room = (tokens + tokens / 2).next_multiple_of(CACHE_STEP);
     let cached = 2 * shape.key_width() * plan.width();
     MemoryEstimate {
         weights: base_weights(shape, bf16),
         adapter: F32.saturating_mul(plan.adapter_parameters(shape)),
-        activations: layers.saturating_mul(layer),
+        activations,
         logits: 3 * F32 * shape.vocab_size,
-        kv_cache: shape.layers.saturating_mul(room).saturating_mul(cached),
+        kv_cache: shape.layers.saturating_mul(room).saturating_mul(cached * shape.attentions()),
         runtime: CHAT_PROCESS + tokenizer(shape),
         ..MemoryEstimate::default()
     }
@@ -258,13 +264,18 @@ fn optimizer_state(shape: &ModelShape, plan: &MemoryPlan) -> u64 {
         Optim::Adamw8bit => 2 * (len + F32 * len.div_ceil(BLOCK)),
         Optim::Sgd => 0,
     };
-    let layer: u64 = shape
+    let of = |stack: &ModelShape| stack.layers.saturating_mul(layer_state(stack, plan, &state));
+    shape.stacks().iter().map(of).fold(0, u64::saturating_add)
+}
+
+/// The state of the adapters of one layer.
+fn layer_state(stack: &ModelShape, plan: &MemoryPlan, state: &dyn Fn(u64) -> u64) -> u64 {
+    stack
         .linears()
         .iter()
         .filter(|linear| plan.adapts(linear))
         .map(|linear| state(plan.lora_r * linear.inputs) + state(plan.lora_r * linear.outputs))
-        .sum();
-    shape.layers.saturating_mul(layer)
+        .sum()
 }
 
 /// What the tape keeps of one decoder layer, its input included:
@@ -293,10 +304,11 @@ fn layer_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch, dropo
     let widened = if plan.bf16 { F32 * (queries + 2 * keys) + width * queries } else { 0 };
     let joined = if batch.sequences > 1 { width * queries } else { 0 };
     let attention = width * (2 * queries + 3 * keys) + 2 * F32 * queries + widened + joined;
+    let attentions = shape.attentions();
     let middle = if shape.experts == 0 { shape.intermediate_size } else { shape.expert_values() };
     let rest = width * (4 * shape.hidden_size + middle);
     let scores = 2 * F32 * shape.heads * batch.span;
-    batch.tokens.saturating_mul(linears + attention + rest + scores)
+    batch.tokens.saturating_mul(linears + attentions * (attention + scores) + rest)
 }
 
 /// What a fused decoder layer keeps, its input included:

@@ -87,8 +87,12 @@ impl MemoryPlan {
 
     /// Parameters of the adapter: `Σ r · (in + out)` over the adapted layers.
     pub fn adapter_parameters(&self, shape: &ModelShape) -> u64 {
-        let widths = shape.linears().iter().filter(|l| self.adapts(l)).map(|l| l.inputs + l.outputs).sum();
-        shape.layers.saturating_mul(self.lora_r).saturating_mul(widths)
+        let of = |stack: &ModelShape| {
+            let adapted = stack.linears().into_iter().filter(|linear| self.adapts(linear));
+            let widths = adapted.map(|linear| linear.inputs + linear.outputs).sum();
+            stack.layers.saturating_mul(self.lora_r).saturating_mul(widths)
+        };
+        shape.stacks().iter().map(of).fold(0, u64::saturating_add)
     }
 }
 

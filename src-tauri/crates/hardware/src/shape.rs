@@ -6,15 +6,16 @@ use serde_json::Value;
 
 use crate::{
     HardwareError,
+    encoder_decoder::{self, EncoderShape},
     families::{Family, Fields, missing},
 };
 
 /// No published model has a larger side; products of a few of them stay far below 2^64.
-const MAX_SIDE: u64 = 1 << 20;
+pub(crate) const MAX_SIDE: u64 = 1 << 20;
 /// No published model has more layers.
-const MAX_LAYERS: u64 = 1000;
+pub(crate) const MAX_LAYERS: u64 = 1000;
 /// No published model sees further.
-const MAX_CONTEXT: u64 = 1 << 24;
+pub(crate) const MAX_CONTEXT: u64 = 1 << 24;
 
 /// How a family cuts the linear layers of a decoder layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -29,9 +30,21 @@ pub enum LinearLayers {
     Ungated,
     /// q, k, v and o; the feed-forward part is a mixture of experts, which have no adapters: gpt-oss.
     AttentionOnly,
+    /// q, k, v and o, wi and wo: the encoder of T5.
+    T5Encoder,
+    /// q, k, v and o twice, wi and wo: the decoder of T5.
+    T5Decoder,
+    /// q, k, v and o, wi_0, wi_1 and wo: the encoder of FLAN-T5.
+    GatedT5Encoder,
+    /// q, k, v and o twice, wi_0, wi_1 and wo: the decoder of FLAN-T5.
+    GatedT5Decoder,
+    /// q, k, v and out, fc1 and fc2: the encoder of BART.
+    BartEncoder,
+    /// q, k, v and out twice, fc1 and fc2: the decoder of BART.
+    BartDecoder,
 }
 
-/// The shape of a decoder-only model.
+/// The shape of a decoder-only model, or of the decoder of an encoder-decoder with its encoder beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelShape {
@@ -68,6 +81,9 @@ pub struct ModelShape {
     /// Whether its layers are computed by the reference alone.
     #[serde(default, skip_serializing_if = "is_usual")]
     pub reference_only: bool,
+    /// The encoder of an encoder-decoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<EncoderShape>,
 }
 
 /// Whether a field says nothing that most models do not.
@@ -91,6 +107,9 @@ impl ModelShape {
     /// A field is missing, is no whole number, or is larger than any model's.
     pub fn from_config(config: &Value) -> Result<Self, HardwareError> {
         let architecture = config.pointer("/architectures/0").and_then(Value::as_str).unwrap_or_default();
+        if encoder_decoder::has(architecture) {
+            return encoder_decoder::from_config(config, architecture);
+        }
         let family = Family::of(architecture);
         // A model for texts and images has the shape of its text part one object further in.
         let text = config.get("text_config").filter(|text| text.is_object()).unwrap_or(config);
@@ -145,6 +164,7 @@ impl ModelShape {
             experts_per_token,
             further_parameters: 0,
             reference_only: types::architecture::find(architecture).is_some_and(|a| !a.fused),
+            encoder: None,
         };
         let flag = |field: &str| text.get(field).and_then(Value::as_bool);
         let further_parameters = (family.further)(&shape, &flag);
@@ -155,11 +175,24 @@ impl ModelShape {
     pub fn parameters(&self) -> u64 {
         let tables = if self.tied_embeddings { 1 } else { 2 };
         let experts = self.experts.saturating_mul(self.expert_weights());
-        let layer = self.linear_weights() + 2 * self.hidden_size;
-        self.layers
-            .saturating_mul(experts.saturating_add(layer))
+        let layers = |stack: &Self| {
+            stack
+                .layers
+                .saturating_mul(experts.saturating_add(stack.linear_weights() + 2 * stack.hidden_size))
+        };
+        let stacks = self.stacks();
+        stacks
+            .iter()
+            .map(layers)
+            .fold(0, u64::saturating_add)
             .saturating_add(tables * self.vocab_size * self.hidden_size + self.hidden_size)
             .saturating_add(self.further_parameters)
+    }
+
+    /// The stacks of layers, each as a model of its own: the encoder, where there is one, and the decoder.
+    pub(crate) fn stacks(&self) -> Vec<Self> {
+        let encoder = self.encoder.as_ref().map(|encoder| encoder.stack(self));
+        encoder.into_iter().chain([Self { encoder: None, ..self.clone() }]).collect()
     }
 
     /// Elements of the linear layers of one decoder layer that a token is multiplied by.
@@ -182,6 +215,14 @@ impl ModelShape {
     /// Values that the experts make of one token.
     pub(crate) fn expert_values(&self) -> u64 {
         self.experts_per_token.saturating_mul(3 * self.intermediate_size + 2 * self.hidden_size)
+    }
+
+    /// How often a layer attends: to its own sequence, and in a decoder to that of its encoder.
+    pub(crate) fn attentions(&self) -> u64 {
+        match self.linear_layers {
+            LinearLayers::T5Decoder | LinearLayers::GatedT5Decoder | LinearLayers::BartDecoder => 2,
+            _ => 1,
+        }
     }
 
     /// Width of all query heads together.
@@ -209,6 +250,16 @@ impl ModelShape {
                 linear(out, queries, hidden),
             ]
         };
+        let plain = |into, out| vec![linear(into, hidden, middle), linear(out, middle, hidden)];
+        let t5 = || {
+            vec![
+                linear("q", hidden, queries),
+                linear("k", hidden, keys),
+                linear("v", hidden, keys),
+                linear("o", queries, hidden),
+            ]
+        };
+        let gated_t5 = || [vec![linear("wi_0", hidden, middle)], plain("wi_1", "wo")].concat();
         match self.linear_layers {
             LinearLayers::Separate => [attention("o_proj"), gated.into()].concat(),
             LinearLayers::Joined => vec![
@@ -222,6 +273,14 @@ impl ModelShape {
                 [attention("out_proj"), both.into()].concat()
             }
             LinearLayers::AttentionOnly => attention("o_proj"),
+            LinearLayers::T5Encoder => [t5(), plain("wi", "wo")].concat(),
+            LinearLayers::T5Decoder => [t5(), t5(), plain("wi", "wo")].concat(),
+            LinearLayers::GatedT5Encoder => [t5(), gated_t5()].concat(),
+            LinearLayers::GatedT5Decoder => [t5(), t5(), gated_t5()].concat(),
+            LinearLayers::BartEncoder => [attention("out_proj"), plain("fc1", "fc2")].concat(),
+            LinearLayers::BartDecoder => {
+                [attention("out_proj"), attention("out_proj"), plain("fc1", "fc2")].concat()
+            }
         }
     }
 }

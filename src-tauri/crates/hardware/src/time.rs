@@ -95,30 +95,32 @@ pub fn estimate_time(
     work: &Workload,
     calibration: &Calibration,
 ) -> TimeEstimate {
-    let layers = shape.layers as f64;
-    let linear = 2.0 * layers * shape.layer_weights() as f64;
-    let adapter = 2.0 * plan.adapter_parameters(shape) as f64;
-    let attention = 4.0 * layers * shape.query_width() as f64 * plan.longest_row as f64;
-    let values = layers * layer_bytes(shape, plan) as f64;
-    // The fused kernels compute the scores that are not masked, which are half of them.
-    let attention = if plan.fused { attention / 2.0 } else { attention };
-    let forward = Cost { base: linear, f32: adapter + attention, bytes: FORWARD_COPIES * values };
-    let backward = Cost { base: linear, f32: 2.0 * (adapter + attention), bytes: BACKWARD_COPIES * values };
+    let stacks = shape.stacks();
+    let cost = |tokens: f64, trained: f64, forwards: f64, backwards: f64| {
+        stacks.iter().fold(Cost::default(), |sum, stack| {
+            // Of an encoder-decoder, sources go through one stack and targets, which are trained on, through the other.
+            let tokens = match (stacks.len(), stack.attentions()) {
+                (1, _) => tokens,
+                (_, 1) => tokens - trained,
+                _ => trained,
+            };
+            let (forward, backward) = per_token(stack, plan);
+            sum.plus(forward, forwards * tokens).plus(backward, backwards * tokens)
+        })
+    };
     let head = Cost { base: 2.0 * (shape.vocab_size * shape.hidden_size) as f64, ..Cost::default() };
 
     let forwards = if plan.gradient_checkpointing { 2.0 } else { 1.0 };
     let (tokens, trained) = (work.tokens as f64, work.trained_tokens as f64);
     let update = Cost { bytes: UPDATE_BYTES * plan.adapter_parameters(shape) as f64, ..Cost::default() };
-    let training = Cost::default()
-        .plus(forward, forwards * tokens)
-        .plus(backward, tokens)
-        .plus(head, 2.0 * trained)
-        .plus(update, work.steps as f64);
-    let evaluation =
-        Cost::default().plus(forward, work.eval_tokens as f64).plus(head, work.eval_trained_tokens as f64);
+    let training =
+        cost(tokens, trained, forwards, 1.0).plus(head, 2.0 * trained).plus(update, work.steps as f64);
+    let eval_trained = work.eval_trained_tokens as f64;
+    let evaluation = cost(work.eval_tokens as f64, eval_trained, 1.0, 0.0).plus(head, eval_trained);
 
     // One token at a time: each reads every weight once, which takes longer than computing with it.
     let width = if plan.bf16 { 2.0 } else { 4.0 };
+    let linear = 2.0 * shape.layers as f64 * shape.layer_weights() as f64;
     let generation = Cost { bytes: width * (linear + head.base) / 2.0, ..Cost::default() };
     let evaluation = evaluation.plus(generation, work.generated_tokens as f64);
 
@@ -140,6 +142,21 @@ pub fn estimate_time(
         tokens_per_second: ratio(tokens, training_seconds),
         flops: training.base + training.f32 + evaluation.base + evaluation.f32,
     }
+}
+
+/// Forward and backward pass of one token through a stack of layers.
+fn per_token(stack: &ModelShape, plan: &MemoryPlan) -> (Cost, Cost) {
+    let layers = stack.layers as f64;
+    let linear = 2.0 * layers * stack.layer_weights() as f64;
+    let adapter = 2.0 * plan.adapter_parameters(stack) as f64;
+    let attentions = stack.attentions() as f64;
+    let attention = 4.0 * layers * attentions * stack.query_width() as f64 * plan.longest_row as f64;
+    let values = layers * layer_bytes(stack, plan) as f64;
+    // The fused kernels compute the scores that are not masked, which are half of them.
+    let attention = if plan.fused { attention / 2.0 } else { attention };
+    let forward = Cost { base: linear, f32: adapter + attention, bytes: FORWARD_COPIES * values };
+    let backward = Cost { base: linear, f32: 2.0 * (adapter + attention), bytes: BACKWARD_COPIES * values };
+    (forward, backward)
 }
 
 #[cfg(test)]

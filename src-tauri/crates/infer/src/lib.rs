@@ -2,14 +2,19 @@
 //!
 //! A model is used as it is, with its adapter on or off; nothing here trains or merges.
 
+mod beam;
 mod decoder;
 mod error;
+mod rules;
 mod sampler;
 mod session;
 mod stop;
+mod target;
+mod writer;
 
 pub use decoder::Decoder;
 pub use error::InferError;
 pub use sampler::Sampler;
 pub use session::{ChatSession, Listener};
 pub use stop::StopText;
+pub use target::Targets;

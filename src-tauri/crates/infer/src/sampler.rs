@@ -57,7 +57,7 @@ impl Sampler {
     }
 
     /// Makes every token of `seen` less likely (Keskar et al. 2019, arXiv:1909.05858).
-    fn penalize(&self, logits: &mut [f32], seen: &[u32]) {
+    pub(crate) fn penalize(&self, logits: &mut [f32], seen: &[u32]) {
         if self.repetition_penalty == 1.0 {
             return;
         }

@@ -6,7 +6,7 @@ use data::{TextStream, Tokenizer};
 use models::{Model, ModelView, Pass};
 use types::{GenerateParams, GenerateStats, engine::PromptInput, generate::FinishReason};
 
-use crate::{Decoder, InferError, Sampler, StopText};
+use crate::{Decoder, InferError, Sampler, StopText, writer::PairWriter};
 
 /// Whoever an answer is for.
 pub trait Listener {
@@ -20,6 +20,7 @@ pub trait Listener {
 /// What computes the next token.
 enum Writer<'m> {
     Causal(Decoder<'m>),
+    Pairs(PairWriter<'m>),
     /// The model writes no text.
     None,
 }
@@ -34,9 +35,12 @@ pub struct ChatSession<'m> {
 impl<'m> ChatSession<'m> {
     /// A session with nothing said yet.
     pub fn new(model: &'m dyn Model, tokenizer: &'m Tokenizer) -> Self {
-        let writer = match model.view() {
-            ModelView::Causal(model) => Writer::Causal(Decoder::new(model)),
-            ModelView::Seq2Seq(_) | ModelView::Span(_) => Writer::None,
+        let writer = match (model.view(), tokenizer.encoder_decoder()) {
+            (ModelView::Causal(model), _) => Writer::Causal(Decoder::new(model)),
+            (ModelView::Seq2Seq(model), Some(format)) => {
+                Writer::Pairs(PairWriter { model, tokenizer, format })
+            }
+            (ModelView::Seq2Seq(_) | ModelView::Span(_), _) => Writer::None,
         };
         ChatSession { model, tokenizer, writer }
     }
@@ -52,6 +56,14 @@ impl<'m> ChatSession<'m> {
         pass: Pass,
         listener: &mut dyn Listener,
     ) -> Result<(String, GenerateStats), InferError> {
+        if let Writer::Pairs(writer) = &self.writer {
+            let (source, writing) = match input {
+                PromptInput::Messages(messages) => writer.format.source(messages),
+                PromptInput::Text(text) => (text.clone(), &writer.format.texts),
+            };
+            let (ids, _) = self.tokenizer.encode_framed(&source, usize::MAX)?;
+            return writer.write(&ids, writing, params, pass, listener);
+        }
         let ids = match input {
             PromptInput::Messages(messages) => self.tokenizer.encode_prompt(messages)?,
             PromptInput::Text(text) => self.tokenizer.encode(text)?,
@@ -59,7 +71,8 @@ impl<'m> ChatSession<'m> {
         self.go_on(ids, params, pass, listener)
     }
 
-    /// Goes on after `ids`, as [`generate`](Self::generate) does after the ids of its prompt.
+    /// Goes on after `ids`, as [`generate`](Self::generate) does after the ids of its prompt; an encoder-decoder answers to
+    /// them.
     ///
     /// # Errors
     /// When a setting is out of range, or there are no ids or so many that they fill the model's context.
@@ -70,6 +83,11 @@ impl<'m> ChatSession<'m> {
         pass: Pass,
         listener: &mut dyn Listener,
     ) -> Result<(String, GenerateStats), InferError> {
+        let decoder = match &mut self.writer {
+            Writer::Causal(decoder) => decoder,
+            Writer::Pairs(writer) => return writer.write(&ids, &writer.format.texts, params, pass, listener),
+            Writer::None => return Err(InferError::WritesNothing(self.model.info().architecture.clone())),
+        };
         if let Some((field, problem)) = params.problems().into_iter().next() {
             return Err(InferError::Params { field, problem });
         }
@@ -80,16 +98,13 @@ impl<'m> ChatSession<'m> {
         if prompt >= context {
             return Err(InferError::PromptTooLong { prompt, context });
         }
-        let Writer::Causal(decoder) = &mut self.writer else {
-            return Err(InferError::WritesNothing(self.model.info().architecture.clone()));
-        };
         let started = Instant::now();
         let mut logits = decoder.start(&ids, pass, &|| listener.listens())?;
         let prefill = started.elapsed();
 
         let mut sampler = Sampler::new(params);
         let mut stream = TextStream::new(self.tokenizer);
-        let mut output = Output { stop: StopText::new(&params.stop), text: String::new(), listener };
+        let mut output = Output::new(params, listener);
         let finish = loop {
             let Some(known) = logits else { break FinishReason::Cancelled };
             let id = sampler.choose(known, &ids)?;
@@ -125,14 +140,20 @@ impl<'m> ChatSession<'m> {
 }
 
 /// The text that has been let through.
-struct Output<'a> {
-    stop: StopText,
-    text: String,
-    listener: &'a mut dyn Listener,
+pub(crate) struct Output<'a> {
+    pub stop: StopText,
+    pub text: String,
+    pub listener: &'a mut dyn Listener,
 }
 
-impl Output<'_> {
-    fn push(&mut self, piece: &str) {
+impl<'a> Output<'a> {
+    /// No text yet.
+    pub fn new(params: &GenerateParams, listener: &'a mut dyn Listener) -> Self {
+        Output { stop: StopText::new(&params.stop), text: String::new(), listener }
+    }
+
+    /// Takes more text.
+    pub fn push(&mut self, piece: &str) {
         let sure = self.stop.push(piece);
         self.tell(&sure);
     }
@@ -145,7 +166,7 @@ impl Output<'_> {
     }
 
     /// Lets the last text through; a stop string may still be found in it.
-    fn finish(&mut self, rest: &str, reason: FinishReason) -> FinishReason {
+    pub fn finish(&mut self, rest: &str, reason: FinishReason) -> FinishReason {
         if matches!(reason, FinishReason::Cancelled | FinishReason::Stop) {
             return reason;
         }

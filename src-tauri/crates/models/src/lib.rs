@@ -24,7 +24,7 @@ pub use causal::{CausalLm, LayerCache, Pass, Sequences, forward};
 pub use error::ModelError;
 pub use lora::{LoraConfig, LoraLinear};
 pub use model::{AnyModel, Model, ModelInfo, ModelView};
-pub use seq2seq::{DecoderCache, Decoding, Memory, Seq2SeqLm, decode, encode};
+pub use seq2seq::{DecoderCache, Memory, Seq2SeqLm, decode, encode};
 pub use span::SpanModel;
 pub use trained_linear::TrainedLinear;
 

@@ -9,9 +9,6 @@ use crate::{LayerCache, Model, Pass, Sequences};
 /// Hidden states of sources and of targets are `[tokens, hidden]`, sequences end to end; target `i` belongs to source `i`.
 /// What the decoder sees of the sources, the output of [`encoder_end`](Self::encoder_end), is called the memory.
 pub trait Seq2SeqLm: Model {
-    /// How its config begins and ends a text.
-    fn decoding(&self) -> &Decoding;
-
     /// Layers of the encoder.
     fn encoder_layers(&self) -> usize;
 
@@ -58,13 +55,6 @@ pub struct Memory<'a> {
     pub hidden: &'a Tensor,
     /// The sources.
     pub source: &'a Sequences,
-}
-
-/// How a model's `config.json` says that the decoder begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decoding {
-    /// The token before the first of every target.
-    pub start: u32,
 }
 
 /// What one decoder layer has already seen: of the source, and of each target.

@@ -47,6 +47,11 @@ const fn reference(name: &'static str) -> Architecture {
     Architecture { fused: false, ..causal(name) }
 }
 
+/// An encoder-decoder family.
+const fn seq2seq(name: &'static str, tasks: &'static [Task]) -> Architecture {
+    Architecture { name, kind: ModelKind::Seq2Seq, tasks, fused: false }
+}
+
 /// Every architecture that can be trained.
 pub const TRAINABLE: &[Architecture] = &[
     causal("LlamaForCausalLM"),
@@ -61,6 +66,10 @@ pub const TRAINABLE: &[Architecture] = &[
     reference("Phi3ForCausalLM"),
     reference("GPTJForCausalLM"),
     reference("GptOssForCausalLM"),
+    // It was made for any text from another.
+    seq2seq("T5ForConditionalGeneration", &[Task::Summarization, Task::TextGeneration]),
+    seq2seq("BartForConditionalGeneration", &[Task::Summarization]),
+    seq2seq("BartModel", &[Task::Summarization]),
 ];
 
 /// The architecture of this name.

@@ -59,6 +59,9 @@ pub struct GenerateParams {
     pub seed: u64,
     /// Generation ends before any of these texts.
     pub stop: Vec<String>,
+    /// Texts that an encoder-decoder's search for the likeliest follows at a time: 0 as many as its files say, 1 none, so that
+    /// tokens are chosen one by one and come as they are chosen. Other models choose one by one always.
+    pub num_beams: usize,
 }
 
 impl Default for GenerateParams {
@@ -71,14 +74,18 @@ impl Default for GenerateParams {
             repetition_penalty: 1.0,
             seed: 0,
             stop: Vec::new(),
+            num_beams: 0,
         }
     }
 }
 
 impl GenerateParams {
+    /// The most texts that a search follows.
+    pub const MOST_BEAMS: usize = 64;
+
     /// Always the likeliest token, at most `max_new_tokens` of them.
     pub fn greedy(max_new_tokens: usize) -> Self {
-        Self { max_new_tokens, temperature: 0.0, top_p: 1.0, ..Self::default() }
+        Self { max_new_tokens, temperature: 0.0, top_p: 1.0, num_beams: 1, ..Self::default() }
     }
 
     /// Every value out of range, as `(field, message)`.
@@ -92,6 +99,10 @@ impl GenerateParams {
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             found.push(("top_p", format!("must be above 0 and at most 1, not {}", self.top_p)));
+        }
+        if self.num_beams > Self::MOST_BEAMS {
+            let most = Self::MOST_BEAMS;
+            found.push(("num_beams", format!("must be at most {most}, not {}", self.num_beams)));
         }
         if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
             found.push(("repetition_penalty", format!("must be above 0, not {}", self.repetition_penalty)));

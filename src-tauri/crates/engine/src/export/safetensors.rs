@@ -4,9 +4,9 @@ use std::{fs, path::Path};
 
 use candle_core::Device;
 use data::Tokenizer;
-use infer::{Decoder, Sampler};
+use infer::{Decoder, InferError, Sampler, Targets};
 use models::{
-    CausalLm, LoadOptions, Pass,
+    LoadOptions, Model, ModelView, Pass, Seq2SeqLm,
     export::{
         Merged,
         safetensors::{Plan, SHARD_BYTES},
@@ -79,20 +79,19 @@ fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineE
     let bf16 = loaded.model.info().dtype == "bf16";
     let rounding = if bf16 { rounding.max(ExportDtype::Bf16.rounding()) } else { rounding };
     let chat::Loaded { model, tokenizer } = loaded;
-    let model = model.causal()?;
-    let (prompt, wanted) = answer(model.as_ref(), &tokenizer)?;
+    let (prompt, wanted) = answer(&*model, &tokenizer)?;
     drop(model);
 
     let model = models::load(
         &request.folder,
         &LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu },
-    )?
-    .causal()?;
-    if Tokenizer::load(&request.folder)?.encode_prompt(&question())? != prompt {
+    )?;
+    let tokenizer = Tokenizer::load(&request.folder)?;
+    if self::prompt(&tokenizer)? != prompt {
         return Ok(false);
     }
-    let mut decoder = Decoder::new(model.as_ref());
-    let mut logits = decoder.start(&prompt, Pass::EVAL, &|| true)?;
+    let mut continued = Continued::new(&*model, &tokenizer)?;
+    let mut logits = continued.start(&prompt)?;
     for id in wanted {
         let known = logits.take().unwrap_or_default();
         let largest = known.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -103,30 +102,76 @@ fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineE
         if !is_likeliest {
             return Ok(false);
         }
-        logits = decoder.extend(&[id], &|| true)?;
+        logits = continued.extend(id)?;
     }
     Ok(true)
 }
 
-fn question() -> [Message; 1] {
-    [Message::user(QUESTION)]
+/// The ids of the question as the model is asked it.
+fn prompt(tokenizer: &Tokenizer) -> Result<Vec<u32>, EngineError> {
+    let question = [Message::user(QUESTION)];
+    Ok(match tokenizer.encoder_decoder() {
+        Some(model) => tokenizer.encode_framed(&model.source(&question).0, usize::MAX)?.0,
+        None => tokenizer.encode_prompt(&question)?,
+    })
 }
 
 /// The ids of the question and the likeliest tokens after them, up to the end of the turn.
-fn answer(model: &dyn CausalLm, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
-    let mut ids = tokenizer.encode_prompt(&question())?;
-    let prompt = ids.len();
+fn answer(model: &dyn Model, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
+    let ids = prompt(tokenizer)?;
     // Room for the token that is computed after the last one.
-    let most = COMPARED.min(model.info().context_length.saturating_sub(prompt + 1));
-    let (mut decoder, mut sampler) = (Decoder::new(model), Sampler::new(&GenerateParams::greedy(COMPARED)));
-    let mut logits = decoder.start(&ids, Pass::EVAL, &|| true)?;
-    while let Some(known) = logits.take().filter(|_| ids.len() - prompt < most) {
-        let id = sampler.choose(known, &ids)?;
-        ids.push(id);
+    let most = COMPARED.min(model.info().context_length.saturating_sub(ids.len() + 1));
+    let (mut continued, mut sampler) =
+        (Continued::new(model, tokenizer)?, Sampler::new(&GenerateParams::greedy(COMPARED)));
+    let mut answer = Vec::new();
+    let mut logits = continued.start(&ids)?;
+    while let Some(known) = logits.take().filter(|_| answer.len() < most) {
+        let id = sampler.choose(known, &answer)?;
+        answer.push(id);
         if !tokenizer.eos_ids().contains(&id) {
-            logits = decoder.extend(&[id], &|| true)?;
+            logits = continued.extend(id)?;
         }
     }
-    let answer = ids.split_off(prompt);
     Ok((ids, answer))
+}
+
+/// A text that goes on token by token, in a model that writes texts.
+enum Continued<'m> {
+    Causal(Decoder<'m>),
+    Pairs { model: &'m dyn Seq2SeqLm, start: u32, target: Option<Targets<'m>> },
+}
+
+impl<'m> Continued<'m> {
+    fn new(model: &'m dyn Model, tokenizer: &Tokenizer) -> Result<Self, EngineError> {
+        match (model.view(), tokenizer.encoder_decoder()) {
+            (ModelView::Causal(model), _) => Ok(Self::Causal(Decoder::new(model))),
+            (ModelView::Seq2Seq(model), Some(format)) => {
+                Ok(Self::Pairs { model, start: format.start, target: None })
+            }
+            _ => Err(InferError::WritesNothing(model.info().architecture.clone()).into()),
+        }
+    }
+
+    /// Takes the prompt; gives the logits of the first token after it.
+    fn start(&mut self, prompt: &[u32]) -> Result<Option<Vec<f32>>, EngineError> {
+        match self {
+            Self::Causal(decoder) => Ok(decoder.start(prompt, Pass::EVAL, &|| true)?),
+            Self::Pairs { model, start, target } => {
+                *target = Targets::read(*model, prompt, Pass::EVAL, &|| true)?;
+                let start = *start;
+                self.extend(start)
+            }
+        }
+    }
+
+    /// Goes on with a token; gives the logits of the next.
+    fn extend(&mut self, id: u32) -> Result<Option<Vec<f32>>, EngineError> {
+        match self {
+            Self::Causal(decoder) => Ok(decoder.extend(&[id], &|| true)?),
+            Self::Pairs { target: Some(target), .. } => {
+                Ok(target.push(&[id], &|| true)?.and_then(|rows| rows.into_iter().next()))
+            }
+            Self::Pairs { target: None, .. } => Ok(None),
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The model families that can be loaded, by the name `config.json` gives in `architectures`.
 
+mod bart;
 mod decoder;
+mod encoder_decoder;
 mod gemma;
 mod gpt_oss;
 mod gptj;
@@ -9,10 +11,11 @@ mod mistral3;
 mod phi3;
 mod qwen;
 mod smollm3;
+mod t5;
 
 use std::path::Path;
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use types::{Provider, architecture::ModelKind};
 
@@ -70,6 +73,9 @@ pub const ARCHITECTURES: &[Architecture] = &[
     decoder("Phi3ForCausalLM", phi3::describe),
     decoder("GPTJForCausalLM", gptj::describe),
     decoder("GptOssForCausalLM", gpt_oss::describe),
+    encoder_decoder("T5ForConditionalGeneration", t5::info, t5::build),
+    encoder_decoder("BartForConditionalGeneration", bart::info, bart::build),
+    encoder_decoder("BartModel", bart::info, bart::build),
 ];
 
 /// A decoder-only family.
@@ -78,6 +84,18 @@ const fn decoder(
     describe: fn(&JsonFile) -> Result<Description, ModelError>,
 ) -> Architecture {
     Architecture { name, family: Family::Decoder(describe) }
+}
+
+/// An encoder-decoder family.
+const fn encoder_decoder(name: &'static str, info: Info, build: Builder<dyn Seq2SeqLm>) -> Architecture {
+    Architecture { name, family: Family::Seq2Seq { info, build } }
+}
+
+/// Tells the dtype that a model was loaded in.
+fn note_dtype(info: &mut ModelInfo, weight: &Tensor) {
+    if weight.dtype() == DType::BF16 {
+        info.dtype = "bf16".to_owned();
+    }
 }
 
 /// `config.json` of the model in `folder` and the family it names.
