@@ -41,7 +41,12 @@ fn pair(i: usize) -> Example {
 }
 
 fn question(i: usize) -> Example {
-    Example::Question { context: prompt(i), question: format!("Which {i}?"), answers: vec![answer(i)] }
+    Example::Question {
+        context: prompt(i),
+        question: format!("Which {i}?"),
+        answers: vec![answer(i)],
+        start: None,
+    }
 }
 
 const FORMS: &[Form] = &[
