@@ -13,6 +13,7 @@ pub(super) const FAMILY: Family = Family {
         linears: LINEARS,
         norms: ["attention.output.LayerNorm", "output.LayerNorm"],
     },
+    fields: FIELDS,
     parse,
     other_heads: &["cls."],
 };

@@ -23,6 +23,7 @@ const FAMILY: Family = Family {
         ],
         norms: bert::FAMILY.layers.norms,
     },
+    fields: FIELDS,
     parse,
     other_heads: &["cls.", "lm_predictions.", "mask_predictions.", "deberta.embeddings.position_embeddings."],
 };

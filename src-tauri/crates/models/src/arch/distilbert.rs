@@ -19,6 +19,7 @@ const FAMILY: Family = Family {
         ],
         norms: ["sa_layer_norm", "output_layer_norm"],
     },
+    fields: FIELDS,
     parse,
     other_heads: &["vocab_transform.", "vocab_layer_norm.", "vocab_projector."],
 };

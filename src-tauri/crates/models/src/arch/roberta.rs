@@ -12,6 +12,7 @@ use crate::{ModelError, ModelInfo, SpanModel, json::JsonFile, weights::Weights};
 const FAMILY: Family = Family {
     prefix: "roberta.",
     layers: Layers { prefix: "roberta.encoder.layer", ..bert::FAMILY.layers },
+    fields: FIELDS,
     parse,
     other_heads: &["lm_head."],
 };

@@ -10,8 +10,10 @@ use kernels::Distances;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Config, Encoder, HEAD, Layer, Norm, Places, Positions, info};
-use crate::{LoraLinear, ModelError, SpanModel, TrainedLinear, json::JsonFile, weights::Weights};
+use super::{Config, Encoder, Fields, HEAD, Layer, Norm, Places, Positions, info};
+use crate::{
+    LoraLinear, ModelError, SpanModel, TrainedLinear, arch::note_dtype, json::JsonFile, weights::Weights,
+};
 
 /// How a family's layers are called.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +39,8 @@ pub(in crate::arch) struct Family {
     pub prefix: &'static str,
     /// Its layers.
     pub layers: Layers,
+    /// What its config calls its numbers.
+    pub fields: Fields,
     /// Reads its config.
     pub parse: fn(&JsonFile) -> Result<Config, ModelError>,
     /// Heads of other tasks that are published with it, by how their names begin.
@@ -52,23 +56,26 @@ pub(in crate::arch) fn build(
 ) -> Result<Box<dyn SpanModel>, ModelError> {
     let config = (family.parse)(json)?;
     let mut reader = Reader::new(weights, family, &config);
-    let hidden = config.hidden_size;
+    let (hidden, width) = (config.hidden_size, family.fields.hidden);
     let embeddings = format!("{}embeddings", family.prefix);
-    let words = reader.take(&format!("{embeddings}.word_embeddings.weight"), &[config.vocab_size, hidden])?;
+    let mut table = |name: &str, rows: usize, field: &str| {
+        reader.take(&format!("{embeddings}.{name}.weight"), &[rows, hidden], &format!("{field} and {width}"))
+    };
+    let words = table("word_embeddings", config.vocab_size, "vocab_size")?;
     let segments = match config.token_types {
         0 => None,
-        kinds => Some(reader.take(&format!("{embeddings}.token_type_embeddings.weight"), &[kinds, hidden])?),
+        kinds => Some(table("token_type_embeddings", kinds, "type_vocab_size")?),
     };
     let places = match &config.positions {
         Positions::Learned { rows, offset } => {
-            let table = reader.take(&format!("{embeddings}.position_embeddings.weight"), &[*rows, hidden])?;
-            Places::Learned(table, *offset)
+            Places::Learned(table("position_embeddings", *rows, "max_position_embeddings")?, *offset)
         }
         Positions::Relative(relative) => {
             let distances = Distances::new(relative.buckets, relative.longest);
             let encoder = format!("{}encoder", family.prefix);
             let name = format!("{encoder}.rel_embeddings.weight");
-            let table = reader.take(&name, &[distances.table_rows(), hidden])?;
+            let fields = format!("position_buckets, max_relative_positions and {width}");
+            let table = reader.take(&name, &[distances.table_rows(), hidden], &fields)?;
             let table = match relative.normed {
                 true => reader.norm(&format!("{encoder}.LayerNorm"))?.forward(&table)?,
                 false => table,
@@ -83,9 +90,7 @@ pub(in crate::arch) fn build(
     reader.finish()?;
 
     let mut info = info(architecture, json, family)?;
-    if words.dtype() == DType::BF16 {
-        info.dtype = "bf16".to_owned();
-    }
+    note_dtype(&mut info, &words);
     Ok(Box::new(Encoder {
         info,
         names: family.layers,
@@ -121,26 +126,30 @@ impl<'a> Reader<'a> {
         if self.bare { name.strip_prefix(self.family.prefix).unwrap_or(name) } else { name }
     }
 
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        self.weights.take(self.stored(name), shape)
+    /// A tensor whose shape follows from these fields of `config.json`.
+    fn take(&mut self, name: &str, shape: &[usize], fields: &str) -> Result<Tensor, ModelError> {
+        let name = self.stored(name);
+        self.weights.take_sized(name, shape, fields)
     }
 
     fn norm(&mut self, path: &str) -> Result<Norm, ModelError> {
         let path = self.stored(path);
         let names =
             if self.weights.has(&format!("{path}.gamma")) { ["gamma", "beta"] } else { ["weight", "bias"] };
+        let (sides, field) = ([self.config.hidden_size], self.family.fields.hidden);
         let [weight, bias] =
-            names.map(|name| self.weights.take(&format!("{path}.{name}"), &[self.config.hidden_size]));
+            names.map(|name| self.weights.take_sized(&format!("{path}.{name}"), &sides, field));
         Ok(Norm { weight: weight?, bias: bias?, eps: self.config.eps })
     }
 
     fn layer(&mut self, index: usize) -> Result<Layer, ModelError> {
         let names = self.family.layers;
         let (hidden, middle) = (self.config.hidden_size, self.config.intermediate_size);
+        let fields = format!("{} and {}", self.family.fields.hidden, self.family.fields.intermediate);
         let mut linear = |at: usize, out: usize, inputs: usize| {
             let path = names.path(index, names.linears[at]);
-            let weight = self.take(&format!("{path}.weight"), &[out, inputs])?;
-            let bias = self.take(&format!("{path}.bias"), &[out])?;
+            let weight = self.take(&format!("{path}.weight"), &[out, inputs], &fields)?;
+            let bias = self.take(&format!("{path}.bias"), &[out], &fields)?;
             Ok::<_, ModelError>(LoraLinear::new(&path, weight, Some(bias)))
         };
         let linears = [
