@@ -49,6 +49,16 @@ fn question(i: usize) -> Example {
     }
 }
 
+/// The same as SQuAD has it, with a place.
+fn placed(i: usize) -> Example {
+    match question(i) {
+        Example::Question { context, question, answers, .. } => {
+            Example::Question { context, question, answers, start: Some(i) }
+        }
+        other => other,
+    }
+}
+
 const FORMS: &[Form] = &[
     Form {
         form: RowForm::InputOutput,
@@ -86,7 +96,7 @@ const FORMS: &[Form] = &[
             let answers = json!({"text": [answer(i)], "answer_start": [i]});
             json!({"context": prompt(i), "question": format!("Which {i}?"), "answers": answers})
         },
-        means: question,
+        means: placed,
     },
     Form {
         form: RowForm::Messages,
