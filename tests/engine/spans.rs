@@ -10,10 +10,14 @@ use std::{
 use serde_json::{Value, json};
 use types::{JobFolder, TrainEvent, files};
 
-use crate::support::{BIN, Engine, adapter, edit, events, job, losses, run_to_end};
+use crate::{
+    export::{export, request},
+    support::{BIN, Engine, adapter, edit, events, job, losses, run_to_end},
+};
 
 const FAMILIES: [&str; 4] = ["bert-span", "roberta-span-sharded-bf16", "distilbert-span-f16", "deberta-span"];
-const CONTEXT: &str = "The keeper of the lighthouse counts the ferries. The book is on the table by the window.";
+const CONTEXT: &str =
+    "The keeper of the lighthouse counts the ferries. The book is on the table by the window.";
 
 fn base(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family)
@@ -36,7 +40,8 @@ fn span_job(home: &Path, family: &str, changes: Value) -> JobFolder {
         };
         json!({"context": CONTEXT, "question": question, "answers": answers}).to_string()
     };
-    let rows: Vec<String> = asked.into_iter().chain([("What is left?", "")]).cycle().take(30).map(row).collect();
+    let rows: Vec<String> =
+        asked.into_iter().chain([("What is left?", "")]).cycle().take(30).map(row).collect();
     files::write(&home.join("rows.jsonl"), rows.join("\n").as_bytes()).unwrap();
     edit(&job, "base_dir", json!(base(family)));
     job
@@ -55,10 +60,12 @@ fn ask(requests: &[Value]) -> Vec<Value> {
     let mut replies = Vec::new();
     for request in requests {
         writeln!(stdin, "{request}").unwrap();
-        replies.extend(lines.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).find(|reply| {
-            // The text comes before the end of an answer.
-            reply["reply"] != "token"
-        }));
+        replies.extend(
+            lines.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).find(|reply| {
+                // The text comes before the end of an answer.
+                reply["reply"] != "token"
+            }),
+        );
     }
     drop(stdin);
     child.wait().unwrap();
@@ -82,10 +89,15 @@ fn every_family_learns_is_saved_is_loaded_again_and_answers() {
             assert!(status.success(), "{family}, {provider}: {stderr}");
             let losses: Vec<f64> = losses(&job).into_values().map(f64::from_bits).collect();
             let (first, last) = (losses[0], losses[59]);
-            assert!(last < 0.3 && last < first / 4.0, "{family}, {provider}: the loss falls: {first} → {last}");
+            assert!(
+                last < 0.3 && last < first / 4.0,
+                "{family}, {provider}: the loss falls: {first} → {last}"
+            );
 
             let folder = home.path().join("models/model_20260101_000000");
-            let read = |name: &str| -> Value { serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap() };
+            let read = |name: &str| -> Value {
+                serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap()
+            };
             let described = read("adapter_config.json");
             assert_eq!(described["task_type"], "QUESTION_ANS");
             assert_eq!(described["modules_to_save"], json!(["qa_outputs"]));
@@ -99,14 +111,37 @@ fn every_family_learns_is_saved_is_loaded_again_and_answers() {
             let asked = ["Where is the book?", "Who counts the ferries?", "What is left?"].map(question);
             let replies = ask(&[&[load][..], &asked, &[chat, untuned]].concat());
             assert_eq!(replies[0]["reply"], "loaded", "{replies:?}");
-            let texts: Vec<&str> = replies[1..4].iter().map(|reply| reply["text"].as_str().unwrap()).collect();
+            let texts: Vec<&str> =
+                replies[1..4].iter().map(|reply| reply["text"].as_str().unwrap()).collect();
             assert_eq!(texts, ["on the table", "The keeper", ""], "{family}, {provider}: {replies:?}");
             let span = &replies[1]["stats"]["span"];
-            assert_eq!(span["start"], json!(CONTEXT.find("on the table").unwrap()), "the place is told: {span}");
+            assert_eq!(
+                span["start"],
+                json!(CONTEXT.find("on the table").unwrap()),
+                "the place is told: {span}"
+            );
             assert!(span["score"].as_f64().unwrap() > 0.5 && span["no_answer_score"].as_f64().unwrap() < 0.5);
-            assert!(replies[4]["message"].as_str().unwrap().contains("give a question and a context"), "{replies:?}");
+            assert!(
+                replies[4]["message"].as_str().unwrap().contains("give a question and a context"),
+                "{replies:?}"
+            );
             let untuned = &replies[5]["stats"]["span"];
             assert_ne!(untuned["score"], span["score"], "the base answers with its own head: {replies:?}");
+
+            let (lines, code) = export(&request(home.path(), json!({"base_dir": base(family)})));
+            assert_eq!(code, Some(0), "{family}: {lines:?}");
+            assert_eq!(
+                lines.last().unwrap()["written"]["checked"],
+                true,
+                "the exported model answers alike: {lines:?}"
+            );
+            let exported = home.path().join("export");
+            let load = json!({"id": 1, "command": "load", "base_dir": exported, "adapter_dir": null});
+            let replies = ask(&[load, question("Who counts the ferries?")]);
+            assert_eq!(
+                replies[1]["text"], "The keeper",
+                "{family}: adapter and head are merged: {replies:?}"
+            );
         }
     }
 }
@@ -123,7 +158,11 @@ fn a_killed_run_of_an_encoder_resumes_and_equals_the_undisturbed_one() {
     engine.child.kill().unwrap();
     engine.finish();
     assert!(run_to_end(&killed).0.success());
-    assert_eq!(losses(&killed), losses(&undisturbed), "the head and its optimizer's state are in the checkpoint");
+    assert_eq!(
+        losses(&killed),
+        losses(&undisturbed),
+        "the head and its optimizer's state are in the checkpoint"
+    );
     assert_eq!(adapter(rough.path()), adapter(calm.path()));
 }
 

@@ -72,7 +72,10 @@ async fn each_is_trained_asked_about_a_text_and_deleted() {
                 server.post("/api/playground/new", json!({"model_id": model, "prompt": prompt})).await;
             assert_eq!(code, 200, "{name}, {provider}: {answer}");
             let text = answer["generated_text"].as_str().unwrap();
-            assert!(text.is_empty() || CONTEXT.contains(text), "{name}: a part of the text, or nothing: {answer}");
+            assert!(
+                text.is_empty() || CONTEXT.contains(text),
+                "{name}: a part of the text, or nothing: {answer}"
+            );
             let (code, refused) =
                 server.post("/api/playground/new", json!({"model_id": model, "prompt": "Where?"})).await;
             assert_eq!(code, 400, "{name}: without a text there is nothing to point at: {refused}");

@@ -54,7 +54,8 @@ const fn seq2seq(name: &'static str, tasks: &'static [Task]) -> Architecture {
 
 /// A family of encoders.
 const fn span(name: &'static str) -> Architecture {
-    Architecture { name, kind: ModelKind::Span, tasks: &[Task::ExtractiveQuestionAnswering] }
+    let tasks = &[Task::ExtractiveQuestionAnswering];
+    Architecture { name, kind: ModelKind::Span, tasks, fused: false }
 }
 
 /// Every architecture that can be trained.
