@@ -10,13 +10,13 @@ use types::files;
 use crate::support::*;
 
 /// Its lines and its exit code.
-fn export(request: &Value) -> (Vec<Value>, Option<i32>) {
+pub fn export(request: &Value) -> (Vec<Value>, Option<i32>) {
     let output = Command::new(BIN).args(["engine", "export", &request.to_string()]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), output.status.code())
 }
 
-fn request(home: &Path, changes: Value) -> Value {
+pub fn request(home: &Path, changes: Value) -> Value {
     let folder = home.join("export");
     fs::create_dir(&folder).unwrap();
     let mut request = json!({

@@ -5,6 +5,7 @@ mod control;
 mod export;
 mod inputs;
 mod measure;
+mod spans;
 mod support;
 
 use std::{fs, process::Command};

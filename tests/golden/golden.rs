@@ -211,3 +211,63 @@ pub fn largest_difference(got: &[f32], want: &[f32]) -> f64 {
     assert_eq!(got.len(), want.len(), "as many numbers as in the golden");
     got.iter().zip(want).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
 }
+
+/// Every tiny model that points at answers.
+pub const SPAN_SHAPES: [&str; 4] =
+    ["bert-span", "roberta-span-sharded-bf16", "distilbert-span-f16", "deberta-span"];
+
+/// `golden.json` of a model that points at answers.
+#[derive(Debug, Deserialize)]
+pub struct SpanGolden {
+    /// Tokens of a window.
+    pub window: usize,
+    /// Tokens of the text that two windows in a row share.
+    pub stride: usize,
+    /// The longest answer in tokens.
+    pub longest_answer: usize,
+    /// What states, loss, gradients and the curve are of.
+    pub windows: Vec<SpanWindow>,
+    /// Mean loss of the windows, base model.
+    pub loss: f64,
+    /// The same with the adapter and its head.
+    pub lora_loss: f64,
+    /// 20 steps of AdamW; `plan` has rows of `windows`.
+    pub curve: Curve,
+    /// Questions about texts of several windows, answered with the adapter.
+    pub answers: Vec<SpanAnswer>,
+    /// The windows of each row of `questions.jsonl`.
+    pub rows: Vec<Vec<SpanWindow>>,
+}
+
+/// One window with the place of its answer.
+#[derive(Debug, Deserialize, PartialEq)]
+pub struct SpanWindow {
+    /// Its token ids.
+    pub ids: Vec<u32>,
+    /// The segment of each.
+    pub token_types: Vec<u32>,
+    /// First and last token of the answer.
+    pub span: (u32, u32),
+}
+
+/// The best answer over all windows of a text.
+#[derive(Debug, Deserialize)]
+pub struct SpanAnswer {
+    /// The text.
+    pub context: String,
+    /// The question.
+    pub question: String,
+    /// Its words.
+    pub answer: String,
+    /// Where it begins, in characters.
+    pub start: usize,
+    /// Its score.
+    pub score: f64,
+    /// The score of there being none.
+    pub no_answer: f64,
+}
+
+/// The numbers of a model that points at answers.
+pub fn span_golden(shape: &str) -> SpanGolden {
+    json(&format!("{shape}/golden.json"))
+}

@@ -17,5 +17,6 @@ mod pairs;
 mod playground;
 mod runs;
 mod shape;
+mod spans;
 mod support;
 mod wizard;

@@ -26,6 +26,10 @@ pub struct Sampling {
     /// Texts that an encoder-decoder's search follows at a time: 0 as many as its files say, 1 token by token
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     num_beams: Option<usize>,
+    /// A model that points at answers gives none where that scores higher than its best answer by more than this; 1 always gives
+    /// one
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Sampling")]
+    no_answer_threshold: Option<f64>,
     /// End before this text; may be given several times
     #[arg(long, value_name = "TEXT", help_heading = "Sampling")]
     stop: Vec<String>,
@@ -44,6 +48,7 @@ impl Sampling {
             seed: self.seed.unwrap_or(usual.seed),
             stop: self.stop.clone(),
             num_beams: self.num_beams.unwrap_or(usual.num_beams),
+            no_answer_threshold: self.no_answer_threshold.unwrap_or(usual.no_answer_threshold),
         }
     }
 }

@@ -76,9 +76,9 @@ impl Batch {
         self.lengths.push(ids.len());
     }
 
-    /// How many positions the loss counts.
+    /// How many positions the loss counts: predicted tokens, or where a model points at answers the two ends of each.
     pub fn trained_tokens(&self) -> usize {
-        self.targets.iter().filter(|&&t| t != IGNORED).count()
+        self.targets.iter().filter(|&&t| t != IGNORED).count() + 2 * self.spans.len()
     }
 }
 

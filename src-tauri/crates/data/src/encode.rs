@@ -32,9 +32,13 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// How many ids the loss counts; the first id of a sequence is never predicted.
+    /// How many ids the loss counts; the first id of a sequence is never predicted. Where a model points at answers, the two
+    /// ends of the answer.
     pub fn trained_tokens(&self) -> usize {
-        self.trained.iter().skip(1).filter(|&&t| t).count()
+        match self.span {
+            Some(_) => 2,
+            None => self.trained.iter().skip(1).filter(|&&t| t).count(),
+        }
     }
 
     /// Tokens that are computed, the source included.
@@ -56,6 +60,9 @@ impl Tokenizer {
         task: Task,
         max_len: usize,
     ) -> Result<Encoded, DataError> {
+        if example.answers().is_empty() {
+            return Err(DataError::NoAnswer);
+        }
         self.encode_messages(&example.to_messages(task), example.fixed_ends(task), max_len)
     }
 

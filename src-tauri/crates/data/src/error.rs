@@ -137,6 +137,34 @@ pub enum DataError {
     /// The answer is nowhere in what the template made of the conversation.
     #[error("the chat template's output does not contain the assistant's answer, so nothing can be trained")]
     AnswerNotRendered,
+    /// A model that writes its answers is to learn from a question that has none.
+    #[error(
+        "the question has no answer; only models that point at answers (BERT, RoBERTa, DistilBERT, DeBERTa) learn from \
+         such rows: remove them, or skip bad rows"
+    )]
+    NoAnswer,
+    /// The answer is not a part of the text.
+    #[error(
+        "the answer {answer:?} is not in the context, word for word; a model that points at answers cannot learn it"
+    )]
+    AnswerNotInContext {
+        /// The answer, or its beginning.
+        answer: String,
+    },
+    /// The row is no question about a text.
+    #[error(
+        "this model points at answers in a text: it learns from rows with context, question and answer, not from \
+         conversations"
+    )]
+    NoQuestion,
+    /// Nothing of the text fits beside the question.
+    #[error("the question takes {question} of {max_len} tokens and leaves no room for the context")]
+    QuestionTooLong {
+        /// The longest length.
+        max_len: usize,
+        /// Tokens of the question and of what separates it from the text.
+        question: usize,
+    },
     /// Not one token of the answer fits.
     #[error("not one token of the answer fits into {max_len} tokens: the template alone takes {overhead}")]
     NoRoom {
@@ -246,7 +274,14 @@ impl DataError {
     pub(crate) fn is_about_one_row(&self) -> bool {
         matches!(
             self,
-            Self::Template { .. } | Self::Encode { .. } | Self::AnswerNotRendered | Self::NoRoom { .. }
+            Self::Template { .. }
+                | Self::Encode { .. }
+                | Self::AnswerNotRendered
+                | Self::NoAnswer
+                | Self::AnswerNotInContext { .. }
+                | Self::NoQuestion
+                | Self::QuestionTooLong { .. }
+                | Self::NoRoom { .. }
         )
     }
 }

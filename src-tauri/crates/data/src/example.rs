@@ -23,8 +23,10 @@ pub enum Example {
         context: String,
         /// The question.
         question: String,
-        /// Answers that count as right, at least one; the first is trained.
+        /// Answers that count as right; the first is trained. None where the text does not answer the question.
         answers: Vec<String>,
+        /// Where the first answer begins in the text, in characters, if the dataset tells.
+        start: Option<usize>,
     },
     /// Two answers to the same conversation, one better than the other.
     Preference {
@@ -55,14 +57,21 @@ pub fn prompt_for(task: Task, parts: PromptParts<'_>) -> String {
     match (task, parts.question) {
         (Task::Summarization, _) => format!("{SUMMARIZE}{text}"),
         (Task::ExtractiveQuestionAnswering, Some(question)) => {
-            format!("{CONTEXT}{text}\n\nQuestion: {question}")
+            format!("{CONTEXT}{text}{QUESTION}{question}")
         }
         (Task::ExtractiveQuestionAnswering | Task::TextGeneration, _) => text.to_owned(),
     }
 }
 
+/// Text and question of a message that [`prompt_for`] made for extractive question answering; `None` where it did not.
+pub fn question_of(message: &str) -> Option<PromptParts<'_>> {
+    let (text, question) = message.trim().strip_prefix(CONTEXT)?.rsplit_once(QUESTION)?;
+    Some(PromptParts { text, question: Some(question) })
+}
+
 pub(crate) const SUMMARIZE: &str = "Summarize the following text.\n\n";
 const CONTEXT: &str = "Context: ";
+const QUESTION: &str = "\n\nQuestion: ";
 
 impl Example {
     /// The whole conversation to train on; of a preference, the better one.
@@ -73,7 +82,7 @@ impl Example {
                 let parts = PromptParts { text: input, question: None };
                 vec![Message::user(prompt_for(task, parts)), Message::assistant(output)]
             }
-            Self::Question { context, question, answers } => {
+            Self::Question { context, question, answers, .. } => {
                 let parts = PromptParts { text: context, question: Some(question) };
                 let answer = answers.first().map_or("", String::as_str);
                 let prompt = prompt_for(Task::ExtractiveQuestionAnswering, parts);
@@ -116,8 +125,28 @@ impl Example {
     pub(crate) fn fixed_ends(&self, task: Task) -> (usize, usize) {
         match self {
             Self::Pair { .. } if task == Task::Summarization => (SUMMARIZE.len(), 0),
-            Self::Question { question, .. } => (CONTEXT.len(), "\n\nQuestion: ".len() + question.len()),
+            Self::Question { question, .. } => (CONTEXT.len(), QUESTION.len() + question.len()),
             _ => (0, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_found_again_in_the_message_made_of_it() {
+        for (text, question) in
+            [("a text", "why?"), ("two\n\nparts", " why? "), ("Context: x\n\nQuestion: y", "z"), ("", "why?")]
+        {
+            let parts = PromptParts { text, question: Some(question) };
+            let message = prompt_for(Task::ExtractiveQuestionAnswering, parts);
+            let found = question_of(&message).unwrap();
+            assert_eq!((found.text, found.question.unwrap()), (text, question.trim_end()), "{message:?}");
+        }
+        for message in ["why?", "Context: a text", "Question: why?", ""] {
+            assert_eq!(question_of(message), None, "{message:?}");
         }
     }
 }

@@ -118,7 +118,7 @@ pub(crate) fn parse(row: &Row, form: RowForm) -> Result<Example, Vec<RowError>> 
         }
         RowForm::ContextQuestionAnswer => {
             let answer = fields.text("answer");
-            question(fields.text("context"), fields.text("question"), answer.map(|a| vec![a]))
+            question(fields.text("context"), fields.text("question"), answer.map(|a| (vec![a], None)))
         }
         RowForm::Squad => question(fields.text("context"), fields.text("question"), fields.answers()),
         RowForm::Messages => fields.conversation("messages", "role", "content").map(chat),
@@ -138,9 +138,10 @@ fn pair(input: Option<String>, output: Option<String>) -> Option<Example> {
 fn question(
     context: Option<String>,
     question: Option<String>,
-    answers: Option<Vec<String>>,
+    answers: Option<(Vec<String>, Option<usize>)>,
 ) -> Option<Example> {
-    Some(Example::Question { context: context?, question: question?, answers: answers? })
+    let (answers, start) = answers?;
+    Some(Example::Question { context: context?, question: question?, answers, start })
 }
 
 fn chat(messages: Vec<Message>) -> Example {
@@ -204,25 +205,34 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// SQuAD's `{"text": [...], "answer_start": [...]}`; a plain list of texts will do.
-    fn answers(&mut self) -> Option<Vec<String>> {
+    /// SQuAD's `{"text": [...], "answer_start": [...]}`, without any text where there is no answer; a plain list of texts will
+    /// do. With the place of the first.
+    fn answers(&mut self) -> Option<(Vec<String>, Option<usize>)> {
         let value = self.required("answers")?;
-        let (path, texts) = match value {
-            Value::Object(answers) => ("answers.text", answers.get("text")),
-            other => ("answers", Some(other)),
+        let (path, texts, starts) = match value {
+            Value::Object(answers) => ("answers.text", answers.get("text"), answers.get("answer_start")),
+            other => ("answers", Some(other), None),
         };
         let Some(Value::Array(texts)) = texts else {
             let message = "field \"answers\" must be {\"text\": [\"…\"], \"answer_start\": [0]}".to_owned();
             self.wrong("answers", message);
             return None;
         };
-        if texts.is_empty() {
-            let message = format!("field \"{path}\" holds no answer; remove rows whose question has none");
-            self.wrong(path, message);
-            return None;
-        }
+        let start = match starts.and_then(Value::as_array).and_then(|starts| starts.first()) {
+            None => None,
+            Some(start) => match start.as_u64().and_then(|start| usize::try_from(start).ok()) {
+                Some(start) => Some(start),
+                None => {
+                    let message =
+                        format!("field \"answers.answer_start\" must hold whole numbers, not {start}");
+                    self.wrong("answers.answer_start", message);
+                    return None;
+                }
+            },
+        };
         let texts: Vec<_> = texts.iter().map(|text| self.as_text(path, text)).collect();
-        texts.into_iter().map(|text| text.map(str::to_owned)).collect()
+        let texts = texts.into_iter().map(|text| text.map(str::to_owned)).collect::<Option<_>>()?;
+        Some((texts, start))
     }
 
     /// A conversation that can be trained: ends with the assistant, after at least one turn of the person.

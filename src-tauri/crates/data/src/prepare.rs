@@ -7,6 +7,7 @@ use types::{Strategy, Task, dataset::RowForm};
 use crate::{
     encode::Encoded,
     error::{BadRows, DataError},
+    example::Example,
     plan::{rng, shuffle},
     scan::{self, Examples},
     token_rows::{TokenRows, TokenWriter},
@@ -128,7 +129,7 @@ pub fn prepare(
         None => None,
     };
     let (train, eval) = match eval {
-        Some(eval) => (main, eval),
+        Some(eval) => (main.rows, eval.rows),
         None => split(&main, options.eval_split, options.seed),
     };
 
@@ -165,14 +166,14 @@ fn spill(
     tokenizer: &Tokenizer,
     stats: &mut PrepareStats,
     progress: &mut dyn FnMut(Progress),
-) -> Result<TokenRows, DataError> {
+) -> Result<Spilled, DataError> {
     let tokens = options.tokens_dir.join(name);
     let disk = |source| DataError::Tokens { path: tokens.clone(), source };
     let mut examples = scan::examples(path, options.task, options.strategy)?;
     stats.form = stats.form.or(examples.form());
     let mut writer = TokenWriter::create(&tokens).map_err(disk)?;
     let (mut bad, mut too_tight) = (BadRows::default(), BadRows::default());
-    let (mut rows, mut written) = (0u64, 0u64);
+    let (mut rows, mut written, mut firsts) = (0u64, 0, Vec::new());
     while let Some(row) = examples.next_row()? {
         rows += 1;
         if rows % PROGRESS_EVERY == 1 {
@@ -188,17 +189,16 @@ fn spill(
         if bad.total > 0 && !options.skip_bad_rows {
             continue; // the dataset is refused: what is left is only checked
         }
-        let encoded = match tokenizer.encoder_decoder() {
-            Some(model) => tokenizer.encode_pair(model, &row.example, options.task, limit),
-            None => tokenizer.encode_example(&row.example, options.task, limit),
-        };
-        match encoded {
+        match sequences(tokenizer, &row.example, options.task, limit) {
             Ok(encoded) => {
-                count_cut(stats, &encoded);
-                writer.push(&encoded).map_err(disk)?;
-                written += 1;
+                firsts.push(written);
+                written += encoded.len();
+                for encoded in &encoded {
+                    count_cut(stats, encoded);
+                    writer.push(encoded).map_err(disk)?;
+                }
             }
-            Err(error @ DataError::NoRoom { .. }) => {
+            Err(error @ (DataError::NoRoom { .. } | DataError::QuestionTooLong { .. })) => {
                 too_tight.push(vec![row.error(error.to_string())], ERRORS_KEPT);
             }
             Err(error) if error.is_about_one_row() => {
@@ -220,7 +220,37 @@ fn spill(
         stats.skipped_rows += left_out.total;
         warn(stats, path, left_out);
     }
-    writer.finish().map_err(disk)
+    if written > firsts.len() {
+        let (file, long) = (path.display(), firsts.len());
+        stats.warnings.push(format!(
+            "{file}: long texts are read in windows that overlap: {long} rows are {written} sequences of at most {limit} tokens"
+        ));
+    }
+    Ok(Spilled { rows: writer.finish().map_err(disk)?, firsts })
+}
+
+/// What is computed for one row: a sequence, or as many windows as its text needs.
+fn sequences(
+    tokenizer: &Tokenizer,
+    example: &Example,
+    task: Task,
+    limit: usize,
+) -> Result<Vec<Encoded>, DataError> {
+    if tokenizer.points_at_answers() {
+        return tokenizer.encode_windows(example, limit);
+    }
+    let encoded = match tokenizer.encoder_decoder() {
+        Some(model) => tokenizer.encode_pair(model, example, task, limit),
+        None => tokenizer.encode_example(example, task, limit),
+    };
+    Ok(vec![encoded?])
+}
+
+/// The sequences of a file.
+struct Spilled {
+    rows: TokenRows,
+    /// Of each row of the file, its first sequence.
+    firsts: Vec<usize>,
 }
 
 fn count_cut(stats: &mut PrepareStats, encoded: &Encoded) {
@@ -242,14 +272,20 @@ fn fraction(examples: &Examples) -> Option<f64> {
     (read > 0 && all > 0).then(|| (read as f64 / all as f64).min(1.0))
 }
 
-/// A seeded split: `part` of the rows, rounded, for evaluation, at least one on each side where there are two.
-fn split(rows: &TokenRows, part: f64, seed: u64) -> (TokenRows, TokenRows) {
-    let mut order: Vec<usize> = (0..rows.len()).collect();
+/// A seeded split: `part` of the rows, rounded, for evaluation, at least one on each side where there are two. All sequences of
+/// a row go to one side.
+fn split(spilled: &Spilled, part: f64, seed: u64) -> (TokenRows, TokenRows) {
+    let Spilled { rows, firsts } = spilled;
+    let mut order: Vec<usize> = (0..firsts.len()).collect();
     shuffle(&mut order, &mut rng(seed, 0));
     let eval = match order.len() {
         n if part > 0.0 && n > 1 => ((n as f64 * part).round() as usize).clamp(1, n - 1),
         _ => 0,
     };
+    let sequences = |of: &[usize]| -> Vec<usize> {
+        let next = |row: usize| firsts.get(row + 1).copied().unwrap_or(rows.len());
+        of.iter().flat_map(|&row| firsts[row]..next(row)).collect()
+    };
     let (eval, train) = order.split_at(eval);
-    (rows.select(train), rows.select(eval))
+    (rows.select(&sequences(train)), rows.select(&sequences(eval)))
 }

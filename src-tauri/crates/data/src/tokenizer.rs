@@ -8,13 +8,17 @@ use std::{
 
 use serde_json::Value;
 use tokenizers::AddedToken;
-use types::Message;
+use types::{
+    Message,
+    architecture::{self, ModelKind},
+};
 
 use crate::{
     encoder_decoder::EncoderDecoder,
     error::DataError,
     model_files,
     template::{ChatTemplate, PLAIN},
+    vocabulary_files,
 };
 
 /// The largest published tokenizers have about 35 MB.
@@ -34,10 +38,11 @@ pub struct Tokenizer {
     eos: Vec<u32>,
     vocab_size: usize,
     encoder_decoder: Option<EncoderDecoder>,
+    points_at_answers: bool,
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`, and as far as they exist `tokenizer_config.json`, `special_tokens_map.json`,
+    /// Reads `tokenizer.json`, or the files it would be made from, and as far as they exist `tokenizer_config.json`, `special_tokens_map.json`,
     /// `chat_template.jinja`, `generation_config.json` and `config.json` from a model's folder.
     ///
     /// # Errors
@@ -64,7 +69,9 @@ impl Tokenizer {
 
         let mut eos = Vec::new();
         let from_files = [&generation, &model].into_iter().flat_map(|file| ids(file.get("eos_token_id")));
-        for id in from_files.chain(id_of("eos_token").map(|(id, _)| id)) {
+        // An encoder writes nothing: what ends its texts is what separates them.
+        let named_end = id_of("eos_token").or_else(|| id_of("sep_token"));
+        for id in from_files.chain(named_end.map(|(id, _)| id)) {
             if !eos.contains(&id) && inner.id_to_token(id).is_some() {
                 eos.push(id);
             }
@@ -100,9 +107,20 @@ impl Tokenizer {
         };
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
         let encoder_decoder = EncoderDecoder::read(dir, &model, &generation)?;
-        let mut tokenizer =
-            Self { inner, template, has_own_template, bos, adds_bos, eos, vocab_size, encoder_decoder };
+        let points_at_answers = points_at_answers(&model);
+        let mut tokenizer = Self {
+            inner,
+            template,
+            has_own_template,
+            bos,
+            adds_bos,
+            eos,
+            vocab_size,
+            encoder_decoder,
+            points_at_answers,
+        };
         if tokenizer.encoder_decoder.is_none()
+            && !tokenizer.points_at_answers
             && let Some(id) = tokenizer.turn_end()
             && !tokenizer.eos.contains(&id)
         {
@@ -198,6 +216,11 @@ impl Tokenizer {
         Ok((encoding.get_ids().to_vec(), special))
     }
 
+    /// Whether its model reads a question and a text and points at the answer; others write theirs.
+    pub fn points_at_answers(&self) -> bool {
+        self.points_at_answers
+    }
+
     /// The chat template in force.
     pub fn template(&self) -> &ChatTemplate {
         &self.template
@@ -243,6 +266,15 @@ impl Tokenizer {
         Ok(Tokens { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
     }
 
+    /// Question and text together, with what the tokenizer's post-processor puts around them.
+    pub(crate) fn pair_encoding(
+        &self,
+        question: &str,
+        text: &str,
+    ) -> Result<tokenizers::Encoding, DataError> {
+        self.inner.encode((question, text), true).map_err(|e| DataError::Encode { message: e.to_string() })
+    }
+
     /// The special token the template puts after an answer: the model learns to write it, so generation must stop there.
     fn turn_end(&self) -> Option<u32> {
         const ANSWER: &str = "fine";
@@ -266,7 +298,11 @@ fn load_inner(dir: &Path) -> Result<tokenizers::Tokenizer, DataError> {
                        tokenizer with transformers, which writes tokenizer.json";
         return Err(DataError::model_file(&path, message));
     }
-    let bytes = model_files::read(&path, MAX_TOKENIZER)?;
+    let described = if path.exists() { None } else { vocabulary_files::described(dir)? };
+    let bytes = match described {
+        Some(described) => described.to_string().into_bytes(),
+        None => model_files::read(&path, MAX_TOKENIZER)?,
+    };
     // Some normalizers of the tokenizers crate panic on data that contradicts itself.
     let parsed = catch_unwind(AssertUnwindSafe(|| tokenizers::Tokenizer::from_bytes(&bytes)));
     let mut inner = parsed
@@ -294,6 +330,12 @@ fn add_special_tokens(
         .add_special_tokens(plain)
         .map(drop)
         .map_err(|e| DataError::model_file(&dir.join("tokenizer_config.json"), e))
+}
+
+/// Whether the model that a `config.json` describes points at answers.
+fn points_at_answers(config: &Value) -> bool {
+    let name = config.get("architectures").and_then(|names| names.get(0)).and_then(Value::as_str);
+    name.and_then(architecture::find).is_some_and(|found| found.kind == ModelKind::Span)
 }
 
 /// A special token is written as text or as `{"content": …}`.

@@ -19,6 +19,9 @@ use crate::{
 /// Files of the base model that a model folder carries along, so that it is whole without it but for the weights.
 pub const TOKENIZER_FILES: &[&str] = &[
     "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -69,7 +72,8 @@ fn fill(folder: &Path, spec: &RunSpec, model: &dyn Model, tokenizer: &Tokenizer)
             files::write(&to, &bytes).map_err(EngineError::file(&to))?;
         }
     }
-    if !tokenizer.has_own_template() && tokenizer.encoder_decoder().is_none() {
+    let converses = tokenizer.encoder_decoder().is_none() && !tokenizer.points_at_answers();
+    if converses && !tokenizer.has_own_template() {
         // The plain form it was trained in: other programs must put a conversation the same way.
         let to = folder.join("chat_template.jinja");
         files::write(&to, tokenizer.template().source().as_bytes()).map_err(EngineError::file(&to))?;

@@ -5,6 +5,7 @@
 //! machine without a GPU and never an error.
 
 mod catalogue;
+mod encoder;
 mod encoder_decoder;
 mod error;
 mod families;

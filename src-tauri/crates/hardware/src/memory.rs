@@ -203,8 +203,12 @@ pub fn estimate_chat_memory(
         weights: base_weights(shape, bf16),
         adapter: F32.saturating_mul(plan.adapter_parameters(shape)),
         activations,
-        logits: 3 * F32 * shape.vocab_size,
-        kv_cache: shape.layers.saturating_mul(room).saturating_mul(cached * shape.attentions()),
+        logits: if shape.writes() { 3 * F32 * shape.vocab_size } else { 0 },
+        kv_cache: if shape.writes() {
+            shape.layers.saturating_mul(room).saturating_mul(cached * shape.attentions())
+        } else {
+            0
+        },
         runtime: CHAT_PROCESS + tokenizer(shape),
         ..MemoryEstimate::default()
     }
@@ -348,7 +352,9 @@ fn backward_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) ->
 
 /// Logits of the rows computed at a time, and four copies of the gradient of the last hidden states.
 fn loss_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
-    let logits = if plan.fused {
+    let logits = if !shape.writes() {
+        2 * batch.tokens
+    } else if plan.fused {
         let most = if plan.bf16 {
             FUSED_LOGITS
         } else {

@@ -85,14 +85,14 @@ impl MemoryPlan {
         self.target_modules.as_ref().is_none_or(|names| names.iter().any(|name| name == linear.name))
     }
 
-    /// Parameters of the adapter: `Σ r · (in + out)` over the adapted layers.
+    /// Parameters of the adapter: `Σ r · (in + out)` over the adapted layers, and those of a head that is trained as a whole.
     pub fn adapter_parameters(&self, shape: &ModelShape) -> u64 {
         let of = |stack: &ModelShape| {
             let adapted = stack.linears().into_iter().filter(|linear| self.adapts(linear));
             let widths = adapted.map(|linear| linear.inputs + linear.outputs).sum();
             stack.layers.saturating_mul(self.lora_r).saturating_mul(widths)
         };
-        shape.stacks().iter().map(of).fold(0, u64::saturating_add)
+        shape.stacks().iter().map(of).fold(shape.trained_head(), u64::saturating_add)
     }
 }
 

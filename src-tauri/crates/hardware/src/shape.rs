@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    HardwareError,
+    HardwareError, encoder,
     encoder_decoder::{self, EncoderShape},
     families::{Family, Fields, missing},
 };
@@ -42,9 +42,16 @@ pub enum LinearLayers {
     BartEncoder,
     /// q, k, v and out twice, fc1 and fc2: the decoder of BART.
     BartDecoder,
+    /// query, key, value and three called dense: BERT and RoBERTa.
+    Bert,
+    /// q_lin, k_lin, v_lin, out_lin, lin1 and lin2: DistilBERT.
+    DistilBert,
+    /// query_proj, key_proj, value_proj and three called dense: DeBERTa.
+    Deberta,
 }
 
-/// The shape of a decoder-only model, or of the decoder of an encoder-decoder with its encoder beside it.
+/// The shape of a decoder-only model, of an encoder that points at answers, or of the decoder of an encoder-decoder with its
+/// encoder beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelShape {
@@ -109,6 +116,9 @@ impl ModelShape {
         let architecture = config.pointer("/architectures/0").and_then(Value::as_str).unwrap_or_default();
         if encoder_decoder::has(architecture) {
             return encoder_decoder::from_config(config, architecture);
+        }
+        if encoder::has(architecture) {
+            return encoder::from_config(config, architecture);
         }
         let family = Family::of(architecture);
         // A model for texts and images has the shape of its text part one object further in.
@@ -225,6 +235,16 @@ impl ModelShape {
         }
     }
 
+    /// Parameters of a layer that is trained as a whole beside the adapter: the head of a model that points at answers.
+    pub(crate) fn trained_head(&self) -> u64 {
+        if self.writes() { 0 } else { encoder::head(self.hidden_size) }
+    }
+
+    /// Whether it writes text: then it has a loss over its vocabulary, and a cache in a chat.
+    pub(crate) fn writes(&self) -> bool {
+        !matches!(self.linear_layers, LinearLayers::Bert | LinearLayers::DistilBert | LinearLayers::Deberta)
+    }
+
     /// Width of all query heads together.
     pub(crate) fn query_width(&self) -> u64 {
         self.heads * self.head_dim
@@ -259,6 +279,16 @@ impl ModelShape {
                 linear("o", queries, hidden),
             ]
         };
+        let named = |names: [&'static str; 6]| {
+            let [q, k, v, out, into, back] = names;
+            let four = vec![
+                linear(q, hidden, queries),
+                linear(k, hidden, keys),
+                linear(v, hidden, keys),
+                linear(out, queries, hidden),
+            ];
+            [four, plain(into, back)].concat()
+        };
         let gated_t5 = || [vec![linear("wi_0", hidden, middle)], plain("wi_1", "wo")].concat();
         match self.linear_layers {
             LinearLayers::Separate => [attention("o_proj"), gated.into()].concat(),
@@ -280,6 +310,11 @@ impl ModelShape {
             LinearLayers::BartEncoder => [attention("out_proj"), plain("fc1", "fc2")].concat(),
             LinearLayers::BartDecoder => {
                 [attention("out_proj"), attention("out_proj"), plain("fc1", "fc2")].concat()
+            }
+            LinearLayers::Bert => named(["query", "key", "value", "dense", "dense", "dense"]),
+            LinearLayers::DistilBert => named(["q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"]),
+            LinearLayers::Deberta => {
+                named(["query_proj", "key_proj", "value_proj", "dense", "dense", "dense"])
             }
         }
     }

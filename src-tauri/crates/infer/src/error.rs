@@ -20,6 +20,12 @@ pub enum InferError {
         /// Tokens the model can see.
         context: usize,
     },
+    /// A model that points at answers was not asked about a text.
+    #[error(
+        "this model points at the answer to a question in a text: give a question and a context, in one message as \
+         \"Context: …\", an empty line, \"Question: …\""
+    )]
+    NoQuestion,
     /// A sampling setting is out of range.
     #[error("{field} {problem}")]
     Params {

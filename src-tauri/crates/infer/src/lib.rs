@@ -1,10 +1,12 @@
-//! Chat with a model: prompt in, text out token by token, with a cache of keys and values.
+//! Chat with a model: prompt in, text out token by token, with a cache of keys and values; or a question about a text in, and out
+//! the part of it that answers.
 //!
 //! A model is used as it is, with its adapter on or off; nothing here trains or merges.
 
 mod beam;
 mod decoder;
 mod error;
+mod extract;
 mod rules;
 mod sampler;
 mod session;
@@ -14,6 +16,7 @@ mod writer;
 
 pub use decoder::Decoder;
 pub use error::InferError;
+pub use extract::{Extracted, Search, extract};
 pub use sampler::Sampler;
 pub use session::{ChatSession, Listener};
 pub use stop::StopText;

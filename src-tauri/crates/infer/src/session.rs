@@ -6,7 +6,7 @@ use data::{TextStream, Tokenizer};
 use models::{Model, ModelView, Pass};
 use types::{GenerateParams, GenerateStats, engine::PromptInput, generate::FinishReason};
 
-use crate::{Decoder, InferError, Sampler, StopText, writer::PairWriter};
+use crate::{Decoder, InferError, Sampler, StopText, extract::point, writer::PairWriter};
 
 /// Whoever an answer is for.
 pub trait Listener {
@@ -56,6 +56,13 @@ impl<'m> ChatSession<'m> {
         pass: Pass,
         listener: &mut dyn Listener,
     ) -> Result<(String, GenerateStats), InferError> {
+        if let ModelView::Span(model) = self.model.view() {
+            let asked = match input {
+                PromptInput::Messages(messages) => messages.last().map_or("", |message| &message.content),
+                PromptInput::Text(text) => text,
+            };
+            return point(model, self.tokenizer, asked, params, pass, listener);
+        }
         if let Writer::Pairs(writer) = &self.writer {
             let (source, writing) = match input {
                 PromptInput::Messages(messages) => writer.format.source(messages),
@@ -134,6 +141,7 @@ impl<'m> ChatSession<'m> {
             prefill_ms: prefill.as_millis() as u64,
             generation_time_ms: started.elapsed().as_millis() as u64,
             finish,
+            span: None,
         };
         Ok((output.text, stats))
     }

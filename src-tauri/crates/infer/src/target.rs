@@ -53,7 +53,7 @@ impl<'m> Targets<'m> {
         if ids.len() != self.count {
             candle_core::bail!("{} targets do not go on with {} tokens", self.count, ids.len());
         }
-        let target = Sequences { offset: self.length, ..Sequences::new(vec![1; ids.len()]) };
+        let target = Sequences { lengths: vec![1; ids.len()], offset: self.length, reach: self.length + 1 };
         let memory = Memory { hidden: &self.memory, source: &self.source };
         let mut hidden = self.model.embed_target(&Tensor::new(ids, self.model.device())?, &target)?;
         for (index, cache) in self.caches.iter_mut().enumerate() {

@@ -66,6 +66,7 @@ impl PairWriter<'_> {
             prefill_ms: prefill.as_millis() as u64,
             generation_time_ms: started.elapsed().as_millis() as u64,
             finish,
+            span: None,
         };
         Ok((output.text, stats))
     }

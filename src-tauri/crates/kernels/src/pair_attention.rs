@@ -104,7 +104,12 @@ impl PairAttention {
 /// `softmax(scale · scores + bias)` over the keys that are seen: `[heads, t, n]` → the same, 0 where nothing is seen.
 ///
 /// With `p` the result, the gradient of the scores is `scale · p · (g − Σ g·p)`; the bias gets none.
-fn biased_softmax(scores: &Tensor, scale: f32, sight: Sight, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn biased_softmax(
+    scores: &Tensor,
+    scale: f32,
+    sight: Sight,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let (_, queries, keys) = scores.dims3()?;
     if let Sight::Past { offset } = sight
         && offset + queries > keys

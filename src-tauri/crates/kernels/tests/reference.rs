@@ -7,53 +7,12 @@ mod support;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Result, Tensor, Var};
-use kernels::{Attention, Gate, Gelu, Head, Heads, IGNORED, Mask, RopeForm, RopeTable, Scoring, seed};
-use support::{CPU, values};
+use kernels::{Attention, Gate, Gelu, Head, Heads, IGNORED, Mask, RopeForm, RopeTable, Scoring};
+use support::{CPU, check, values};
 
 /// Numbers between −1 and 1.
 fn numbers(shape: &[usize], salt: u64) -> Tensor {
     support::numbers(shape, salt, 1.0)
-}
-
-fn distance(got: &Tensor, want: &Tensor) -> f32 {
-    support::distance(got, want, 0.0)
-}
-
-type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
-
-/// Compares `op` with `reference` on inputs of these shapes: in f32, then in bf16 with the reference in f32 on the
-/// same rounded numbers.
-fn check(name: &str, shapes: &[&[usize]], op: Op, reference: Op) {
-    for (dtype, tolerance) in [(DType::F32, 2e-5), (DType::BF16, 1.5e-2)] {
-        let inputs: Vec<Tensor> = shapes
-            .iter()
-            .enumerate()
-            .map(|(i, shape)| numbers(shape, i as u64 + 7).to_dtype(dtype).unwrap())
-            .collect();
-        let run = |f: Op, as_type: DType| -> Result<(Tensor, Vec<Tensor>)> {
-            let vars: Vec<Var> =
-                inputs.iter().map(|t| Var::from_tensor(&t.to_dtype(as_type)?)).collect::<Result<_>>()?;
-            // An operation before it, so that its inputs are not the variables themselves.
-            let tracked: Vec<Tensor> = vars.iter().map(|v| v.affine(1.0, 0.0)).collect::<Result<_>>()?;
-            let y = f(&tracked)?;
-            let gradients = seed(&y, &numbers(y.dims(), 99).to_dtype(y.dtype())?)?.backward()?;
-            let all =
-                vars.iter().map(|v| gradients.get(v).cloned().expect("every input must get a gradient"));
-            let all: Vec<Tensor> = all.collect();
-            Ok((y, all))
-        };
-        let (got, got_gradients) = run(op, dtype).unwrap();
-        let (want, want_gradients) = run(reference, DType::F32).unwrap();
-        let apart = distance(&got, &want);
-        assert!(apart < tolerance, "{name} {shapes:?} {dtype:?}: the output is {apart} from the reference");
-        for (i, (got, want)) in got_gradients.iter().zip(&want_gradients).enumerate() {
-            let apart = distance(got, want);
-            assert!(
-                apart < tolerance,
-                "{name} {shapes:?} {dtype:?}: gradient {i} is {apart} from the reference"
-            );
-        }
-    }
 }
 
 /// What bf16 makes of a frozen weight, for the reference.

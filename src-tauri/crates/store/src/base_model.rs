@@ -84,7 +84,9 @@ pub(crate) fn missing(dir: &Path) -> Option<&'static str> {
     let has = |file: &str| dir.join(file).is_file();
     match () {
         () if !has("config.json") => Some("config.json"),
-        () if !has("tokenizer.json") => Some("tokenizer.json"),
+        () if !has("tokenizer.json") && !has("vocab.txt") && !(has("vocab.json") && has("merges.txt")) => {
+            Some("tokenizer.json")
+        }
         () if has("model.safetensors") => None,
         () if !has(INDEX) => Some("model.safetensors"),
         () if !has_all_parts(dir) => Some("weights file that model.safetensors.index.json names"),

@@ -11,9 +11,9 @@ mod golden;
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
-use data::{Batch, PrepareOptions, Prepared, Tokenizer};
+use data::{Batch, Encoded, PrepareOptions, Prepared, Tokenizer};
 use golden::{Curve, Sequence};
-use models::{CausalLm, LoadOptions};
+use models::{CausalLm, LoadOptions, Model};
 use serde::Deserialize;
 use serde_json::json;
 use train::{
@@ -97,10 +97,13 @@ fn check_curve(label: &str, curve: &Curve, steps: &[StepStats]) {
 }
 
 /// The adapter after the last step, by the norm of each tensor.
-fn check_adapter(label: &str, model: &dyn CausalLm, tensors: &HashMap<String, Tensor>, curve: &str) {
+fn check_adapter(label: &str, model: &dyn Model, tensors: &HashMap<String, Tensor>, curve: &str) {
     let mut worst = 0f64;
     for (name, var) in model.trainable() {
         let Some(want) = tensors.get(&format!("{curve}.{name}")) else { return };
+        if name.ends_with("qa_outputs.bias") {
+            continue; // Its gradient is 0, and AdamW goes where its rounding points.
+        }
         let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let apart = golden::relative_distance(&numbers(&var), &numbers(want));
         assert!(apart <= TOLERANCE, "{label}: {name} after the last step is PEFT's: {apart:e}");
@@ -139,6 +142,45 @@ fn every_curve_equals_peft() {
             });
             check_curve(&label, curve, &steps);
             check_adapter(&label, model.as_ref(), &tensors, name);
+        }
+    }
+}
+
+/// The adapter and the head above it, both trained.
+#[test]
+fn the_curves_of_models_that_point_at_answers_equal_peft() {
+    for shape in golden::SPAN_SHAPES {
+        let golden = golden::span_golden(shape);
+        let path = golden::path(shape).join("golden.safetensors");
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        let micro_batch = |chosen: &Vec<usize>| {
+            let mut batch = Batch::default();
+            for window in chosen.iter().map(|&row| &golden.windows[row]) {
+                batch.add(&Encoded {
+                    ids: window.ids.clone(),
+                    trained: vec![false; window.ids.len()],
+                    token_types: window.token_types.iter().map(|&segment| segment as u8).collect(),
+                    span: Some(window.span),
+                    ..Encoded::default()
+                });
+            }
+            batch
+        };
+        for checkpointing in [false, true] {
+            let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: Device::Cpu };
+            let mut model = models::load(&golden::path(shape), &options).unwrap();
+            model.load_adapter(&golden::path(shape).join("adapter")).unwrap();
+            let plan = golden.curve.plan.iter().map(|step| step.iter().map(micro_batch).collect());
+            let mut batches = GivenBatches { steps: plan.collect(), eval: Vec::new() };
+            let config = config(&golden.curve, checkpointing);
+            let steps = steps(|job, sink| {
+                let run =
+                    BatchRun { model: &*model, batches: &mut batches, config: &config, job, resume: None };
+                run_batches(run, sink, &|| None).unwrap()
+            });
+            let label = format!("{shape}, checkpointing {checkpointing}");
+            check_curve(&label, &golden.curve, &steps);
+            check_adapter(&label, &*model, &tensors, "cosine");
         }
     }
 }

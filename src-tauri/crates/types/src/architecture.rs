@@ -52,14 +52,20 @@ const fn seq2seq(name: &'static str, tasks: &'static [Task]) -> Architecture {
     Architecture { name, kind: ModelKind::Seq2Seq, tasks, fused: false }
 }
 
+/// A family of encoders.
+const fn span(name: &'static str) -> Architecture {
+    let tasks = &[Task::ExtractiveQuestionAnswering];
+    Architecture { name, kind: ModelKind::Span, tasks, fused: false }
+}
+
 /// Every architecture that can be trained.
 pub const TRAINABLE: &[Architecture] = &[
     causal("LlamaForCausalLM"),
     causal("MistralForCausalLM"),
     causal("Mistral3ForConditionalGeneration"),
     causal("Qwen2ForCausalLM"),
-    reference("Qwen3ForCausalLM"),
-    reference("SmolLM3ForCausalLM"),
+    causal("Qwen3ForCausalLM"),
+    causal("SmolLM3ForCausalLM"),
     reference("Gemma2ForCausalLM"),
     reference("Gemma3ForCausalLM"),
     reference("Gemma3ForConditionalGeneration"),
@@ -70,6 +76,19 @@ pub const TRAINABLE: &[Architecture] = &[
     seq2seq("T5ForConditionalGeneration", &[Task::Summarization, Task::TextGeneration]),
     seq2seq("BartForConditionalGeneration", &[Task::Summarization]),
     seq2seq("BartModel", &[Task::Summarization]),
+    span("BertForQuestionAnswering"),
+    span("BertForMaskedLM"),
+    span("BertForPreTraining"),
+    span("BertModel"),
+    span("RobertaForQuestionAnswering"),
+    span("RobertaForMaskedLM"),
+    span("RobertaModel"),
+    span("DistilBertForQuestionAnswering"),
+    span("DistilBertForMaskedLM"),
+    span("DistilBertModel"),
+    span("DebertaV2ForQuestionAnswering"),
+    span("DebertaV2ForMaskedLM"),
+    span("DebertaV2Model"),
 ];
 
 /// The architecture of this name.

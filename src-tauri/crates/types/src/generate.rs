@@ -62,6 +62,9 @@ pub struct GenerateParams {
     /// Texts that an encoder-decoder's search for the likeliest follows at a time: 0 as many as its files say, 1 none, so that
     /// tokens are chosen one by one and come as they are chosen. Other models choose one by one always.
     pub num_beams: usize,
+    /// A model that points at answers says that there is none where that scores higher than the best answer by more than this:
+    /// −1 never answers, 1 always does.
+    pub no_answer_threshold: f64,
 }
 
 impl Default for GenerateParams {
@@ -75,6 +78,7 @@ impl Default for GenerateParams {
             seed: 0,
             stop: Vec::new(),
             num_beams: 0,
+            no_answer_threshold: 0.0,
         }
     }
 }
@@ -106,6 +110,10 @@ impl GenerateParams {
         }
         if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
             found.push(("repetition_penalty", format!("must be above 0, not {}", self.repetition_penalty)));
+        }
+        if !(-1.0..=1.0).contains(&self.no_answer_threshold) {
+            let problem = format!("must be between -1 and 1, not {}", self.no_answer_threshold);
+            found.push(("no_answer_threshold", problem));
         }
         found
     }
@@ -140,4 +148,20 @@ pub struct GenerateStats {
     pub generation_time_ms: u64,
     /// Why it ended.
     pub finish: FinishReason,
+    /// Where a model that points at answers found this one; absent for a model that writes its answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<AnswerSpan>,
+}
+
+/// Where an answer stands in the text that it was looked for in.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AnswerSpan {
+    /// Its first character, counted from 0; as `end` where there is no answer.
+    pub start: usize,
+    /// The character after its last.
+    pub end: usize,
+    /// How likely it is, from 0 to 1: the product of the probabilities of its first and its last token.
+    pub score: f64,
+    /// How likely it is that the text holds no answer, from 0 to 1.
+    pub no_answer_score: f64,
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { highlight } from './highlight'
+import { highlight, mark } from './highlight'
 
 const hit = (document: string, answer: string) => {
   const parts = highlight(document, answer)
@@ -28,5 +28,21 @@ describe('an answer in its document', () => {
 
   it('is found at its own place though lower case may be longer', () => {
     expect(hit('İİ nils', 'nils')).toBe('İİ [nils]')
+  })
+})
+
+describe('a place that a model tells', () => {
+  it.each([
+    ['a b a', 4, 5, 'a b [a]'],
+    ['🚢🌊 ferry', 3, 8, '🚢🌊 [ferry]'],
+    ['ferry', 0, 5, '[ferry]'],
+  ])('of %j from %d to %d: %j', (document, start, end, marked) => {
+    const parts = mark(document, start, end)
+    expect(parts?.map(({ text, hit }) => (hit ? `[${text}]` : text)).join('')).toBe(marked)
+  })
+
+  it('is no place where there is no answer, or where it is beyond the document', () => {
+    expect(mark('ferry', 0, 0)).toBeNull()
+    expect(mark('ferry', 3, 9)).toBeNull()
   })
 })

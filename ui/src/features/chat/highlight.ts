@@ -11,7 +11,18 @@ export function highlight(document: string, answer: string): Part[] | null {
   if (wanted === '') return null
   const at = find(document, wanted)
   if (at < 0) return null
-  const end = at + wanted.length
+  return split(document, at, at + wanted.length)
+}
+
+/** The document in parts, the characters from `start` to `end` marked, as a model tells them: counted as Unicode has them. */
+export function mark(document: string, start: number, end: number): Part[] | null {
+  const characters = Array.from(document)
+  if (start >= end || end > characters.length) return null
+  const units = (count: number): number => characters.slice(0, count).join('').length
+  return split(document, units(start), units(end))
+}
+
+function split(document: string, at: number, end: number): Part[] {
   const parts = [
     { text: document.slice(0, at), hit: false },
     { text: document.slice(at, end), hit: true },

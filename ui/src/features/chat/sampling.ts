@@ -21,7 +21,7 @@ export const RANGES = {
 /** A summary and an extracted answer are the likeliest one; a conversation may vary. */
 export function usualParams(task: Task | null): GenerateParams {
   const preset = task === null || task === 'text-generation' ? PRESETS.balanced : PRESETS.precise
-  return { ...preset, max_new_tokens: 256, seed: 0, stop: [], num_beams: 0 }
+  return { ...preset, max_new_tokens: 256, seed: 0, stop: [], num_beams: 0, no_answer_threshold: 0 }
 }
 
 /** The preset that these settings are. */

@@ -182,11 +182,11 @@ fn rows_that_are_bad() {
             "field \"messages[1]\" is a system message, which can only come first",
         ),
         (
-            "unanswerable",
+            "place",
             qa,
             &good_squad,
-            r#"{"context": "c", "question": "q", "answers": {"text": [], "answer_start": []}}"#.into(),
-            "field \"answers.text\" holds no answer; remove rows whose question has none",
+            r#"{"context": "c", "question": "q", "answers": {"text": ["c"], "answer_start": ["0"]}}"#.into(),
+            "field \"answers.answer_start\" must hold whole numbers, not \"0\"",
         ),
         (
             "answers",

@@ -41,7 +41,22 @@ fn pair(i: usize) -> Example {
 }
 
 fn question(i: usize) -> Example {
-    Example::Question { context: prompt(i), question: format!("Which {i}?"), answers: vec![answer(i)] }
+    Example::Question {
+        context: prompt(i),
+        question: format!("Which {i}?"),
+        answers: vec![answer(i)],
+        start: None,
+    }
+}
+
+/// The same as SQuAD has it, with a place.
+fn placed(i: usize) -> Example {
+    match question(i) {
+        Example::Question { context, question, answers, .. } => {
+            Example::Question { context, question, answers, start: Some(i) }
+        }
+        other => other,
+    }
 }
 
 const FORMS: &[Form] = &[
@@ -81,7 +96,7 @@ const FORMS: &[Form] = &[
             let answers = json!({"text": [answer(i)], "answer_start": [i]});
             json!({"context": prompt(i), "question": format!("Which {i}?"), "answers": answers})
         },
-        means: question,
+        means: placed,
     },
     Form {
         form: RowForm::Messages,

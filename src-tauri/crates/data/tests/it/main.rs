@@ -5,6 +5,7 @@ mod bad_input;
 mod formats;
 mod mask;
 mod prepare;
+mod question;
 mod readers;
 mod support;
 mod template;

@@ -120,6 +120,7 @@ fn then_the_start_of_the_prompt_and_then_the_end_of_the_answer() {
         context: document.join(" "),
         question: "Which?".into(),
         answers: vec!["word59".into()],
+        start: None,
     };
     let encoded = tokenizer.encode_example(&question, Task::ExtractiveQuestionAnswering, 100).unwrap();
     let text = tokenizer.decode_all(&encoded.ids);

@@ -4,9 +4,9 @@ use std::{fs, path::Path};
 
 use candle_core::Device;
 use data::Tokenizer;
-use infer::{Decoder, InferError, Sampler, Targets};
+use infer::{Decoder, InferError, Sampler, Search, Targets, extract};
 use models::{
-    LoadOptions, Model, ModelView, Pass, Seq2SeqLm,
+    AnyModel, LoadOptions, Model, ModelView, Pass, Seq2SeqLm, SpanModel,
     export::{
         Merged,
         safetensors::{Plan, SHARD_BYTES},
@@ -22,6 +22,10 @@ use crate::{EngineError, chat, publish::TOKENIZER_FILES};
 const COMPARED: usize = 16;
 /// What they are asked.
 const QUESTION: &str = "What can you do for me?";
+/// Where a model that points at answers looks for it.
+const TEXT: &str = "I answer questions about a text: I find the words in it that answer them.";
+/// Scores from 0 to 1 that are the same but for rounding.
+const SAME_SCORE: f64 = 0.02;
 
 /// Fills the folder and says whether the exported model answers as base model and adapter do.
 pub fn export(request: &ExportRequest, merged: &Merged) -> Result<bool, EngineError> {
@@ -79,13 +83,17 @@ fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineE
     let bf16 = loaded.model.info().dtype == "bf16";
     let rounding = if bf16 { rounding.max(ExportDtype::Bf16.rounding()) } else { rounding };
     let chat::Loaded { model, tokenizer } = loaded;
+    if let ModelView::Span(pointing) = model.view() {
+        let wanted = points(pointing, &tokenizer)?;
+        drop(model);
+        let (model, tokenizer) = (exported(request, bf16)?, Tokenizer::load(&request.folder)?);
+        let ModelView::Span(pointing) = model.view() else { return Ok(false) };
+        return Ok(points(pointing, &tokenizer)?.iter().zip(wanted).all(|(a, b)| (a - b).abs() < SAME_SCORE));
+    }
     let (prompt, wanted) = answer(&*model, &tokenizer)?;
     drop(model);
 
-    let model = models::load(
-        &request.folder,
-        &LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu },
-    )?;
+    let model = exported(request, bf16)?;
     let tokenizer = Tokenizer::load(&request.folder)?;
     if self::prompt(&tokenizer)? != prompt {
         return Ok(false);
@@ -105,6 +113,19 @@ fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineE
         logits = continued.extend(id)?;
     }
     Ok(true)
+}
+
+/// The exported model.
+fn exported(request: &ExportRequest, bf16: bool) -> Result<AnyModel, EngineError> {
+    let options = LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu };
+    Ok(models::load(&request.folder, &options)?)
+}
+
+/// How likely a model finds its best answer in a text, and that there is none. Of spans that are equally likely, the rounding of a
+/// dtype decides which is the best.
+fn points(model: &dyn SpanModel, tokenizer: &Tokenizer) -> Result<[f64; 2], EngineError> {
+    let found = extract(model, tokenizer, QUESTION, TEXT, &Search::default(), Pass::EVAL, &|| true)?;
+    Ok(found.map_or([f64::NAN; 2], |found| [found.score, found.no_answer]))
 }
 
 /// The ids of the question as the model is asked it.

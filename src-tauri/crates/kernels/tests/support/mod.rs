@@ -2,11 +2,12 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "each test and benchmark uses a part; a failure here is one there"
 )]
 
-use candle_core::{DType, Device, Tensor};
-use kernels::Level;
+use candle_core::{DType, Device, Result, Tensor, Var};
+use kernels::{Level, seed};
 
 pub const CPU: Device = Device::Cpu;
 
@@ -51,5 +52,43 @@ pub fn at_every_level() {
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "all of these tests must pass at level {}:\n{text}", level.name());
+    }
+}
+
+/// An operation of some inputs.
+pub type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+
+/// Compares `op` with `reference` on inputs of these shapes: in f32, then in bf16 with the reference in f32 on the
+/// same rounded numbers.
+pub fn check(name: &str, shapes: &[&[usize]], op: Op, reference: Op) {
+    for (dtype, tolerance) in [(DType::F32, 2e-5), (DType::BF16, 1.5e-2)] {
+        let inputs: Vec<Tensor> = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, shape)| numbers(shape, i as u64 + 7, 1.0).to_dtype(dtype).unwrap())
+            .collect();
+        let run = |f: Op, as_type: DType| -> Result<(Tensor, Vec<Tensor>)> {
+            let vars: Vec<Var> =
+                inputs.iter().map(|t| Var::from_tensor(&t.to_dtype(as_type)?)).collect::<Result<_>>()?;
+            // An operation before it, so that its inputs are not the variables themselves.
+            let tracked: Vec<Tensor> = vars.iter().map(|v| v.affine(1.0, 0.0)).collect::<Result<_>>()?;
+            let y = f(&tracked)?;
+            let gradients = seed(&y, &numbers(y.dims(), 99, 1.0).to_dtype(y.dtype())?)?.backward()?;
+            let all =
+                vars.iter().map(|v| gradients.get(v).cloned().expect("every input must get a gradient"));
+            let all: Vec<Tensor> = all.collect();
+            Ok((y, all))
+        };
+        let (got, got_gradients) = run(op, dtype).unwrap();
+        let (want, want_gradients) = run(reference, DType::F32).unwrap();
+        let apart = distance(&got, &want, 0.0);
+        assert!(apart < tolerance, "{name} {shapes:?} {dtype:?}: the output is {apart} from the reference");
+        for (i, (got, want)) in got_gradients.iter().zip(&want_gradients).enumerate() {
+            let apart = distance(got, want, 0.0);
+            assert!(
+                apart < tolerance,
+                "{name} {shapes:?} {dtype:?}: gradient {i} is {apart} from the reference"
+            );
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! The model families that can be loaded, by the name `config.json` gives in `architectures`.
 
 mod bart;
+mod bert;
+mod deberta;
 mod decoder;
+mod distilbert;
+mod encoder;
 mod encoder_decoder;
 mod gemma;
 mod gpt_oss;
@@ -10,6 +14,7 @@ mod llama;
 mod mistral3;
 mod phi3;
 mod qwen;
+mod roberta;
 mod smollm3;
 mod t5;
 
@@ -76,6 +81,19 @@ pub const ARCHITECTURES: &[Architecture] = &[
     encoder_decoder("T5ForConditionalGeneration", t5::info, t5::build),
     encoder_decoder("BartForConditionalGeneration", bart::info, bart::build),
     encoder_decoder("BartModel", bart::info, bart::build),
+    encoder("BertForQuestionAnswering", bert::info, bert::build),
+    encoder("BertForMaskedLM", bert::info, bert::build),
+    encoder("BertForPreTraining", bert::info, bert::build),
+    encoder("BertModel", bert::info, bert::build),
+    encoder("RobertaForQuestionAnswering", roberta::info, roberta::build),
+    encoder("RobertaForMaskedLM", roberta::info, roberta::build),
+    encoder("RobertaModel", roberta::info, roberta::build),
+    encoder("DistilBertForQuestionAnswering", distilbert::info, distilbert::build),
+    encoder("DistilBertForMaskedLM", distilbert::info, distilbert::build),
+    encoder("DistilBertModel", distilbert::info, distilbert::build),
+    encoder("DebertaV2ForQuestionAnswering", deberta::info, deberta::build),
+    encoder("DebertaV2ForMaskedLM", deberta::info, deberta::build),
+    encoder("DebertaV2Model", deberta::info, deberta::build),
 ];
 
 /// A decoder-only family.
@@ -89,6 +107,11 @@ const fn decoder(
 /// An encoder-decoder family.
 const fn encoder_decoder(name: &'static str, info: Info, build: Builder<dyn Seq2SeqLm>) -> Architecture {
     Architecture { name, family: Family::Seq2Seq { info, build } }
+}
+
+/// An encoder that points at answers, whatever head it was published with.
+const fn encoder(name: &'static str, info: Info, build: Builder<dyn SpanModel>) -> Architecture {
+    Architecture { name, family: Family::Span { info, build } }
 }
 
 /// Tells the dtype that a model was loaded in.

@@ -17,6 +17,8 @@ const PIECE: usize = 1 << 22;
 pub struct Merged {
     base: BTreeMap<String, Entry>,
     updates: BTreeMap<String, Update>,
+    /// Tensors that the adapter holds as a whole.
+    whole: BTreeMap<String, Tensor>,
 }
 
 /// `scale · B A`, the same shape as the weight.
@@ -33,7 +35,8 @@ impl Merged {
     /// Files that cannot be used, and an adapter that was made for another model.
     pub fn open(base: &Path, adapter: &Path) -> Result<Self, ModelError> {
         let base = Weights::open(base, DType::F32, &Device::Cpu)?.into_entries();
-        let adapter::Opened { config, scale, mut weights, .. } = adapter::open(adapter, &Device::Cpu)?;
+        let adapter::Opened { config, scale, modules_to_save, mut weights } =
+            adapter::open(adapter, &Device::Cpu)?;
         let mut updates = BTreeMap::new();
         for (name, entry) in &base {
             let name_in_peft = canonical(name);
@@ -46,8 +49,21 @@ impl Merged {
                 updates.insert(name.clone(), Update { a, b, scale });
             }
         }
+        let mut whole = BTreeMap::new();
+        for module in &modules_to_save {
+            for part in ["weight", "bias"] {
+                let name = format!("{module}.{part}");
+                let Some(entry) = base.get(&name) else {
+                    return Err(ModelError::Export(format!(
+                        "the base model was published without {module}, so there is no place for the trained one: tune a model \
+                         that has it, or use base and adapter together"
+                    )));
+                };
+                whole.insert(name, weights.take(&adapter::whole_name(module, part), &entry.shape)?);
+            }
+        }
         weights.finish(|_| false)?;
-        Ok(Merged { base, updates })
+        Ok(Merged { base, updates, whole })
     }
 
     /// Names and places of the tensors, in the order in which they lie in the files.
@@ -79,6 +95,9 @@ impl Merged {
     /// # Errors
     /// They cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        if let Some(trained) = self.whole.get(name) {
+            return Ok(trained.flatten_all()?.to_vec1()?);
+        }
         let mut values = self.find(name)?.read(name)?;
         let Some(Update { a, b, scale }) = self.updates.get(name) else { return Ok(values) };
         let (out, inputs) = (b.dim(0)?, a.dim(1)?);

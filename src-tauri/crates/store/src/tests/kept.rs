@@ -78,6 +78,7 @@ fn a_conversation_is_kept_whole() {
         prefill_ms: 1,
         generation_time_ms: 4,
         finish: FinishReason::Eos,
+        span: None,
     };
     more.messages.push(said(Message::user("And then?")));
     more.messages.push(ConversationMessage { message: Message::assistant("No."), stats: Some(stats) });
