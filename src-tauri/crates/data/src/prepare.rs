@@ -191,7 +191,7 @@ fn spill(
         match tokenizer.encode_example(&row.example, options.task, limit) {
             Ok(encoded) => {
                 count_cut(stats, &encoded);
-                writer.push(&encoded).map_err(disk)?;
+                writer.push(&encoded, row.row).map_err(disk)?;
                 written += 1;
             }
             Err(error @ DataError::NoRoom { .. }) => {
