@@ -64,6 +64,12 @@ fn the_finished_folder_is_whole_and_says_where_it_came_from() {
     for metric in ["final_loss", "eval_loss", "perplexity"] {
         assert!(manifest.metrics.contains_key(metric), "{metric} was measured");
     }
+    assert!(manifest.base_metrics.contains_key("eval_loss"), "and of the base model what it has");
+    assert_eq!(
+        (manifest.answered_rows, manifest.best_step),
+        (None, None),
+        "what was not asked for is absent"
+    );
     for name in ["adapter_config.json", "tokenizer.json", "chat_template.jinja", "README.md"] {
         assert!(folder.join(name).is_file(), "{name} belongs to a model folder");
     }
@@ -72,6 +78,41 @@ fn the_finished_folder_is_whole_and_says_where_it_came_from() {
     assert!(!card.contains(home.path().to_str().unwrap()), "a card tells no folder of this computer");
     let strays = fs::read_dir(home.path().join("models")).unwrap().count();
     assert_eq!(strays, 1, "nothing half-written stays beside the model");
+}
+
+#[test]
+fn a_model_tells_its_scores_beside_those_of_its_base() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = json!({"task": "summarization", "max_steps": 40, "eval_steps": 10, "learning_rate": 5e-3,
+        "metric_for_best_model": "rouge1", "load_best_model_at_end": true, "early_stopping_patience": 2,
+        "eval_answers": 2, "eval_split": 0.25});
+    let job = job(home.path(), settings);
+    let (status, stderr) = run_to_end(&job);
+    assert!(status.success(), "{stderr}");
+    let folder = home.path().join("models/model_20260101_000000");
+    let manifest: types::Manifest =
+        serde_json::from_slice(&fs::read(folder.join("modelforge.json")).unwrap()).unwrap();
+    let evals: Vec<_> = events(&job)
+        .into_iter()
+        .filter_map(|event| match event {
+            TrainEvent::Eval { step, metrics, answered_rows } => Some((step, metrics, answered_rows)),
+            _ => None,
+        })
+        .collect();
+    let best = evals[1..].iter().map(|(_, metrics, _)| metrics["rouge1"]).fold(0.0, f64::max);
+    assert_eq!((evals[0].0, &evals[0].1), (0, &manifest.base_metrics), "the base model is measured first");
+    assert!(evals.iter().all(|(_, _, rows)| *rows == Some(2)) && manifest.answered_rows == Some(2));
+    assert_eq!(manifest.metrics["rouge1"], best, "the model is the best one's: {evals:?}");
+    assert!(best > manifest.base_metrics["rouge1"], "training on such rows helps: {evals:?}");
+    if let Some(step) = manifest.best_step {
+        let of_step = evals.iter().find(|(of, _, _)| *of == step).unwrap();
+        assert_eq!(of_step.1["eval_loss"], manifest.metrics["eval_loss"]);
+    }
+    let card = fs::read_to_string(folder.join("README.md")).unwrap();
+    let (base, tuned) = (manifest.base_metrics["rougeL"], manifest.metrics["rougeL"]);
+    assert!(card.contains(&format!("| rougeL | {base:.4} | {tuned:.4} | 2 |")), "{card}");
+    let (base, tuned) = (manifest.base_metrics["eval_loss"], manifest.metrics["eval_loss"]);
+    assert!(card.contains(&format!("| eval_loss | {base:.4} | {tuned:.4} | 3 |")), "{card}");
 }
 
 #[test]

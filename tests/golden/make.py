@@ -1,6 +1,6 @@
 """Makes every golden file of this folder with transformers and PEFT. Development only: `cargo xtask golden` runs it.
 
-    python tests/golden/make.py [--out FOLDER] [--only text|models|pairs|spans|SHAPE]
+    python tests/golden/make.py [--out FOLDER] [--only text|scores|models|pairs|spans|SHAPE]
 
 Needs the packages of requirements.txt. The same versions on the same kind of machine give the same files.
 """
@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 import pairs
 import reference
+import score
 import shapes
 import spans
 import text
@@ -32,7 +33,7 @@ def main():
     names = [shape.name for shape in shapes.SHAPES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE, help="where the files go; this folder unless told")
-    parser.add_argument("--only", choices=["text", "models", "pairs", "spans"] + names, help="one part, or one model, only")
+    parser.add_argument("--only", choices=["text", "scores", "models", "pairs", "spans"] + names, help="one part, or one model, only")
     options = parser.parse_args()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="Could not find a config file")
@@ -43,8 +44,10 @@ def main():
         text.make_tokenizers(options.out)
         text.make_templates(options.out)
         text.make_starter(options.out, STARTER)
-    if options.only not in ("text", "pairs", "spans"):
-        options.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.only in (None, "scores"):
+        score.make(options.out / "scores.json")
+    if options.only not in ("text", "scores", "pairs", "spans"):
         reference.make_dataset(options.out / "dataset.jsonl")
         reference.make_optimizers(options.out / "optimizers.json")
         reference.make_schedules(options.out / "schedules.json")

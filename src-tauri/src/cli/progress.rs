@@ -211,10 +211,12 @@ impl View for Progress {
             TrainEvent::Phase { phase } if self.plain => say(phase_name(*phase)),
             TrainEvent::Phase { phase } if self.shown == 0 => self.bar.set_message(phase_name(*phase)),
             TrainEvent::Step(stats) => self.step(stats),
-            TrainEvent::Eval { step, metrics } => {
-                let values: Vec<String> =
+            TrainEvent::Eval { step, metrics, answered_rows } => {
+                let mut values: Vec<String> =
                     metrics.iter().map(|(name, value)| format!("{name} {}", small(*value))).collect();
-                self.line(&format!("step {step}: {}", values.join("  ")));
+                values.extend(answered_rows.map(|rows| format!("({rows} rows answered)")));
+                let when = if *step == 0 { "base model".to_owned() } else { format!("step {step}") };
+                self.line(&format!("{when}: {}", values.join("  ")));
             }
             TrainEvent::Warning { message } => self.line(&format!("warning: {message}")),
             TrainEvent::Stopped { .. } | TrainEvent::Finished { .. } => self.bar.finish_and_clear(),

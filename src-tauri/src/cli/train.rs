@@ -10,7 +10,7 @@ use std::{
 use anyhow::bail;
 use api::{ActiveRun, Api};
 use serde_json::Map;
-use types::{ApiError, FieldError, TrainingConfig, error::Detail};
+use types::{ApiError, FieldError, Manifest, TrainingConfig, error::Detail};
 
 use super::{
     INTERRUPTED,
@@ -147,7 +147,11 @@ fn summary(api: &Api, run: &ActiveRun, tally: &Tally, metrics: &BTreeMap<String,
         )?;
     }
     for (name, value) in metrics {
-        writeln!(out, "{}", entry(&name.replace('_', " "), small(*value)))?;
+        let measured = beside_base(&model.manifest, name, *value);
+        writeln!(out, "{}", entry(&name.replace('_', " "), measured))?;
+    }
+    if let Some(step) = model.manifest.best_step {
+        writeln!(out, "{}", entry("best", format_args!("the model is that of step {step}")))?;
     }
     if let Some(peak) = model.manifest.peak_memory_bytes {
         writeln!(out, "{}", entry("memory", format_args!("{} MB at most", peak.div_ceil(1_000_000))))?;
@@ -156,4 +160,12 @@ fn summary(api: &Api, run: &ActiveRun, tally: &Tally, metrics: &BTreeMap<String,
     writeln!(out, "{}", entry("folder", &model.row.path))?;
     writeln!(out, "\nTalk to it:\n  modelforge chat {}", model.row.model_id)?;
     Ok(())
+}
+
+/// A metric's value, with the base model's before it where that was measured too.
+pub fn beside_base(manifest: &Manifest, name: &str, value: f64) -> String {
+    match manifest.base_metrics.get(name) {
+        Some(base) => format!("{} (base model {})", small(value), small(*base)),
+        None => small(value),
+    }
 }

@@ -289,10 +289,12 @@ export type EventLine = ({
   current_bytes: number;
 } | {
   event: "eval";
-  /** After this step. */
+  /** After this step; 0 is the base model. */
   step: number;
   /** Values by metric name: `eval_loss`, `perplexity`, … */
   metrics: Record<string, number>;
+  /** Rows whose answers were scored; absent where none were. */
+  answered_rows?: number | null;
 } | {
   event: "sample";
   /** After this step; 0 is the base model. */
@@ -767,6 +769,12 @@ export interface ModelsManifestOutput {
   train_rows: number;
   /** Rows evaluated on. */
   eval_rows: number;
+  /** Of those, rows whose answers were scored; null where none were. */
+  answered_rows: number | null;
+  /** The base model's values on the same rows, by metric name; empty where it was not measured. */
+  base_metrics: Record<string, number>;
+  /** The step whose model it is, where that is not the last one: that of the best evaluation. */
+  best_step: number | null;
   /** Versions of the programs that made it, by name. */
   versions: Record<string, string>;
   /** The adapter's own files. */
@@ -1282,6 +1290,14 @@ export interface TrainingConfig {
   eval_split: number;
   /** Measures after every so many steps, and at the end. */
   eval_steps: number;
+  /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
+  eval_answers: number;
+  /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
+  metric_for_best_model: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | null;
+  /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
+  load_best_model_at_end: boolean;
+  /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
+  early_stopping_patience: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps: number;
   /** Seed of the split, the order of rows, the adapter's start and dropout. */
@@ -1463,6 +1479,14 @@ export interface FinetuneStartTrainingInput {
   eval_split?: number;
   /** Measures after every so many steps, and at the end. */
   eval_steps?: number;
+  /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
+  eval_answers?: number;
+  /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | null;
+  /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
+  load_best_model_at_end?: boolean;
+  /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
+  early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
   /** Seed of the split, the order of rows, the adapter's start and dropout. */
@@ -1605,6 +1629,14 @@ export interface FinetuneEstimateInput {
   eval_split?: number;
   /** Measures after every so many steps, and at the end. */
   eval_steps?: number;
+  /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
+  eval_answers?: number;
+  /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | null;
+  /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
+  load_best_model_at_end?: boolean;
+  /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
+  early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
   /** Seed of the split, the order of rows, the adapter's start and dropout. */
@@ -1686,6 +1718,14 @@ export interface FinetuneDryRunInput {
   eval_split?: number;
   /** Measures after every so many steps, and at the end. */
   eval_steps?: number;
+  /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
+  eval_answers?: number;
+  /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | null;
+  /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
+  load_best_model_at_end?: boolean;
+  /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
+  early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
   /** Seed of the split, the order of rows, the adapter's start and dropout. */

@@ -8,8 +8,11 @@ import { Steps } from './steps'
 type Event<Name extends string> = Extract<EventLine, { event: Name }>
 
 export interface Eval {
+  /** 0 is the base model. */
   step: number
   metrics: Record<string, number>
+  /** Rows whose answers were scored. */
+  answered?: number
 }
 
 export interface Sample {
@@ -151,7 +154,7 @@ export class RunLog {
         next.phase = event.phase
         break
       case 'eval':
-        next.evals.push({ step: event.step, metrics: event.metrics })
+        next.evals.push({ step: event.step, metrics: event.metrics, ...(event.answered_rows ? { answered: event.answered_rows } : {}) })
         if (next.evals.length > MOST_EVALS) next.evals = thin(next.evals)
         break
       case 'sample':

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use types::{
     ApiError, TrainingConfig,
     engine::Calibration,
-    event::{SAMPLED_ROWS, SAMPLED_TOKENS},
+    event::{SAMPLED_ROWS, SAMPLED_TOKENS, SCORED_TOKENS},
 };
 
 use crate::{Api, base::Reached, job::Checked};
@@ -172,20 +172,22 @@ fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
     let steps = u64::try_from(config.max_steps).unwrap_or(planned);
     let epochs = steps as f64 / epoch_steps as f64;
     let of = |tokens: u64, times: f64| (tokens as f64 * times) as u64;
-    let evaluations = if eval.is_empty() { 0 } else { steps.div_ceil(config.eval_steps.into()) };
+    // The base model is measured before the first step.
+    let evaluations = if eval.is_empty() { 0 } else { 1 + steps.div_ceil(config.eval_steps.into()) };
     let eval_tokens = eval.iter().sum::<u64>().saturating_mul(evaluations);
     let trained_share =
         prepared.stats.trained_tokens_per_epoch as f64 / prepared.stats.tokens_per_epoch.max(1) as f64;
     let longest = train.iter().chain(&eval).copied().max().unwrap_or(1);
-    let answers = eval.iter().take(SAMPLED_ROWS);
-    let generated: u64 = answers.map(|&length| of(length, trained_share).min(SAMPLED_TOKENS as u64)).sum();
+    let scored = config.scored_answers();
+    let most = if scored > 0 { SCORED_TOKENS } else { SAMPLED_TOKENS } as u64;
+    let answers = eval.iter().take(scored.max(SAMPLED_ROWS));
+    let generated: u64 = answers.map(|&length| of(length, trained_share).min(most)).sum();
     let workload = Workload {
         tokens: of(prepared.stats.tokens_per_epoch, epochs),
         trained_tokens: of(prepared.stats.trained_tokens_per_epoch, epochs),
         eval_tokens,
         eval_trained_tokens: of(eval_tokens, trained_share),
-        // Before the first step too.
-        generated_tokens: generated.saturating_mul(evaluations + 1),
+        generated_tokens: generated.saturating_mul(evaluations),
         steps,
     };
     (workload, longest)

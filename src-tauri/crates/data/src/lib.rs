@@ -34,7 +34,7 @@ pub use plan::{PlanOptions, plan_epoch};
 pub use prepare::{PrepareOptions, PrepareStats, Prepared, Progress, prepare};
 pub use preview::preview;
 pub use question::{Window, overlap};
-pub use scan::{Examples, Numbered, check, examples};
+pub use scan::{Examples, Numbered, check, examples, examples_at};
 pub use source::{MAX_COLUMNS, MAX_ROW_BYTES, Row, Rows, open};
 pub use template::{ChatTemplate, PLAIN};
 pub use text_stream::TextStream;

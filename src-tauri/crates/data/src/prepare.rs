@@ -195,7 +195,7 @@ fn spill(
                 written += encoded.len();
                 for encoded in &encoded {
                     count_cut(stats, encoded);
-                    writer.push(encoded).map_err(disk)?;
+                    writer.push(encoded, row.row).map_err(disk)?;
                 }
             }
             Err(error @ (DataError::NoRoom { .. } | DataError::QuestionTooLong { .. })) => {

@@ -1,6 +1,9 @@
 //! One pass over a dataset: every row as an example or as what is wrong with it.
 
-use std::path::Path;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use types::{
     Strategy, Task,
@@ -106,6 +109,35 @@ impl Examples {
         });
         Ok(Some(parsed))
     }
+}
+
+/// The examples of rows by their numbers, which count from 1; a row that cannot be used is left out. Nothing is read for none.
+///
+/// # Errors
+/// As [`examples`].
+pub fn examples_at(
+    path: &Path,
+    task: Task,
+    strategy: Strategy,
+    rows: &[u64],
+) -> Result<HashMap<u64, Example>, DataError> {
+    let mut left: HashSet<u64> = rows.iter().copied().collect();
+    let mut found = HashMap::new();
+    if left.is_empty() {
+        return Ok(found);
+    }
+    let mut examples = examples(path, task, strategy)?;
+    while let Some(row) = examples.next_row()? {
+        if let Ok(Numbered { row, example, .. }) = row
+            && left.remove(&row)
+        {
+            found.insert(row, example);
+            if left.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a whole dataset and tells what is in it and what is wrong with it, at most `error_limit` errors.

@@ -32,6 +32,8 @@ struct Entry {
     cut_tokens: u32,
     has_segments: bool,
     span: Option<(u32, u32)>,
+    /// Row of the dataset, from 1.
+    number: u64,
 }
 
 impl Entry {
@@ -47,8 +49,8 @@ impl TokenRows {
     /// What the disk refuses.
     pub fn create(path: &Path, rows: impl IntoIterator<Item = Encoded>) -> io::Result<Self> {
         let mut writer = TokenWriter::create(path)?;
-        for row in rows {
-            writer.push(&row)?;
+        for (number, row) in (1..).zip(rows) {
+            writer.push(&row, number)?;
         }
         writer.finish()
     }
@@ -66,6 +68,11 @@ impl TokenRows {
     /// Tokens of row `i`, its source included; 0 where there is no such row.
     pub fn length(&self, i: usize) -> usize {
         self.entry(i).map_or(0, |entry| entry.tokens())
+    }
+
+    /// Which row of the dataset row `i` was made of, from 1.
+    pub fn number(&self, i: usize) -> Option<u64> {
+        self.entry(i).map(|entry| entry.number)
     }
 
     /// Row `i`.
@@ -130,7 +137,8 @@ impl TokenWriter {
         Ok(Self { out: BufWriter::with_capacity(1 << 20, file), position: 0, spill })
     }
 
-    pub(crate) fn push(&mut self, row: &Encoded) -> io::Result<()> {
+    /// `number`: which row of the dataset it was made of, from 1.
+    pub(crate) fn push(&mut self, row: &Encoded, number: u64) -> io::Result<()> {
         let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
         let length = u32::try_from(row.ids.len()).map_err(too_long)?;
         let source = u32::try_from(row.source.len()).map_err(too_long)?;
@@ -147,7 +155,8 @@ impl TokenWriter {
             self.out.write_all(&id.to_le_bytes())?;
         }
         let has_segments = !row.token_types.is_empty();
-        let entry = Entry { offset: self.position, length, source, cut_tokens, has_segments, span: row.span };
+        let span = row.span;
+        let entry = Entry { offset: self.position, length, source, cut_tokens, has_segments, span, number };
         self.spill.entries.push(entry);
         let source_bytes = u64::from(source) * size_of::<u32>() as u64;
         self.position += u64::from(length) * BYTES_A_TOKEN as u64 + source_bytes;
@@ -198,6 +207,8 @@ mod tests {
             assert_eq!(rows.read(i).unwrap(), row(n), "a row comes back as it was written");
         }
         assert_eq!(reversed.read(2).unwrap(), row(3), "a selection reads its own order");
+        let numbers: Vec<_> = (0..4).map(|i| reversed.number(i)).collect();
+        assert_eq!(numbers, [Some(3), Some(2), Some(1), None], "each row knows its place in the dataset");
         assert_eq!(rows.read(3).unwrap_err().kind(), io::ErrorKind::InvalidInput, "no row, no panic");
         drop(rows);
         assert!(path.exists(), "a selection keeps the file");

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, fs, path::Path};
 
-use types::{Manifest, Task};
+use types::{EvalMetric, Manifest, Task};
 
 /// The card of a model. `base_dir` is asked for the base model's own license.
 pub fn render(manifest: &Manifest, base_dir: &Path) -> String {
@@ -48,24 +48,53 @@ pub fn render(manifest: &Manifest, base_dir: &Path) -> String {
     ] {
         line(format!("| {what} | {} |", value.replace('|', "\\|")));
     }
-    if !manifest.metrics.is_empty() {
-        line("\n## Metrics\n".into());
-        line("| metric | value |\n| --- | --- |".into());
-        for (name, value) in &manifest.metrics {
-            line(format!("| {name} | {value:.4} |"));
-        }
+    for text in metrics(manifest) {
+        line(text);
     }
     let _ = writeln!(card, "\nEvery setting and the hashes of all inputs are in `{}`.", Manifest::FILE);
     card
 }
 
-fn steps(manifest: &Manifest) -> String {
-    match manifest.planned_steps {
-        Some(planned) if planned > manifest.steps => {
-            format!("{} of {planned} (finished early)", manifest.steps)
-        }
-        _ => manifest.steps.to_string(),
+/// The section of metrics, line by line: each beside the base model's on the same rows, as they were measured.
+fn metrics(manifest: &Manifest) -> Vec<String> {
+    let Manifest { metrics, base_metrics, dataset, answered_rows, .. } = manifest;
+    if metrics.is_empty() {
+        return Vec::new();
     }
+    let mut lines = vec!["\n## Metrics\n".to_owned(), "| metric | base | fine-tuned | rows |".to_owned()];
+    lines.push("| --- | --- | --- | --- |".to_owned());
+    for (name, value) in metrics {
+        let measured = EvalMetric::ALL.iter().find(|metric| metric.name() == name);
+        let rows = match measured {
+            Some(metric) if metric.is_of_answers() => answered_rows.map(|rows| rows.to_string()),
+            Some(_) => Some(dataset.eval_rows.to_string()),
+            None => None,
+        };
+        let base = base_metrics.get(name).map(|value| format!("{value:.4}"));
+        let cell = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
+        lines.push(format!("| {name} | {} | {value:.4} | {} |", cell(base), cell(rows)));
+    }
+    if answered_rows.is_some() {
+        let how = if metrics.contains_key(EvalMetric::F1.name()) {
+            "exact_match and f1 are percentages by the rules of SQuAD's official script"
+        } else {
+            "ROUGE is the F-measure, 0 to 1, as rouge_score computes it with stemmer"
+        };
+        lines.push(format!("\n{how}, on answers that the models gave (the likeliest tokens)."));
+    }
+    lines
+}
+
+fn steps(manifest: &Manifest) -> String {
+    let steps = manifest.steps;
+    let mut text = match manifest.planned_steps {
+        Some(planned) if planned > steps => format!("{steps} of {planned} (finished early)"),
+        _ => steps.to_string(),
+    };
+    if let Some(best) = manifest.best_step {
+        let _ = write!(text, "; the model is that of step {best}, which was the best");
+    }
+    text
 }
 
 /// A repository as it is, a folder of this computer by its last part.

@@ -11,12 +11,12 @@ use std::{
 };
 
 use models::Model;
-use train::{Checkpoint, Outcome, TrainRun};
-use types::{JobFolder, Phase, RunSpec, TrainEvent, TrainingResult, engine::Control};
+use train::{Checkpoint, Outcome, Summary, TrainRun};
+use types::{JobFolder, Phase, RunSpec, TrainEvent, TrainingConfig, TrainingResult, engine::Control};
 
 use crate::{
-    EngineError, complain, event_log::EventLog, inputs::Inputs, load, memory, orders::Orders, publish,
-    samples::Samples,
+    EngineError, answers::Answers, complain, event_log::EventLog, inputs::Inputs, load, memory,
+    orders::Orders, publish,
 };
 
 /// How often, and how far apart, a job's lock is tried.
@@ -144,17 +144,16 @@ fn run(
     let model = load::model(spec, &tokenizer)?;
     emit(loaded_event(&*model));
 
-    let mut samples = Samples::new(&*model, &tokenizer, &prepared, checkpoint.is_some())
-        .map_err(EngineError::file(job.tokens()))?;
-    let mut sink = |event: TrainEvent| {
-        let due = samples.due(&event);
-        emit(event);
-        if let Some(step) = due {
-            samples.tell(step, &|| orders.newest() != Some(Control::Pause), &mut *emit);
-        }
+    let answers = Answers::new(&*model, &tokenizer, &prepared, spec)?;
+    let run = TrainRun {
+        model: &*model,
+        data: &prepared,
+        config,
+        job,
+        resume: checkpoint,
+        answers: Some(&answers),
     };
-    let run = TrainRun { model: &*model, data: &prepared, config, job, resume: checkpoint };
-    let outcome = train::run(run, &mut sink, &|| orders.newest())?;
+    let outcome = train::run(run, emit, &|| orders.newest())?;
     let Outcome::Finished(summary) = outcome else { return Ok(()) };
 
     emit(TrainEvent::Phase { phase: Phase::Saving });
@@ -164,22 +163,33 @@ fn run(
     if let Err(error) = fs::remove_dir_all(job.tokens()) {
         complain(EngineError::file(job.tokens())(error));
     }
-    let message = if summary.steps < summary.planned_steps {
-        format!("Training finished early at step {} of {}", summary.steps, summary.planned_steps)
-    } else {
-        "Training completed successfully".to_owned()
-    };
     emit(TrainEvent::Finished {
         result: TrainingResult {
             success: true,
             model_id: Some(spec.model_id.clone()),
             model_path: Some(spec.model_dir.clone()),
-            message,
+            message: message(&summary, config),
             error: None,
         },
         metrics: summary.metrics,
     });
     Ok(())
+}
+
+fn message(summary: &Summary, config: &TrainingConfig) -> String {
+    let Summary { steps, planned_steps, stalled, best_step, .. } = summary;
+    let (metric, patience) = (config.best_metric(), config.early_stopping_patience);
+    let mut text = match (steps < planned_steps, stalled) {
+        (false, _) => "Training completed successfully".to_owned(),
+        (true, false) => format!("Training finished early at step {steps} of {planned_steps}"),
+        (true, true) => format!(
+            "Training finished early at step {steps} of {planned_steps}: {metric} did not improve in {patience} evaluations"
+        ),
+    };
+    if let Some(step) = best_step {
+        text.push_str(&format!("; the model is that of step {step}, which had the best {metric}"));
+    }
+    text
 }
 
 fn loaded_event(model: &dyn Model) -> TrainEvent {

@@ -4,6 +4,7 @@
 //! It is started by the app as a process of its own, so that running out of memory or being killed never touches the
 //! app. It needs nothing but its folders and its standard streams, and opens no connection.
 
+mod answers;
 mod calibrate;
 mod card;
 mod chat;
@@ -17,7 +18,6 @@ mod memory;
 mod orders;
 mod probe;
 mod publish;
-mod samples;
 
 use std::{
     ffi::OsString,

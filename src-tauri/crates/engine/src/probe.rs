@@ -1,6 +1,7 @@
 //! A dry run: a job's own data and model and two real steps, told as JSON lines, with nothing published or kept.
 
 use std::{
+    cell::Cell,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -8,13 +9,14 @@ use std::{
     time::Instant,
 };
 
-use train::TrainRun;
+use train::{Answers as _, TrainRun};
 use types::{
     JobFolder, Phase,
     engine::{ProbeLine, ProbeReport},
+    event::SAMPLED_ROWS,
 };
 
-use crate::{EngineError, complain, load, memory, samples::Samples, tell};
+use crate::{EngineError, answers::Answers, complain, load, memory, tell};
 
 /// Tries out the job in `folder`, of which only `run.json` is needed. Exit codes: 0 measured, 1 failed.
 pub fn main(folder: &Path) -> ExitCode {
@@ -55,7 +57,8 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
     let load_ms = millis(started);
 
     say(&ProbeLine::Phase(Phase::Training))?;
-    let run = TrainRun { model: &*model, data: &data, config: &spec.config, job, resume: None };
+    let run =
+        TrainRun { model: &*model, data: &data, config: &spec.config, job, resume: None, answers: None };
     let mut told: io::Result<()> = Ok(());
     let probed = train::probe(run, &mut |step| {
         if told.is_ok() {
@@ -63,13 +66,15 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
         }
     })?;
     told.map_err(EngineError::file("standard output"))?;
-    // The run tells its answers before the first step too.
+    // The run has rows answered before the first step too.
     let evaluations = 1 + probed.total_steps.div_ceil(u64::from(spec.config.eval_steps.max(1)));
+    let answers = Answers::new(&*model, &tokenizer, &data, &spec)?;
+    let answered = Cell::new(0);
     let started = Instant::now();
-    let samples =
-        Samples::new(&*model, &tokenizer, &data, false).map_err(EngineError::file(tokens.path()))?;
-    samples.tell(0, &|| true, &mut |_| {});
-    let samples_ms = millis(started) * evaluations as f64;
+    // An answer that fails takes the run no time either.
+    let _ = answers.answer(&|| answered.get() < SAMPLED_ROWS, &mut |_| answered.set(answered.get() + 1));
+    let rows = answers.rows() as f64 / answered.get().max(1) as f64;
+    let answers_ms = millis(started) * rows * evaluations as f64;
     Ok(ProbeReport {
         load_ms,
         prepare_ms,
@@ -77,7 +82,7 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
         steps: probed.steps,
         peak_memory_bytes: memory::peak(),
         device: load::DEVICE_NAME.into(),
-        estimated_total_seconds: (prepare_ms + load_ms + samples_ms) / 1e3 + probed.estimated_seconds,
+        estimated_total_seconds: (prepare_ms + load_ms + answers_ms) / 1e3 + probed.estimated_seconds,
     })
 }
 

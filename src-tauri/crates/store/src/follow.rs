@@ -135,7 +135,8 @@ fn note(run: &mut Run, line: EventLine) {
         TrainEvent::Memory { peak_bytes, .. } => {
             run.peak_memory_bytes = run.peak_memory_bytes.max(Some(peak_bytes));
         }
-        TrainEvent::Eval { metrics, .. } => run.metrics.extend(metrics),
+        // Those of the base model are not the run's.
+        TrainEvent::Eval { step: 1.., metrics, .. } => run.metrics.extend(metrics),
         // Steps after the checkpoint are done again.
         TrainEvent::Started { resumed_from, .. } => {
             run.status = RunStatus::Interrupted;

@@ -20,7 +20,7 @@ use crate::{
     progress::Progress,
 };
 
-/// How many checkpoints a job keeps.
+/// How many checkpoints a job keeps besides that of its best evaluation.
 const KEPT: usize = 2;
 /// The largest description that is read; real ones have a few kilobytes.
 const MAX_DESCRIPTION: u64 = 1 << 20;
@@ -93,6 +93,14 @@ impl Checkpoint {
         damaged.map_or(Ok(None), Err)
     }
 
+    /// The checkpoint of a job after a step.
+    ///
+    /// # Errors
+    /// There is none, or it is damaged.
+    pub(crate) fn of_step(job: &JobFolder, step: u64) -> Result<Self, TrainError> {
+        Self::read(&job.checkpoint(step), step)
+    }
+
     /// The last step it contains.
     pub fn step(&self) -> u64 {
         self.description.progress.step
@@ -149,8 +157,8 @@ impl Checkpoint {
     fn check_config(&self, config: &TrainingConfig) -> Result<(), TrainError> {
         let now = settings(config)?;
         let then = &self.description.config;
-        let names = now.keys().chain(then.keys());
-        match names.into_iter().find(|name| now.get(*name) != then.get(*name)) {
+        // A setting that this version added is what it was without one.
+        match then.keys().find(|name| now.get(*name) != then.get(*name)) {
             None => Ok(()),
             Some(name) => {
                 let (was, is) = (text(then.get(name)), text(now.get(name)));
@@ -173,20 +181,7 @@ impl Checkpoint {
         if then != total_steps {
             return Err(self.foreign(format!("it had {then} steps in all, this one has {total_steps}")));
         }
-        let adapter = self.tensors(ADAPTER, &self.adapter)?;
-        if adapter.len() != trainable.len() {
-            let (then, now) = (adapter.len(), trainable.len());
-            return Err(self.foreign(format!("its adapter has {then} tensors, this one has {now}")));
-        }
-        for (name, var) in trainable {
-            let view =
-                adapter.tensor(name).map_err(|_| self.foreign(format!("its adapter has no {name}")))?;
-            if view.dtype() != Dtype::F32 || view.shape() != var.dims() {
-                let (then, now) = (view.shape(), var.dims());
-                return Err(self.foreign(format!("{name} was {then:?}, now it is {now:?}")));
-            }
-            var.set(&Tensor::from_vec(floats(view.data()), var.dims(), var.device())?)?;
-        }
+        self.restore_adapter(trainable)?;
         let saved = self.tensors(OPTIMIZER, &self.optimizer)?;
         for (name, entry) in state(trainable, optimizers) {
             let view =
@@ -205,6 +200,28 @@ impl Checkpoint {
             if !fits {
                 return Err(self.foreign(format!("{name} has another size")));
             }
+        }
+        Ok(())
+    }
+
+    /// Puts the saved weights into the adapter.
+    ///
+    /// # Errors
+    /// They are of another model.
+    pub(crate) fn restore_adapter(&self, trainable: &[(String, Var)]) -> Result<(), TrainError> {
+        let adapter = self.tensors(ADAPTER, &self.adapter)?;
+        if adapter.len() != trainable.len() {
+            let (then, now) = (adapter.len(), trainable.len());
+            return Err(self.foreign(format!("its adapter has {then} tensors, this one has {now}")));
+        }
+        for (name, var) in trainable {
+            let view =
+                adapter.tensor(name).map_err(|_| self.foreign(format!("its adapter has no {name}")))?;
+            if view.dtype() != Dtype::F32 || view.shape() != var.dims() {
+                let (then, now) = (view.shape(), var.dims());
+                return Err(self.foreign(format!("{name} was {then:?}, now it is {now:?}")));
+            }
+            var.set(&Tensor::from_vec(floats(view.data()), var.dims(), var.device())?)?;
         }
         Ok(())
     }
@@ -243,8 +260,10 @@ pub(crate) fn write(job: &JobFolder, mut contents: Contents) -> Result<PathBuf, 
 
     let steps = job.checkpoints().map_err(TrainError::file(job.path()))?;
     let (older, newer): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|&s| s <= step);
+    let best = contents.progress.best.map(|best| best.step);
     // Newer ones were passed over as damaged when the run was resumed.
-    for step in newer.into_iter().chain(older.into_iter().rev().skip(KEPT)) {
+    let needless = newer.into_iter().chain(older.into_iter().rev().skip(KEPT));
+    for step in needless.filter(|&step| Some(step) != best) {
         remove(job, step)?;
     }
     Ok(path)

@@ -27,7 +27,7 @@ pub struct Probed {
 /// # Errors
 /// See [`TrainError`].
 pub fn probe(run: TrainRun, sink: &mut dyn FnMut(&ProbeStep)) -> Result<Probed, TrainError> {
-    let TrainRun { model, data, config, job, resume: _ } = run;
+    let TrainRun { model, data, config, job, resume: _, answers: _ } = run;
     let all = EpochBatches::new(data, config)?;
     let (total_steps, tokens) = (all.total_steps(), all.planned_tokens());
     let mut heaviest = Heaviest { steps: all.heaviest_steps(), all };
@@ -42,7 +42,7 @@ pub fn probe(run: TrainRun, sink: &mut dyn FnMut(&ProbeStep)) -> Result<Probed, 
             steps.push(step);
         }
     };
-    let run = BatchRun { model, batches: &mut heaviest, config, job, resume: None };
+    let run = BatchRun { model, batches: &mut heaviest, config, job, resume: None, answers: None };
     let mut training = Training::new(run, &trainable, &mut note, &|| None)?;
     for _ in 0..count {
         training.step()?;
@@ -60,7 +60,8 @@ pub fn probe(run: TrainRun, sink: &mut dyn FnMut(&ProbeStep)) -> Result<Probed, 
         backward.loss(&batch)?;
         let seconds = started.elapsed().as_secs_f64();
         let tokens: usize = (0..data.eval.len()).map(|row| data.eval.length(row)).sum();
-        let evaluations = total_steps.div_ceil(u64::from(config.eval_steps.max(1)));
+        // The base model is measured too.
+        let evaluations = 1 + total_steps.div_ceil(u64::from(config.eval_steps.max(1)));
         estimated_seconds += evaluations as f64 * tokens as f64 * seconds / batch.tokens() as f64;
     }
     Ok(Probed { total_steps, steps, estimated_seconds })

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{batches::Cursor, metrics::WINDOW};
+use crate::{batches::Cursor, evaluation::Best, metrics::WINDOW};
 
 /// What a run has done so far.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -26,6 +26,18 @@ pub struct Progress {
     pub evaluated: Option<u64>,
     /// The newest evaluation.
     pub metrics: BTreeMap<String, Exact>,
+    /// The evaluation before the first step.
+    #[serde(default)]
+    pub base_metrics: BTreeMap<String, Exact>,
+    /// Rows whose answers were scored in the newest evaluation.
+    #[serde(default)]
+    pub answered_rows: Option<u64>,
+    /// The best evaluation, where one is looked for.
+    #[serde(default)]
+    pub best: Option<Best>,
+    /// Evaluations since then.
+    #[serde(default)]
+    pub no_better: u32,
 }
 
 impl Progress {

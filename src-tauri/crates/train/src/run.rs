@@ -20,6 +20,7 @@ use crate::{
     backward::Backward,
     batches::{Batches, EpochBatches},
     checkpoint::{self, Checkpoint, Contents},
+    evaluation::Answers,
     gradients::Gradients,
     metrics::{self, Measured, Total},
     optimizers::{self, Optimizer, Parameter, decays},
@@ -40,6 +41,8 @@ pub struct TrainRun<'a> {
     pub job: &'a JobFolder,
     /// What to go on from.
     pub resume: Option<Checkpoint>,
+    /// What has the model answer rows at evaluations.
+    pub answers: Option<&'a dyn Answers>,
 }
 
 /// A run on batches of any origin.
@@ -54,6 +57,8 @@ pub struct BatchRun<'a> {
     pub job: &'a JobFolder,
     /// What to go on from.
     pub resume: Option<Checkpoint>,
+    /// What has the model answer rows at evaluations.
+    pub answers: Option<&'a dyn Answers>,
 }
 
 /// How a run ended.
@@ -73,11 +78,19 @@ pub enum Outcome {
 /// What a finished run did, all parts of a resumed one together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Final values by metric name.
+    /// Values of the model that came out, by metric name.
     pub metrics: BTreeMap<String, f64>,
+    /// The base model's values on the same rows.
+    pub base_metrics: BTreeMap<String, f64>,
+    /// Rows whose answers were scored, if any were.
+    pub answered_rows: Option<u64>,
+    /// The step whose model came out, where that is not the last one.
+    pub best_step: Option<u64>,
+    /// Whether it ended because evaluations got no better.
+    pub stalled: bool,
     /// Optimizer steps done.
     pub steps: u64,
-    /// Optimizer steps that were planned; more than `steps` where the run was asked to finish early.
+    /// Optimizer steps that were planned; more than `steps` where the run finished early.
     pub planned_steps: u64,
     /// Tokens computed.
     pub tokens: u64,
@@ -96,7 +109,7 @@ pub fn run(
     sink: &mut dyn FnMut(TrainEvent),
     control: &dyn Fn() -> Option<Control>,
 ) -> Result<Outcome, TrainError> {
-    let TrainRun { model, data, config, job, resume } = run;
+    let TrainRun { model, data, config, job, resume, answers } = run;
     let mut batches = EpochBatches::new(data, config)?;
     sink(TrainEvent::Prepared {
         train_rows: data.train.len() as u64,
@@ -108,7 +121,7 @@ pub fn run(
         max_seq_length: data.max_seq_length as u64,
         total_steps: batches.total_steps(),
     });
-    run_batches(BatchRun { model, batches: &mut batches, config, job, resume }, sink, control)
+    run_batches(BatchRun { model, batches: &mut batches, config, job, resume, answers }, sink, control)
 }
 
 /// Trains on given batches. Events go to `sink` as they happen. `control` gives the order in force; it is asked between
@@ -123,30 +136,32 @@ pub fn run_batches(
     sink: &mut dyn FnMut(TrainEvent),
     control: &dyn Fn() -> Option<Control>,
 ) -> Result<Outcome, TrainError> {
-    let BatchRun { model, batches, config, job, resume } = run;
+    let BatchRun { model, batches, config, job, resume, answers } = run;
     let trainable = model.trainable();
     let batches = Mutex::new(batches);
     thread::scope(|scope| {
         let batches = &mut Ahead::new(scope, &batches);
-        Training::new(BatchRun { model, batches, config, job, resume }, &trainable, sink, control)?.run()
+        Training::new(BatchRun { model, batches, config, job, resume, answers }, &trainable, sink, control)?
+            .run()
     })
 }
 
 /// A run under way.
 pub(crate) struct Training<'a> {
-    batches: &'a mut dyn Batches,
-    config: &'a TrainingConfig,
-    job: &'a JobFolder,
-    sink: &'a mut dyn FnMut(TrainEvent),
-    control: &'a dyn Fn() -> Option<Control>,
-    trainable: &'a [(String, Var)],
-    backward: Backward<'a>,
+    pub(crate) batches: &'a mut dyn Batches,
+    pub(crate) config: &'a TrainingConfig,
+    pub(crate) job: &'a JobFolder,
+    pub(crate) answers: Option<&'a dyn Answers>,
+    pub(crate) sink: &'a mut dyn FnMut(TrainEvent),
+    pub(crate) control: &'a dyn Fn() -> Option<Control>,
+    pub(crate) trainable: &'a [(String, Var)],
+    pub(crate) backward: Backward<'a>,
     /// One for each tensor of `trainable`, as are the gradients.
     optimizers: Vec<Box<dyn Optimizer>>,
     gradients: Gradients,
     schedule: &'static dyn Schedule,
     span: Span,
-    progress: Progress,
+    pub(crate) progress: Progress,
     /// The step of the newest checkpoint.
     saved: Option<u64>,
     started: Instant,
@@ -160,7 +175,7 @@ impl<'a> Training<'a> {
         sink: &'a mut dyn FnMut(TrainEvent),
         control: &'a dyn Fn() -> Option<Control>,
     ) -> Result<Self, TrainError> {
-        let BatchRun { model, batches, config, job, resume } = run;
+        let BatchRun { model, batches, config, job, resume, answers } = run;
         check_adapter(trainable)?;
         let strategy = strategies::find(config.strategy)?;
         let total = batches.total_steps();
@@ -185,6 +200,7 @@ impl<'a> Training<'a> {
             batches,
             config,
             job,
+            answers,
             sink,
             control,
             trainable,
@@ -201,24 +217,26 @@ impl<'a> Training<'a> {
     }
 
     fn run(mut self) -> Result<Outcome, TrainError> {
+        self.evaluate_base()?;
         (self.sink)(TrainEvent::Phase { phase: Phase::Training });
         loop {
             let step = self.progress.step;
-            let early = step > 0 && (self.control)() == Some(Control::Finish);
+            let early = step > 0 && ((self.control)() == Some(Control::Finish) || self.stalled());
             let last = early || step >= self.span.total;
             let evaluated = if self.due(self.config.eval_steps, last) { self.evaluate(last)? } else { true };
             let finished = last && evaluated;
             let order = (self.control)();
-            if order == Some(Control::Finish) && step > 0 && !finished {
-                // It came during the evaluation.
+            if !finished && evaluated && step > 0 && (order == Some(Control::Finish) || self.stalled()) {
+                // The order came during the evaluation, or the evaluation was the last straw.
                 continue;
             }
             let stopping = !finished && (!evaluated || order.is_some());
-            if self.due(self.config.save_steps, last) || (stopping && step > 0) {
+            if self.due(self.config.save_steps, last) || (stopping && step > 0) || self.is_best() {
                 self.save()?;
             }
             if finished {
-                return Ok(Outcome::Finished(self.summary()));
+                let best = self.load_best();
+                return Ok(Outcome::Finished(self.summary(best.as_ref())));
             }
             if stopping {
                 if order == Some(Control::Finish) {
@@ -312,37 +330,6 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Measures the evaluation rows unless that was done after this very step. False if it was broken off to pause.
-    fn evaluate(&mut self, last: bool) -> Result<bool, TrainError> {
-        let step = self.progress.step;
-        let batches = self.batches.eval_len();
-        if batches == 0 || self.progress.evaluated == Some(step) {
-            return Ok(true);
-        }
-        (self.sink)(TrainEvent::Phase { phase: Phase::Evaluating });
-        let mut total = Total::default();
-        for index in 0..batches {
-            if (self.control)() == Some(Control::Pause) {
-                return Ok(false);
-            }
-            let batch = self.batches.eval(index)?;
-            total.terms += self.backward.strategy.terms(&batch);
-            total.sum += self.backward.loss(&batch)?;
-        }
-        let metrics = metrics::measure(&Measured { eval: Some(total), ..Measured::default() });
-        if metrics.is_empty() {
-            let message = format!("after step {step} the evaluation rows gave no finite loss");
-            (self.sink)(TrainEvent::Warning { message });
-        }
-        self.progress.metrics = metrics.iter().map(|(name, &value)| (name.clone(), Exact(value))).collect();
-        self.progress.evaluated = Some(step);
-        (self.sink)(TrainEvent::Eval { step, metrics });
-        if !last {
-            (self.sink)(TrainEvent::Phase { phase: Phase::Training });
-        }
-        Ok(true)
-    }
-
     /// Writes a checkpoint unless there is one of this very step.
     fn save(&mut self) -> Result<(), TrainError> {
         let step = self.progress.step;
@@ -369,12 +356,21 @@ impl<'a> Training<'a> {
         self.elapsed_before + self.started.elapsed()
     }
 
-    fn summary(&self) -> Summary {
-        let last_losses: Vec<f64> = self.progress.last_losses.iter().map(|loss| loss.0).collect();
+    /// `best`: what the run had done at the best step, where the model is of that one.
+    fn summary(&self, best: Option<&Progress>) -> Summary {
+        let of = best.unwrap_or(&self.progress);
+        let values = |metrics: &BTreeMap<String, Exact>| {
+            metrics.iter().map(|(name, value)| (name.clone(), value.0)).collect::<BTreeMap<_, _>>()
+        };
+        let last_losses: Vec<f64> = of.last_losses.iter().map(|loss| loss.0).collect();
         let mut metrics = metrics::measure(&Measured { last_losses: &last_losses, ..Measured::default() });
-        metrics.extend(self.progress.metrics.iter().map(|(name, value)| (name.clone(), value.0)));
+        metrics.extend(values(&of.metrics));
         Summary {
             metrics,
+            base_metrics: values(&self.progress.base_metrics),
+            answered_rows: of.answered_rows,
+            best_step: best.map(|best| best.step),
+            stalled: self.stalled() && self.progress.step < self.span.total,
             steps: self.progress.step,
             planned_steps: self.span.total,
             tokens: self.progress.tokens,

@@ -181,8 +181,14 @@ fn count(bf16: bool, checkpointing: bool) -> (u64, i64) {
     let (_folder, job) = job();
     let (mut done, mut faults, mut counted) = (0, 0, (0, 0));
     let asked = std::env::var("MODELFORGE_ALLOCATIONS").unwrap_or_default();
-    let run =
-        BatchRun { model: model.as_ref(), batches: &mut batches, config: &settings, job: &job, resume: None };
+    let run = BatchRun {
+        model: model.as_ref(),
+        batches: &mut batches,
+        config: &settings,
+        job: &job,
+        resume: None,
+        answers: None,
+    };
     let mut sink = |event| {
         let TrainEvent::Step(_) = event else { return };
         done += 1;

@@ -23,7 +23,7 @@ fn resume(
 ) -> (Result<Outcome, TrainError>, Vec<TrainEvent>) {
     let mut events = Vec::new();
     let outcome = Checkpoint::newest(job, config).and_then(|resume| {
-        let run = BatchRun { model, batches: &mut batches(steps), config, job, resume };
+        let run = BatchRun { model, batches: &mut batches(steps), config, job, resume, answers: None };
         run_batches(run, &mut |event| events.push(event), &|| None)
     });
     (outcome, events)
@@ -174,7 +174,14 @@ fn data_in_another_order_is_refused() {
     let mut halves = batches(5);
     halves.steps.iter_mut().for_each(|step| step.push(batch(PLAIN.vocab, &[3], 1)));
     let model = model(&PLAIN, 2, 0.0);
-    let run = BatchRun { model: model.as_ref(), batches: &mut halves, config: &config, job: &job, resume };
+    let run = BatchRun {
+        model: model.as_ref(),
+        batches: &mut halves,
+        config: &config,
+        job: &job,
+        resume,
+        answers: None,
+    };
     let error = run_batches(run, &mut |_| {}, &|| None).unwrap_err();
     assert!(error.to_string().contains("its place in the data"), "{error}");
 }
@@ -192,6 +199,7 @@ fn a_checkpoint_that_cannot_be_written_is_an_error_and_leaves_no_half() {
             config: &config,
             job: &job,
             resume: None,
+            answers: None,
         };
         run_batches(run, &mut |_| {}, &|| None).unwrap_err()
     };

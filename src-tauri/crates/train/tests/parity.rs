@@ -137,6 +137,7 @@ fn every_curve_equals_peft() {
                     config: &config,
                     job,
                     resume: None,
+                    answers: None,
                 };
                 run_batches(run, sink, &|| None).unwrap()
             });
@@ -194,8 +195,14 @@ fn a_run_on_a_dataset_file_equals_peft() {
         let (model, config) = (load(shape, provider), config(curve, true));
         let steps = steps(|job, sink| {
             let data = prepared(shape, job, model.info().context_length);
-            let run_spec =
-                TrainRun { model: model.as_ref(), data: &data, config: &config, job, resume: None };
+            let run_spec = TrainRun {
+                model: model.as_ref(),
+                data: &data,
+                config: &config,
+                job,
+                resume: None,
+                answers: None,
+            };
             run(run_spec, sink, &|| None).unwrap()
         });
         check_curve(&format!("{shape}, {provider}, dataset file"), curve, &steps);

@@ -22,8 +22,14 @@ fn losses(shape: &Shape, bf16: bool, provider: Provider, checkpointing: bool) ->
         config(&json!({"gradient_checkpointing": checkpointing, "lora_dropout": 0.1, "bf16": bf16}));
     let (_folder, job) = job();
     let mut losses = Vec::new();
-    let run =
-        BatchRun { model: model.as_ref(), batches: &mut batches, config: &settings, job: &job, resume: None };
+    let run = BatchRun {
+        model: model.as_ref(),
+        batches: &mut batches,
+        config: &settings,
+        job: &job,
+        resume: None,
+        answers: None,
+    };
     let outcome = run_batches(
         run,
         &mut |event| {

@@ -46,7 +46,7 @@ fn train_until(
         Ok(resume) => resume,
         Err(error) => return (Err(error), events),
     };
-    let run = BatchRun { model, batches, config, job, resume };
+    let run = BatchRun { model, batches, config, job, resume, answers: None };
     let outcome = run_batches(
         run,
         &mut |event| {
@@ -108,6 +108,8 @@ fn a_run_learns_its_batches_and_tells_what_it_does() {
         })
         .collect();
     let want = [
+        "Evaluating",
+        "eval 0",
         "Training",
         "Evaluating",
         "eval 20",
@@ -124,6 +126,7 @@ fn a_run_learns_its_batches_and_tells_what_it_does() {
         panic!("an evaluation was told")
     };
     assert_eq!(metrics["perplexity"], metrics["eval_loss"].exp());
+    assert!(summary.base_metrics["eval_loss"].is_finite() && summary.base_metrics != summary.metrics);
     assert_eq!(summary.metrics["eval_loss"], metrics["eval_loss"], "the last evaluation is the run's");
 }
 
@@ -197,6 +200,7 @@ fn check_resume(changes: &Value, stop_after: u64) {
         "{changes}: resumed after step {stop_after} equals uninterrupted, to the bit"
     );
     assert_eq!(summary.metrics, want_summary.metrics, "{changes}: the metrics too");
+    assert_eq!(summary.base_metrics, want_summary.base_metrics, "{changes}: and those of the base model");
     assert_eq!((summary.steps, summary.tokens), (want_summary.steps, want_summary.tokens));
     assert_eq!(
         adapter_values(model.as_ref()),
@@ -261,7 +265,7 @@ fn a_stop_breaks_off_an_evaluation_which_is_made_up_for_later() {
     let (outcome, events) = train(model.as_ref(), &mut data, &config, &job, Some(2));
     assert!(matches!(outcome.unwrap(), Outcome::Stopped { step: 2, checkpoint: Some(_) }));
     assert!(
-        !events.iter().any(|e| matches!(e, TrainEvent::Eval { .. })),
+        !events.iter().any(|e| matches!(e, TrainEvent::Eval { step: 1.., .. })),
         "the person waits for one step at most"
     );
     let (_, events) = train(model.as_ref(), &mut data, &config, &job, None);
@@ -288,7 +292,7 @@ fn a_run_that_is_finished_early_is_measured_and_kept_as_it_is() {
             .iter()
             .filter_map(|e| if let TrainEvent::Eval { step, .. } = e { Some(*step) } else { None })
             .collect();
-        assert_eq!(measured, [after], "once, even where a measurement was due: every {eval_steps}");
+        assert_eq!(measured, [0, after], "once, even where a measurement was due: every {eval_steps}");
         assert_eq!(job.checkpoints().unwrap(), [after], "what is published lies in a checkpoint first");
     }
 }

@@ -67,7 +67,8 @@ fn trace(changes: &Value) -> Trace {
     let (guard, job) = job();
     let data = prepared(guard.path());
     let (mut steps, mut evals, mut saves) = (Vec::new(), Vec::new(), Vec::new());
-    let train = TrainRun { model: &model, data: &data, config: &config, job: &job, resume: None };
+    let train =
+        TrainRun { model: &model, data: &data, config: &config, job: &job, resume: None, answers: None };
     let outcome = run(
         train,
         &mut |event| match event {
@@ -187,7 +188,9 @@ fn each_setting_has_its_effect() {
             let apart = b.losses().iter().zip(t.losses()).map(|(b, t)| (b - t).abs()).fold(0.0, f64::max);
             trained(t) == 2 * trained(b) && apart < 1e-5
         }),
-        (json!({"eval_steps": 4}), "evaluations", |b, t| b.evals == [3, 6, 9, 12] && t.evals == [4, 8, 12]),
+        (json!({"eval_steps": 4}), "evaluations", |b, t| {
+            b.evals == [0, 3, 6, 9, 12] && t.evals == [0, 4, 8, 12]
+        }),
         (json!({"save_steps": 5}), "checkpoints", |b, t| b.saves == [12] && t.saves == [5, 10, 12]),
         (json!({"lora_dropout": 0.4}), "other losses", |b, t| t.losses() != b.losses()),
         (json!({"seed": 7}), "another order and other masks", |b, t| {
@@ -280,7 +283,14 @@ fn micro_batches_computed_together_teach_what_they_teach_one_by_one() {
         let model = model(&PLAIN, 2, 0.0);
         let (_guard, job) = job();
         let mut steps = Vec::new();
-        let run = BatchRun { model: model.as_ref(), batches, config: &settings, job: &job, resume: None };
+        let run = BatchRun {
+            model: model.as_ref(),
+            batches,
+            config: &settings,
+            job: &job,
+            resume: None,
+            answers: None,
+        };
         let outcome = run_batches(
             run,
             &mut |event| {
@@ -370,7 +380,8 @@ fn a_probe_does_the_heaviest_steps_and_keeps_nothing() {
         }
     }
     let mut told = Vec::new();
-    let run = TrainRun { model: &model, data: &data, config: &config, job: &job, resume: None };
+    let run =
+        TrainRun { model: &model, data: &data, config: &config, job: &job, resume: None, answers: None };
     let probed = train::probe(run, &mut |step| told.push(step.clone())).unwrap();
     assert_eq!(probed.total_steps, batches.total_steps(), "the steps of the run, not of the probe");
     assert_eq!((probed.steps.len(), &probed.steps), (2, &told));
@@ -399,7 +410,7 @@ fn check_resume(packing: bool, rows: fn(&std::path::Path) -> Prepared) {
         let mut losses = Vec::new();
         let mut prepared_steps = 0;
         let outcome = run(
-            TrainRun { model, data: &data, config: &config, job, resume },
+            TrainRun { model, data: &data, config: &config, job, resume, answers: None },
             &mut |event| match event {
                 TrainEvent::Step(stats) => {
                     done.set(stats.step);

@@ -54,7 +54,14 @@ fn losses(provider: Provider, bf16: bool) -> Vec<f64> {
     let data = data::prepare(&options, &Tokenizer::load(&starter).unwrap(), &mut |_| {}).unwrap();
     let mut losses = Vec::new();
     let outcome = run(
-        TrainRun { model: model.as_ref(), data: &data, config: &config, job: &job, resume: None },
+        TrainRun {
+            model: model.as_ref(),
+            data: &data,
+            config: &config,
+            job: &job,
+            resume: None,
+            answers: None,
+        },
         &mut |event| {
             if let TrainEvent::Step(stats) = event {
                 losses.push(stats.loss);

@@ -144,6 +144,26 @@ choice! {
 }
 
 choice! {
+    /// A number that an evaluation gives, which the best of a run can be told by.
+    EvalMetric {
+        /// Loss on rows the model does not learn from.
+        EvalLoss = "eval_loss",
+        /// The same as a number of equally likely tokens.
+        Perplexity = "perplexity",
+        /// Words that summaries share with their references.
+        Rouge1 = "rouge1",
+        /// Pairs of words that they share.
+        Rouge2 = "rouge2",
+        /// The longest sequence of words that they share.
+        RougeL = "rougeL",
+        /// Answers to questions that are an accepted one.
+        ExactMatch = "exact_match",
+        /// Words that answers to questions share with accepted ones.
+        F1 = "f1",
+    }
+}
+
+choice! {
     /// The kind of files that a model is exported as.
     ExportFormat {
         /// A base model as transformers writes it, with the adapter merged into its weights.

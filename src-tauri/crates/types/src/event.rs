@@ -11,6 +11,9 @@ use crate::TrainingResult;
 pub const SAMPLED_ROWS: usize = 3;
 /// The longest answer to one of them, in tokens.
 pub const SAMPLED_TOKENS: usize = 64;
+/// The longest answer that is scored, in tokens; where the rows' own answers are shorter, the longest of those, but no less than
+/// [`SAMPLED_TOKENS`].
+pub const SCORED_TOKENS: usize = 256;
 
 /// One line of the event log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +39,7 @@ pub enum Phase {
     LoadingModel,
     /// Optimizer steps.
     Training,
-    /// Loss on the evaluation rows.
+    /// Loss on the evaluation rows, and what the model answers to some of them.
     Evaluating,
     /// Writing the model's folder.
     Saving,
@@ -144,10 +147,13 @@ pub enum TrainEvent {
     },
     /// The evaluation rows were measured.
     Eval {
-        /// After this step.
+        /// After this step; 0 is the base model.
         step: u64,
         /// Values by metric name: `eval_loss`, `perplexity`, …
         metrics: BTreeMap<String, f64>,
+        /// Rows whose answers were scored; absent where none were.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        answered_rows: Option<u64>,
     },
     /// What the model in training answers to the prompt of an evaluation row: before the first step and after each
     /// evaluation, for the first few rows.

@@ -18,10 +18,12 @@ pub mod folder;
 pub mod generate;
 pub mod id;
 pub mod manifest;
+pub mod metric;
 pub mod run;
 
 pub use choice::{
-    BnbDtype, ExportDtype, ExportFormat, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task,
+    BnbDtype, EvalMetric, ExportDtype, ExportFormat, LrScheduler, Optim, Profile, Provider, QuantType,
+    Strategy, Task,
 };
 pub use config::TrainingConfig;
 pub use error::{ApiError, FieldError};
@@ -30,4 +32,5 @@ pub use field::Input;
 pub use folder::{JobFolder, ModelFolder};
 pub use generate::{GenerateParams, GenerateStats, Message, Role};
 pub use manifest::Manifest;
+pub use metric::Better;
 pub use run::{RunSpec, TrainingResult};

@@ -69,6 +69,15 @@ pub struct Manifest {
     pub versions: BTreeMap<String, String>,
     /// Final values by metric name; what was not measured is absent.
     pub metrics: BTreeMap<String, f64>,
+    /// The base model's values on the same rows, by metric name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub base_metrics: BTreeMap<String, f64>,
+    /// Evaluation rows whose answers were scored; absent where none were.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub answered_rows: Option<u64>,
+    /// The step whose model it is, where that is not the last one: that of the best evaluation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub best_step: Option<u64>,
     /// Optimizer steps done.
     pub steps: u64,
     /// Optimizer steps that were planned; more than `steps` for a run that was finished early.

@@ -37,14 +37,18 @@ beforeEach(() => {
 
 const config = { model_name: 'modelforge/starter', dataset: 'sample:order-slips', lora_r: 32, seed: 42, learning_rate: 0.0002, bf16: false }
 
-async function open(list: ModelRow[], { id, query = '' }: { id?: string; query?: string } = {}): Promise<void> {
+async function open(
+  list: ModelRow[],
+  { id, query = '', metrics = {}, manifest }: { id?: string; query?: string; metrics?: Record<string, number>; manifest?: object } = {},
+): Promise<void> {
   host = at.host = hostWith(list)
   host.answers.models_get = ({ model_id }: { model_id: string }) => ({
     ...list.find((row) => row.model_id === model_id),
     provider: 'unsloth',
     config,
-    metrics: { eval_loss: 0.89, final_loss: 0.0022, perplexity: 2.44 },
+    metrics: { eval_loss: 0.89, final_loss: 0.0022, perplexity: 2.44, ...metrics },
   })
+  if (manifest) host.answers.models_manifest = () => manifest
   host.answers.finetune_config_schema = () => [
     { name: 'lora_r', type: 'int', default: { is: 'int', value: 16 }, help: '' },
     { name: 'bf16', type: 'bool', default: { is: 'bool', value: false }, help: '' },
@@ -69,6 +73,32 @@ async function violations(): Promise<string[]> {
   const { violations } = await axe.run(document.body, { rules: { 'color-contrast': { enabled: false }, region: { enabled: false } } })
   return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(' | ')}`)
 }
+
+describe('a model', () => {
+  it('is shown with its metrics and those of its base model', async () => {
+    const manifest = {
+      base_here: true,
+      dataset_here: true,
+      train_rows: 240,
+      eval_rows: 60,
+      answered_rows: 50,
+      base_metrics: { f1: 12.5, eval_loss: 2 },
+      best_step: 40,
+      steps: 100,
+      tokens: 1,
+      seconds: 60,
+      seed: 42,
+      versions: {},
+      files: [],
+    }
+    await open(many(1), { metrics: { f1: 71.25, exact_match: 60 }, manifest })
+    const f1 = (await screen.findByText('F1')).closest('.stat')
+    expect(f1).toHaveTextContent(/71\.3.%F1base 12\.5.%/)
+    expect(screen.getByText('exact match').closest('.stat'), 'what was not measured is absent').toHaveTextContent(/^60\.0.%exact match$/)
+    expect(screen.getByText('Kept as it was at step 40, the best')).toBeInTheDocument()
+    expect(await violations()).toEqual([])
+  })
+})
 
 describe('the list', () => {
   it('of 10,000 models draws only the rows around the screen', async () => {

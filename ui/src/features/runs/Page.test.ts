@@ -111,6 +111,21 @@ describe('the run monitor', () => {
     expect(platform.asked.some(({ op }) => op === 'runs_resume')).toBe(true)
   })
 
+  it('shows how answers are scored, beside the base model', async () => {
+    const scored = (at: number, f1: number, exact_match: number) =>
+      line({ event: 'eval', step: at, metrics: { eval_loss: 0.5, perplexity: 1.6, f1, exact_match }, answered_rows: 50 })
+    const { user } = await openRun({}, [scored(0, 12.5, 0), ...LOG.filter(({ event }) => event !== 'eval'), scored(20, 71.25, 60), scored(40, 64, 62)])
+    const f1 = /F1 is 64\.0.%.* at step 40, best 71\.3.%.* at step 20, base model 12\.5.%/
+    expect(await screen.findByRole('img', { name: f1 })).toBeVisible()
+    expect(screen.getByText('50 rows answered')).toBeVisible()
+    await user.click(screen.getByRole('radio', { name: 'exact match' }))
+    expect(await screen.findByRole('img', { name: /exact match is 62\.0.%.* best 62\.0.%.* at step 40, base model 0\.0.%/ })).toBeVisible()
+    await user.click(screen.getByRole('radio', { name: 'perplexity' }))
+    expect(screen.queryByText('50 rows answered'), 'the loss is of all rows').toBeNull()
+    expect(screen.getByRole('img', { name: /best 0.50 at step 20/ }), 'the base model is not the best of the run').toBeVisible()
+    expect(await faults()).toEqual([])
+  })
+
   it('offers what can be done with a finished model', async () => {
     const made = hostOf(run({ status: 'completed', step: 100, total_steps: 100, metrics: { eval_loss: 0.5, final_loss: 0.02 } }))
     made.platform.answers.models_list = () => [MODEL]
@@ -128,6 +143,8 @@ describe('the run monitor', () => {
       expect(screen.getByRole('link', { name })).toHaveAttribute('href', href)
     }
     await screen.findAllByText('step 20 → end')
+    made.platform.events!.feed(line({ event: 'finished', result: { success: true, message: '' }, metrics: { rougeL: 0.3125 } }))
+    expect((await screen.findByText('ROUGE-L')).closest('.stat'), 'as it was measured').toHaveTextContent('0.313')
     expect(await faults()).toEqual([])
   })
 

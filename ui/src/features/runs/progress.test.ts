@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { bestEval, epochs, secondsLeft } from './progress'
+import { bestEval, bestOf, epochs, secondsLeft } from './progress'
 
 describe('epochs', () => {
   it('are spread evenly until the first step tells their length', () => {
@@ -44,4 +44,6 @@ it('the best test loss is the lowest finite one, the earlier of equals', () => {
   const e = (step: number, eval_loss?: number) => ({ step, metrics: (eval_loss === undefined ? {} : { eval_loss }) as Record<string, number> })
   expect(bestEval([e(10, 2), e(20, 1.5), e(30, 1.5), e(40, Number.NaN), e(50)])?.step).toBe(20)
   expect(bestEval([])).toBeNull()
+  expect(bestEval([e(0, 1), e(10, 2)])?.step, 'the base model is none of the run').toBe(10)
+  expect(bestOf([{ step: 0, metrics: { f1: 90 } }, { step: 10, metrics: { f1: 40 } }, { step: 20, metrics: { f1: 60 } }], 'f1', true)?.step).toBe(20)
 })

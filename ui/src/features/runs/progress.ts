@@ -46,11 +46,16 @@ export interface Evaluated {
 
 /** The evaluation with the lowest test loss; the earlier of two that are equal. */
 export function bestEval<E extends Evaluated>(evals: readonly E[]): E | null {
+  return bestOf(evals, 'eval_loss', false)
+}
+
+/** The evaluation with the best value of a metric; the earlier of two that are equal. The base model's is none of the run. */
+export function bestOf<E extends Evaluated>(evals: readonly E[], name: string, higher: boolean): E | null {
   let best: E | null = null
   for (const e of evals) {
-    const loss = e.metrics.eval_loss
-    if (loss === undefined || !Number.isFinite(loss)) continue
-    if (best === null || loss < best.metrics.eval_loss!) best = e
+    const value = e.metrics[name]
+    if (e.step === 0 || value === undefined || !Number.isFinite(value)) continue
+    if (best === null || (higher ? value > best.metrics[name]! : value < best.metrics[name]!)) best = e
   }
   return best
 }

@@ -1,6 +1,7 @@
 // What Start says of a run in one line: what it learns from, how it came out, whether it can go on, its curve.
 import type { EventLine, Run } from '../../api/generated'
 import { count, decimal, t } from '../../i18n'
+import { metricName, metricValue, scores } from '../../state/metrics'
 
 /** How many runs and models are recent. */
 export const RECENT = 3
@@ -28,7 +29,12 @@ export function outcome(run: Run): Outcome {
   }
 }
 
-function measured({ eval_loss, perplexity, final_loss }: Record<string, number>): string {
+function measured(metrics: Record<string, number>): string {
+  const { eval_loss, perplexity, final_loss } = metrics
+  const [score] = scores(metrics)
+  if (score !== undefined && eval_loss !== undefined) {
+    return t('start.runs.score', { name: metricName(score), value: metricValue(score, metrics[score]!), loss: loss(eval_loss) })
+  }
   if (eval_loss !== undefined && perplexity !== undefined) {
     return t('start.runs.perplexity', { loss: loss(eval_loss), value: loss(perplexity) })
   }

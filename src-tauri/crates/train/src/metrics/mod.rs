@@ -4,18 +4,23 @@ mod eval_loss;
 mod final_loss;
 mod loss;
 mod perplexity;
+pub mod rouge;
+pub mod squad;
+pub mod stemmer;
 
 use std::collections::BTreeMap;
 
 pub use final_loss::WINDOW;
+pub use types::Better;
+use types::{EvalMetric, Task};
 
-/// Which direction is progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Better {
-    /// Smaller values.
-    Lower,
-    /// Larger values.
-    Higher,
+/// What a model answered to a row, and what counts as right.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answered {
+    /// Its answer.
+    pub text: String,
+    /// The row's own answers; none where the right answer is none.
+    pub accepted: Vec<String>,
 }
 
 /// A summed loss and the number of its terms.
@@ -43,6 +48,18 @@ pub struct Measured<'a> {
     pub last_losses: &'a [f64],
     /// The loss on the evaluation rows.
     pub eval: Option<Total>,
+    /// What the rows ask for.
+    pub task: Option<Task>,
+    /// What the model answered to evaluation rows.
+    pub answers: &'a [Answered],
+}
+
+impl Measured<'_> {
+    /// The mean over the answered rows of a score that goes with their task, if there are any.
+    fn mean_score(&self, metric: EvalMetric, score: impl Fn(&Answered) -> f64) -> Option<f64> {
+        let fits = self.task.is_some_and(|task| metric.goes_with(task)) && !self.answers.is_empty();
+        fits.then(|| self.answers.iter().map(score).sum::<f64>() / self.answers.len() as f64)
+    }
 }
 
 /// A number that a run is judged by.
@@ -64,8 +81,17 @@ pub trait Metric: Sync {
 }
 
 /// Every metric.
-pub const METRICS: &[&dyn Metric] =
-    &[&loss::Loss, &final_loss::FinalLoss, &eval_loss::EvalLoss, &perplexity::Perplexity];
+pub const METRICS: &[&dyn Metric] = &[
+    &loss::Loss,
+    &final_loss::FinalLoss,
+    &eval_loss::EvalLoss,
+    &perplexity::Perplexity,
+    &rouge::Rouge::One,
+    &rouge::Rouge::Two,
+    &rouge::Rouge::Longest,
+    &squad::ExactMatch,
+    &squad::F1,
+];
 
 /// Every metric that has a finite value, by name.
 pub fn measure(measured: &Measured) -> BTreeMap<String, f64> {
@@ -87,6 +113,42 @@ mod tests {
         for metric in METRICS {
             assert!(metric.description().ends_with('.') && !metric.unit().is_empty(), "{}", metric.name());
         }
+    }
+
+    #[test]
+    fn what_a_run_can_be_judged_by_is_measured() {
+        for metric in EvalMetric::ALL {
+            let found = METRICS.iter().find(|m| m.name() == metric.name()).expect("every setting has code");
+            assert_eq!(found.better(), metric.better(), "{metric}");
+        }
+    }
+
+    #[test]
+    fn answers_are_scored_by_what_their_task_asks_for() {
+        let row = |text: &str, accepted: &[&str]| Answered {
+            text: text.into(),
+            accepted: accepted.iter().map(|&text| text.into()).collect(),
+        };
+        let answers =
+            [row("the ship sailed", &["a ship sails early"]), row("nothing", &["harbour", "Nothing!"])];
+        let all = |task| measure(&Measured { task, answers: &answers, ..Default::default() });
+        let summarized = all(Some(Task::Summarization));
+        let names = |metrics: &BTreeMap<String, f64>| metrics.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&summarized), ["rouge1", "rouge2", "rougeL"]);
+        assert_eq!(
+            summarized["rouge1"],
+            (4.0 / 7.0 + 1.0) / 2.0,
+            "the mean of the rows, the best accepted each"
+        );
+        let questions = all(Some(Task::ExtractiveQuestionAnswering));
+        assert_eq!(names(&questions), ["exact_match", "f1"]);
+        assert_eq!((questions["exact_match"], questions["f1"]), (50.0, 70.0), "in percent");
+        assert!(all(Some(Task::TextGeneration)).is_empty() && all(None).is_empty());
+
+        let foreign = [row("灯台", &["灯台"])];
+        let of = |task| measure(&Measured { task: Some(task), answers: &foreign, ..Default::default() });
+        assert!(of(Task::Summarization).is_empty(), "no reference has words that ROUGE counts: not measured");
+        assert_eq!(of(Task::ExtractiveQuestionAnswering)["f1"], 100.0);
     }
 
     #[test]

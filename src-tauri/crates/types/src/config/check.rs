@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{FIELDS, TrainingConfig};
 use crate::{
-    FieldError, Strategy,
+    EvalMetric, FieldError, Strategy,
     field::{self, Fallback, Field, Input},
 };
 
@@ -30,6 +30,17 @@ impl TrainingConfig {
         let config: Self = field::read(FIELDS, request, default)?;
         let conflicts = config.conflicts();
         if conflicts.is_empty() { Ok(config) } else { Err(conflicts) }
+    }
+
+    /// What the best evaluation is told by.
+    pub fn best_metric(&self) -> EvalMetric {
+        self.metric_for_best_model.unwrap_or(EvalMetric::EvalLoss)
+    }
+
+    /// Evaluation rows whose answers are scored, at most.
+    pub fn scored_answers(&self) -> usize {
+        let scored = EvalMetric::of(self.task).any(EvalMetric::is_of_answers);
+        if scored { self.eval_answers as usize } else { 0 }
     }
 
     /// Rules over more than one field.
@@ -62,6 +73,21 @@ impl TrainingConfig {
             "use_nested_quant",
             "has an effect only with use_4bit",
         );
+        let judged = self.load_best_model_at_end || self.early_stopping_patience > 0;
+        let measured = self.eval_split > 0.0 || self.eval_dataset.is_some();
+        let unmeasured = "needs rows to measure on: eval_split above 0 or an eval_dataset";
+        check(self.load_best_model_at_end && !measured, "load_best_model_at_end", unmeasured);
+        check(self.early_stopping_patience > 0 && !measured, "early_stopping_patience", unmeasured);
+        if let Some(metric) = self.metric_for_best_model {
+            let others = EvalMetric::of(self.task).map(EvalMetric::name).collect::<Vec<_>>().join(", ");
+            let foreign = format!("{metric} is not measured for {}; choose one of {others}", self.task);
+            let unanswered = format!("{metric} is measured on answers: it needs eval_answers of 1 or more");
+            let idle = "has an effect only with load_best_model_at_end or early_stopping_patience";
+            let field = "metric_for_best_model";
+            check(!metric.goes_with(self.task), field, &foreign);
+            check(metric.is_of_answers() && self.eval_answers == 0, field, &unanswered);
+            check(!judged, field, idle);
+        }
         found
     }
 }

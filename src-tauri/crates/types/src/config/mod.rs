@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
-    BnbDtype, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task,
+    BnbDtype, EvalMetric, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task,
     field::{
         Ends::{self, Both, Lower, Upper},
         Fallback::{Bool as B, ByStrategy, Float as F, Found, Int as I, Required, Text as T},
@@ -73,6 +73,14 @@ pub struct TrainingConfig {
     eval_dataset: Option<String>, Kind::Text, Found("rows of the dataset, as eval_split says"), "A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows.";
     eval_split: f64, float(0.0, 1.0, Lower), F(0.2), "The part of the rows kept aside to measure on.";
     eval_steps: u32, int(1, MANY), I(100), "Measures after every so many steps, and at the end.";
+    #[serde(default)]
+    eval_answers: u32, int(0, MANY), I(50), "Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none.";
+    #[serde(default)]
+    metric_for_best_model: Option<EvalMetric>, choice(EvalMetric::NAMES), Found("eval_loss"), "What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience.";
+    #[serde(default)]
+    load_best_model_at_end: bool, Kind::Bool, B(false), "Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then.";
+    #[serde(default)]
+    early_stopping_patience: u32, int(0, MANY), I(0), "Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does.";
     save_steps: u32, int(1, MANY), I(100), "Writes a checkpoint after every so many steps.";
     seed: u64, int(0, i64::MAX), I(42), "Seed of the split, the order of rows, the adapter's start and dropout.";
 }

@@ -58,6 +58,10 @@ fn every_rule_refuses_and_names_its_field() {
         ("max_seq_length", json!(7), "value_error"),
         ("eval_split", json!(1), "value_error"),
         ("eval_steps", json!(0), "value_error"),
+        ("eval_answers", json!(-1), "value_error"),
+        ("metric_for_best_model", json!("accuracy"), "value_error"),
+        ("load_best_model_at_end", json!(1), "type_error"),
+        ("early_stopping_patience", json!(0.5), "type_error"),
         ("target_modules", json!([]), "value_error"),
         ("target_modules", json!("q_proj"), "type_error"),
         ("seed", json!(-1), "value_error"),
@@ -94,6 +98,60 @@ fn fields_that_contradict_each_other() {
         let errors = TrainingConfig::from_json(&request(changes.clone())).unwrap_err();
         assert_eq!(errors[0].field(), field, "{changes}");
     }
+}
+
+#[test]
+fn the_best_is_told_by_what_is_measured() {
+    let qa = "extractive-question-answering";
+    for (changes, field) in [
+        (json!({"load_best_model_at_end": true, "eval_split": 0.0}), "load_best_model_at_end"),
+        (json!({"early_stopping_patience": 2, "eval_split": 0.0}), "early_stopping_patience"),
+        (json!({"metric_for_best_model": "perplexity"}), "metric_for_best_model"),
+        (json!({"metric_for_best_model": "f1", "load_best_model_at_end": true}), "metric_for_best_model"),
+        (
+            json!({"task": qa, "metric_for_best_model": "rougeL", "early_stopping_patience": 1}),
+            "metric_for_best_model",
+        ),
+        (
+            json!({"task": qa, "metric_for_best_model": "f1", "early_stopping_patience": 1, "eval_answers": 0}),
+            "metric_for_best_model",
+        ),
+    ] {
+        let errors = TrainingConfig::from_json(&request(changes.clone())).unwrap_err();
+        assert_eq!(errors.len(), 1, "{changes}: {errors:?}");
+        assert_eq!(errors[0].field(), field, "{changes}");
+    }
+    for (changes, metric, answers) in [
+        (json!({"load_best_model_at_end": true}), EvalMetric::EvalLoss, 0),
+        (
+            json!({"task": qa, "metric_for_best_model": "f1", "early_stopping_patience": 1}),
+            EvalMetric::F1,
+            50,
+        ),
+        (
+            json!({"task": "summarization", "eval_answers": 7, "eval_split": 0.0, "eval_dataset": "held.jsonl",
+                "metric_for_best_model": "rouge2", "load_best_model_at_end": true}),
+            EvalMetric::Rouge2,
+            7,
+        ),
+    ] {
+        let config = TrainingConfig::from_json(&request(changes.clone())).unwrap();
+        assert_eq!((config.best_metric(), config.scored_answers()), (metric, answers), "{changes}");
+    }
+}
+
+#[test]
+fn the_settings_of_a_run_of_before_are_still_read() {
+    let config = TrainingConfig::from_json(&request(json!({}))).unwrap();
+    let mut older = serde_json::to_value(&config).unwrap();
+    let fields = older.as_object_mut().unwrap();
+    for later in
+        ["eval_answers", "metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"]
+    {
+        fields.remove(later).unwrap();
+    }
+    let read: TrainingConfig = serde_json::from_value(older).unwrap();
+    assert_eq!(read, TrainingConfig { eval_answers: 0, ..config }, "and mean what they meant");
 }
 
 #[test]

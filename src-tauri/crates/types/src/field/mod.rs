@@ -160,16 +160,17 @@ impl Field {
     }
 }
 
-/// Declares a struct by the table of its fields: `name: type, kind, default, "help";`.
+/// Declares a struct by the table of its fields: `name: type, kind, default, "help";`. A field that older files of the struct
+/// lack has `#[serde(default)]` before it: what it is there.
 #[macro_export]
 macro_rules! fields {
     ($(#[$meta:meta])* $vis:vis struct $Name:ident {
-        $($name:ident: $type:ty, $kind:expr, $default:expr, $help:literal;)*
+        $($(#[$of:meta])* $name:ident: $type:ty, $kind:expr, $default:expr, $help:literal;)*
     }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(deny_unknown_fields)]
-        $vis struct $Name { $(#[doc = $help] pub $name: $type,)* }
+        $vis struct $Name { $(#[doc = $help] $(#[$of])* pub $name: $type,)* }
 
         impl $Name {
             const TABLE: &'static [$crate::field::Field] = &[$($crate::field::Field {

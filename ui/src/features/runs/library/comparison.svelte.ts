@@ -2,12 +2,14 @@
 import { AppError, call, isAbort } from '../../../api/client'
 import type { Run, RunSpec } from '../../../api/generated'
 import { RunLog } from '../../../state'
+import { SCORES } from '../../../state/metrics'
 import { bestEval } from '../progress'
 import { compare } from '../settings-diff'
 import { smooth } from '../smoothing'
 import { MOST_COMPARED } from './library.svelte'
 
-export type What = 'loss' | 'test'
+/** The training loss, the test loss, or what evaluations measured by this name. */
+export type What = 'loss' | 'test' | (typeof SCORES)[number]
 export type Along = 'steps' | 'time'
 
 /** A curve's points: x and y of each. */
@@ -32,6 +34,8 @@ export class Compared {
   }
 
   readonly best = $derived.by(() => bestEval(this.log.evals)?.metrics.eval_loss ?? null)
+  /** The base model's values, by metric name. */
+  readonly base: Readonly<Record<string, number>> = $derived.by(() => (this.log.evals[0]?.step === 0 ? this.log.evals[0].metrics : {}))
   readonly seconds = $derived.by(() => (this.log.last ? this.log.last.elapsed_ms / 1000 : null))
 
   async load(signal: AbortSignal): Promise<void> {
@@ -57,11 +61,12 @@ export class Compared {
       }
       return length > 0 && at > 0 ? elapsed[low]! / 1000 : 0
     }
-    if (what === 'test') {
-      const evals = this.log.evals.filter((entry) => entry.metrics.eval_loss !== undefined)
+    if (what !== 'loss') {
+      const name = what === 'test' ? 'eval_loss' : what
+      const evals = this.log.evals.filter((entry) => entry.metrics[name] !== undefined)
       return {
         x: evals.map((entry) => (along === 'steps' ? entry.step : timeAt(entry.step))),
-        y: evals.map((entry) => entry.metrics.eval_loss!),
+        y: evals.map((entry) => entry.metrics[name]!),
       }
     }
     const mean = this.log.steps.column('loss').mean
@@ -101,6 +106,8 @@ export class Comparison {
   readonly rows = $derived.by(() => compare(this.here.map((one) => one.spec!.config)))
   readonly differing = $derived.by(() => this.rows.filter((row) => row.differs))
   readonly shown = $derived.by(() => (this.everything ? this.rows : this.differing))
+  /** The scores of answers that any of the runs has. */
+  readonly scores = $derived.by(() => SCORES.filter((name) => this.here.some((one) => one.log.evals.some(({ metrics }) => metrics[name] !== undefined))))
   readonly tested = $derived.by(() => this.here.some((one) => one.log.evals.length > 0))
 
   /** Runs of the same name are told apart by a number. */

@@ -26,6 +26,17 @@ it('tells what happened, without the steps', () => {
   ])
 })
 
+it('tells the scores of answers beside the loss, and the base model apart', () => {
+  const told = sentences([
+    line({ event: 'eval', step: 0, metrics: { eval_loss: 0.9, f1: 12.5, exact_match: 0 }, answered_rows: 8 }),
+    line({ event: 'eval', step: 10, metrics: { eval_loss: 1.1, f1: 50, exact_match: 25 }, answered_rows: 8 }),
+  ])
+  expect(told.map((entry) => [entry.step, entry.text.replaceAll('\u00a0', ' ')])).toEqual([
+    [null, 'Base model: test loss 0.90; F1 12.5 %, exact match 0.0 %'],
+    [10, 'Test loss 1.10, best so far; F1 50.0 %, exact match 25.0 %'],
+  ])
+})
+
 it('warns of rows that were cut or left out', () => {
   const told = sentences([
     line({ event: 'prepared', train_rows: 1000, eval_rows: 60, truncated_rows: 1, skipped_rows: 12, tokens_per_epoch: 17553, trained_tokens_per_epoch: 1, max_seq_length: 512, total_steps: 90 }),

@@ -1,6 +1,7 @@
 // The event log of a run as sentences. Steps are not among them: the charts show those.
 import type { EventLine } from '../../../api/generated'
 import { bytes, count, params, t, type Key } from '../../../i18n'
+import { metricName, metricValue, scores } from '../../../state/metrics'
 import { loss } from '../numbers'
 
 export type Kind = 'progress' | 'test' | 'checkpoint' | 'warning' | 'error'
@@ -61,14 +62,20 @@ export function sentences(lines: readonly EventLine[]): Entry[] {
         break
       case 'eval': {
         const measured = line.metrics.eval_loss
+        const scored = scores(line.metrics).map((name) => `${metricName(name)} ${metricValue(name, line.metrics[name]!)}`)
+        const told = (text: string): string => (scored.length > 0 ? t('runs.log.testScored', { test: text, values: scored.join(', ') }) : text)
         if (measured === undefined) {
           const values = Object.entries(line.metrics).map(([name, value]) => `${name} ${loss(value)}`)
           tell(line, 'test', t('runs.log.testOther', { values: values.join(', ') }), line.step)
           break
         }
+        if (line.step === 0) {
+          tell(line, 'test', told(t('runs.log.testBase', { loss: loss(measured) })))
+          break
+        }
         const key = measured < best ? 'runs.log.testBest' : 'runs.log.test'
         best = Math.min(best, measured)
-        tell(line, 'test', t(key, { loss: loss(measured) }), line.step)
+        tell(line, 'test', told(t(key, { loss: loss(measured) })), line.step)
         break
       }
       case 'checkpoint':

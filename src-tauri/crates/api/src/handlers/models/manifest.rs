@@ -40,6 +40,12 @@ pub struct Output {
     pub train_rows: u64,
     /// Rows evaluated on.
     pub eval_rows: u64,
+    /// Of those, rows whose answers were scored; null where none were.
+    pub answered_rows: Option<u64>,
+    /// The base model's values on the same rows, by metric name; empty where it was not measured.
+    pub base_metrics: BTreeMap<String, f64>,
+    /// The step whose model it is, where that is not the last one: that of the best evaluation.
+    pub best_step: Option<u64>,
     /// Versions of the programs that made it, by name.
     pub versions: BTreeMap<String, String>,
     /// The adapter's own files.
@@ -66,6 +72,9 @@ pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
         seconds: manifest.seconds,
         train_rows: manifest.dataset.train_rows,
         eval_rows: manifest.dataset.eval_rows,
+        answered_rows: manifest.answered_rows,
+        base_metrics: manifest.base_metrics,
+        best_step: manifest.best_step,
         versions: manifest.versions,
         files: manifest.files,
     })
