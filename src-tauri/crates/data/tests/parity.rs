@@ -117,7 +117,11 @@ fn templates_render_as_in_transformers() {
                 let got = tokenizer.render(messages, open);
                 match (&got, &want) {
                     (Ok(got), Some(want)) => {
-                        assert_eq!(got, &dated(want), "{family}: conversation {number} renders as in transformers")
+                        assert_eq!(
+                            got,
+                            &dated(want),
+                            "{family}: conversation {number} renders as in transformers"
+                        )
                     }
                     (Err(_), None) => {}
                     (Err(error), Some(_)) => {

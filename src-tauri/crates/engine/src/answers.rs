@@ -7,10 +7,11 @@ use std::error::Error;
 
 use data::{Encoded, Example, Prepared, Tokenizer};
 use infer::{ChatSession, InferError, Listener};
-use models::{Model, Pass};
+use models::{Model, ModelView, Pass};
 use train::{Answer, TrainError, metrics::Answered};
 use types::{
-    GenerateParams, Message, RunSpec,
+    GenerateParams, Message, RunSpec, Task,
+    engine::PromptInput,
     event::{SAMPLED_ROWS, SAMPLED_TOKENS, SCORED_TOKENS},
 };
 
@@ -29,12 +30,19 @@ pub struct Answers<'a> {
 }
 
 struct Row {
-    /// The ids of the prompt, as they are trained on.
-    ids: Vec<u32>,
+    asked: Asked,
     prompt: String,
     reference: String,
     /// The answers that count as right.
     accepted: Vec<String>,
+}
+
+/// What the model is asked.
+enum Asked {
+    /// The ids of the prompt, as they are trained on.
+    Ids(Vec<u32>),
+    /// A question about the whole text, of which training sees windows.
+    Question(PromptInput),
 }
 
 impl<'a> Answers<'a> {
@@ -49,10 +57,19 @@ impl<'a> Answers<'a> {
         spec: &RunSpec,
     ) -> Result<Self, EngineError> {
         let scored = spec.config.scored_answers();
+        let path = spec.eval_dataset_path.as_deref().unwrap_or(&spec.dataset_path);
+        let examples_at =
+            |numbers: &[u64]| data::examples_at(path, spec.config.task, spec.config.strategy, numbers);
+        if let ModelView::Span(_) = model.view() {
+            let numbers = distinct(prepared, scored.max(SAMPLED_ROWS));
+            let examples = examples_at(&numbers)?;
+            let found = numbers.iter().filter_map(|number| examples.get(number));
+            let rows = found.map(|example| Row::question(example, spec.config.task)).collect();
+            return Ok(Self { model, tokenizer, rows, max_tokens: SAMPLED_TOKENS });
+        }
         let count = prepared.eval.len().min(scored.max(SAMPLED_ROWS));
         let numbers: Vec<u64> = (0..count.min(scored)).filter_map(|row| prepared.eval.number(row)).collect();
-        let path = spec.eval_dataset_path.as_deref().unwrap_or(&spec.dataset_path);
-        let examples = data::examples_at(path, spec.config.task, spec.config.strategy, &numbers)?;
+        let examples = examples_at(&numbers)?;
 
         let frame = Frame::of(tokenizer);
         let (mut rows, mut longest) = (Vec::new(), 0);
@@ -68,7 +85,7 @@ impl<'a> Answers<'a> {
             rows.push(Row {
                 prompt: shortened(&frame.unframed(tokenizer, prompt)),
                 reference: shortened(&answer_text),
-                ids: prompt.to_vec(),
+                asked: Asked::Ids(prompt.to_vec()),
                 accepted: accepted(example, answer_text),
             });
         }
@@ -88,7 +105,11 @@ impl<'a> Answers<'a> {
         wanted: &dyn Fn() -> bool,
     ) -> Result<String, InferError> {
         let params = GenerateParams::greedy(self.max_tokens);
-        let (text, _) = session.go_on(row.ids.clone(), &params, Pass::EVAL, &mut Quiet(wanted))?;
+        let listener = &mut Quiet(wanted);
+        let (text, _) = match &row.asked {
+            Asked::Ids(ids) => session.go_on(ids.clone(), &params, Pass::EVAL, listener)?,
+            Asked::Question(input) => session.generate(input, &params, Pass::EVAL, listener)?,
+        };
         Ok(text.trim().to_owned())
     }
 }
@@ -107,6 +128,33 @@ impl train::Answers for Answers<'_> {
         }
         Ok(())
     }
+}
+
+impl Row {
+    fn question(example: &Example, task: Task) -> Self {
+        let messages = example.prompt_messages(task);
+        let accepted: Vec<String> = example.answers().into_iter().map(str::to_owned).collect();
+        Row {
+            prompt: shortened(messages.last().map_or("", |message| &message.content)),
+            reference: shortened(accepted.first().map_or("", String::as_str)),
+            asked: Asked::Question(PromptInput::Messages(messages)),
+            accepted,
+        }
+    }
+}
+
+/// Numbers of the first `count` evaluation rows of the file; a long text is several sequences.
+fn distinct(prepared: &Prepared, count: usize) -> Vec<u64> {
+    let mut numbers: Vec<u64> = Vec::new();
+    for number in (0..prepared.eval.len()).filter_map(|row| prepared.eval.number(row)) {
+        if numbers.len() == count {
+            break;
+        }
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    numbers
 }
 
 /// Ids of what is asked and of the last answer.
@@ -340,7 +388,8 @@ mod tests {
         assert!(!reference.contains("end"), "the row was cut: {reference}");
         let (_, answered, metrics) = evals(&events)[0];
         assert_eq!(answered, Some(2));
-        let recall_free = samples(&events)[..2].iter().map(|sample| {
+        let told = samples(&events);
+        let recall_free = told[..2].iter().map(|sample| {
             let number = sample.1.split_whitespace().find_map(|word| word.parse::<usize>().ok());
             // The start of the document, with the number, may be cut off: then any row's reference does, as all are alike.
             let accepted = vec![format!("{words} end{}", number.unwrap_or(0))];

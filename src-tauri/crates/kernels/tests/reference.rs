@@ -15,6 +15,10 @@ fn numbers(shape: &[usize], salt: u64) -> Tensor {
     support::numbers(shape, salt, 1.0)
 }
 
+fn distance(got: &Tensor, want: &Tensor) -> f32 {
+    support::distance(got, want, 0.0)
+}
+
 /// What bf16 makes of a frozen weight, for the reference.
 fn rounded(weight: &Tensor, dtype: DType) -> Tensor {
     weight.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap()

@@ -13,7 +13,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{Device, Tensor};
 use golden::{SPAN_SHAPES, SpanGolden, largest_difference, path, relative_distance, span_golden};
-use models::{LoadOptions, LoraConfig, Model, ModelError, Pass, Sequences, SpanModel};
+use models::{LoadOptions, LoraConfig, ModelError, Pass, Sequences, SpanModel};
 use serde_json::{Value, json};
 use types::Provider;
 

@@ -70,6 +70,7 @@ fn every_curve_equals_peft() {
             config: &config(&golden, number % 2 == 0),
             job: &JobFolder::new(folder.path()),
             resume: None,
+            answers: None,
         };
         let mut sink = |event| {
             if let TrainEvent::Step(stats) = event {

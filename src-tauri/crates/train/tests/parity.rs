@@ -175,8 +175,14 @@ fn the_curves_of_models_that_point_at_answers_equal_peft() {
             let mut batches = GivenBatches { steps: plan.collect(), eval: Vec::new() };
             let config = config(&golden.curve, checkpointing);
             let steps = steps(|job, sink| {
-                let run =
-                    BatchRun { model: &*model, batches: &mut batches, config: &config, job, resume: None };
+                let run = BatchRun {
+                    model: &*model,
+                    batches: &mut batches,
+                    config: &config,
+                    job,
+                    resume: None,
+                    answers: None,
+                };
                 run_batches(run, sink, &|| None).unwrap()
             });
             let label = format!("{shape}, checkpointing {checkpointing}");
