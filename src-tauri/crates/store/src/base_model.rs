@@ -84,7 +84,7 @@ pub(crate) fn missing(dir: &Path) -> Option<&'static str> {
     let has = |file: &str| dir.join(file).is_file();
     match () {
         () if !has("config.json") => Some("config.json"),
-        () if !has("tokenizer.json") && !has("vocab.txt") && !(has("vocab.json") && has("merges.txt")) => {
+        () if !(has("tokenizer.json") || has("vocab.txt") || has("vocab.json") && has("merges.txt")) => {
             Some("tokenizer.json")
         }
         () if has("model.safetensors") => None,
