@@ -192,9 +192,9 @@ mod tests {
             trained: (0..n).map(|i| i % 3 == 1).collect(),
             cut_tokens: n as usize,
             // Every second row has a source, every third is a window with an answer.
-            source: if n % 2 == 0 { (0..n / 2).collect() } else { Vec::new() },
-            token_types: if n % 3 == 0 { (0..n).map(|i| (i % 2) as u8).collect() } else { Vec::new() },
-            span: (n % 3 == 0).then_some((n, n + 1)),
+            source: if n.is_multiple_of(2) { (0..n / 2).collect() } else { Vec::new() },
+            token_types: if n.is_multiple_of(3) { (0..n).map(|i| (i % 2) as u8).collect() } else { Vec::new() },
+            span: n.is_multiple_of(3).then_some((n, n + 1)),
         };
         let rows = TokenRows::create(&path, [row(3), row(0), row(70_000)]).unwrap();
         let reversed = rows.select(&[2, 1, 0]);

@@ -15,7 +15,7 @@ use candle_core::{Device, Tensor};
 use golden::{SPAN_SHAPES, SpanGolden, largest_difference, path, relative_distance, span_golden};
 use models::{LoadOptions, LoraConfig, ModelError, Pass, Sequences, SpanModel};
 use serde_json::{Value, json};
-use types::Provider;
+use types::{Provider, files};
 
 /// Largest difference of a state or logit, relative difference of a loss, distance of a gradient relative to its norm.
 const TOLERANCE: f64 = 1e-4;
@@ -220,7 +220,7 @@ fn with_config(shape: &str, change: impl Fn(&mut Value)) -> tempfile::TempDir {
     let file = folder.path().join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     change(&mut config);
-    fs::write(file, config.to_string()).unwrap();
+    files::write(&file, config.to_string().as_bytes()).unwrap();
     folder
 }
 

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{cell::RefCell, error::Error, fs};
+use std::{cell::RefCell, error::Error};
 
 use models::CausalLm;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use support::{PLAIN, adapter_values, batch, config, job, model};
 use train::{
     Answer, Answers, BatchRun, Checkpoint, GivenBatches, Outcome, Summary, metrics::Answered, run_batches,
 };
-use types::{JobFolder, TrainEvent, TrainingConfig, engine::Control};
+use types::{JobFolder, TrainEvent, TrainingConfig, engine::Control, files};
 
 /// Twelve steps on batches that have nothing to do with those it is measured on, so that its loss on these gets worse.
 fn batches() -> GivenBatches {
@@ -259,7 +259,7 @@ fn a_best_checkpoint_that_is_damaged_costs_no_run() {
     let model = model(&PLAIN, 4, 0.0);
     let at = |event: &TrainEvent| matches!(event, TrainEvent::Step(stats) if stats.step == 9);
     train(model.as_ref(), &config, &job, Some(&answers), at);
-    fs::write(job.checkpoint(4).join("adapter_model.safetensors"), b"torn").unwrap();
+    files::write(&job.checkpoint(4).join("adapter_model.safetensors"), b"torn").unwrap();
     let answers = Written::new(&[&["x"; 4], &["x"; 4]]);
     let (outcome, events) = train(model.as_ref(), &config, &job, Some(&answers), never);
     assert_eq!(finished(outcome).best_step, None);
