@@ -193,7 +193,11 @@ mod tests {
             cut_tokens: n as usize,
             // Every second row has a source, every third is a window with an answer.
             source: if n.is_multiple_of(2) { (0..n / 2).collect() } else { Vec::new() },
-            token_types: if n.is_multiple_of(3) { (0..n).map(|i| (i % 2) as u8).collect() } else { Vec::new() },
+            token_types: if n.is_multiple_of(3) {
+                (0..n).map(|i| (i % 2) as u8).collect()
+            } else {
+                Vec::new()
+            },
             span: n.is_multiple_of(3).then_some((n, n + 1)),
         };
         let rows = TokenRows::create(&path, [row(3), row(0), row(70_000)]).unwrap();

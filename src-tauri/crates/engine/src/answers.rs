@@ -5,7 +5,7 @@
 
 use std::error::Error;
 
-use data::{Encoded, Example, Prepared, Tokenizer};
+use data::{Encoded, Example, Prepared, TokenRows, Tokenizer};
 use infer::{ChatSession, InferError, Listener};
 use models::{Model, ModelView, Pass};
 use train::{Answer, TrainError, metrics::Answered};
@@ -30,18 +30,18 @@ pub struct Answers<'a> {
 }
 
 struct Row {
-    asked: Asked,
+    ask: Ask,
     prompt: String,
     reference: String,
     /// The answers that count as right.
     accepted: Vec<String>,
 }
 
-/// What the model is asked.
-enum Asked {
-    /// The ids of the prompt, as they are trained on.
+/// How a model is asked.
+enum Ask {
+    /// By the ids of the prompt, as they are trained on.
     Ids(Vec<u32>),
-    /// A question about the whole text, of which training sees windows.
+    /// By the question and its text, which it may read in several windows.
     Question(PromptInput),
 }
 
@@ -56,38 +56,36 @@ impl<'a> Answers<'a> {
         prepared: &Prepared,
         spec: &RunSpec,
     ) -> Result<Self, EngineError> {
+        let task = spec.config.task;
         let scored = spec.config.scored_answers();
+        let points = matches!(model.view(), ModelView::Span(_));
+        let asked = first_rows(&prepared.eval, scored.max(SAMPLED_ROWS));
+        let known = if points { asked.len() } else { scored };
+        let numbers: Vec<u64> = asked.iter().take(known).map(|(_, number)| *number).collect();
         let path = spec.eval_dataset_path.as_deref().unwrap_or(&spec.dataset_path);
-        let examples_at =
-            |numbers: &[u64]| data::examples_at(path, spec.config.task, spec.config.strategy, numbers);
-        if let ModelView::Span(_) = model.view() {
-            let numbers = distinct(prepared, scored.max(SAMPLED_ROWS));
-            let examples = examples_at(&numbers)?;
-            let found = numbers.iter().filter_map(|number| examples.get(number));
-            let rows = found.map(|example| Row::question(example, spec.config.task)).collect();
-            return Ok(Self { model, tokenizer, rows, max_tokens: SAMPLED_TOKENS });
-        }
-        let count = prepared.eval.len().min(scored.max(SAMPLED_ROWS));
-        let numbers: Vec<u64> = (0..count.min(scored)).filter_map(|row| prepared.eval.number(row)).collect();
-        let examples = examples_at(&numbers)?;
+        let mut examples = data::examples_at(path, task, spec.config.strategy, &numbers)?;
 
         let frame = Frame::of(tokenizer);
         let (mut rows, mut longest) = (Vec::new(), 0);
-        for index in 0..count {
-            let encoded = prepared.eval.read(index).map_err(TrainError::Rows)?;
-            let Some((prompt, answer)) = parts(&encoded) else { continue };
-            if prompt.is_empty() || prompt.len() >= model.info().context_length {
-                continue;
-            }
-            let answer_text = tokenizer.decode(answer).trim().to_owned();
-            let example = prepared.eval.number(index).and_then(|number| examples.get(&number));
-            longest = longest.max(answer.len());
-            rows.push(Row {
-                prompt: shortened(&frame.unframed(tokenizer, prompt)),
-                reference: shortened(&answer_text),
-                asked: Asked::Ids(prompt.to_vec()),
-                accepted: accepted(example, answer_text),
-            });
+        for (index, number) in asked {
+            let example = examples.remove(&number);
+            let row = if points {
+                example.map(|example| question(&example, task))
+            } else {
+                let encoded = prepared.eval.read(index).map_err(TrainError::Rows)?;
+                parts(&encoded).filter(|(prompt, _)| fits(prompt, model)).map(|(prompt, answer)| {
+                    longest = longest.max(answer.len());
+                    let answer = tokenizer.decode(answer).trim().to_owned();
+                    Row {
+                        ask: Ask::Ids(prompt.to_vec()),
+                        prompt: shortened(&frame.unframed(tokenizer, prompt)),
+                        reference: shortened(&answer),
+                        // What was trained on may be cut.
+                        accepted: example.map_or_else(|| vec![answer], |example| accepted(&example)),
+                    }
+                })
+            };
+            rows.extend(row);
         }
         let most = if scored > 0 { SCORED_TOKENS } else { SAMPLED_TOKENS };
         Ok(Self { model, tokenizer, rows, max_tokens: longest.clamp(SAMPLED_TOKENS, most) })
@@ -105,10 +103,9 @@ impl<'a> Answers<'a> {
         wanted: &dyn Fn() -> bool,
     ) -> Result<String, InferError> {
         let params = GenerateParams::greedy(self.max_tokens);
-        let listener = &mut Quiet(wanted);
-        let (text, _) = match &row.asked {
-            Asked::Ids(ids) => session.go_on(ids.clone(), &params, Pass::EVAL, listener)?,
-            Asked::Question(input) => session.generate(input, &params, Pass::EVAL, listener)?,
+        let (text, _) = match &row.ask {
+            Ask::Ids(ids) => session.go_on(ids.clone(), &params, Pass::EVAL, &mut Quiet(wanted))?,
+            Ask::Question(input) => session.generate(input, &params, Pass::EVAL, &mut Quiet(wanted))?,
         };
         Ok(text.trim().to_owned())
     }
@@ -130,31 +127,13 @@ impl train::Answers for Answers<'_> {
     }
 }
 
-impl Row {
-    fn question(example: &Example, task: Task) -> Self {
-        let messages = example.prompt_messages(task);
-        let accepted: Vec<String> = example.answers().into_iter().map(str::to_owned).collect();
-        Row {
-            prompt: shortened(messages.last().map_or("", |message| &message.content)),
-            reference: shortened(accepted.first().map_or("", String::as_str)),
-            asked: Asked::Question(PromptInput::Messages(messages)),
-            accepted,
-        }
-    }
-}
-
-/// Numbers of the first `count` evaluation rows of the file; a long text is several sequences.
-fn distinct(prepared: &Prepared, count: usize) -> Vec<u64> {
-    let mut numbers: Vec<u64> = Vec::new();
-    for number in (0..prepared.eval.len()).filter_map(|row| prepared.eval.number(row)) {
-        if numbers.len() == count {
-            break;
-        }
-        if !numbers.contains(&number) {
-            numbers.push(number);
-        }
-    }
-    numbers
+/// Places of the first `count` rows of a dataset among its sequences, each with its number; a row can have several sequences,
+/// which follow each other.
+fn first_rows(rows: &TokenRows, count: usize) -> Vec<(usize, u64)> {
+    let mut found: Vec<(usize, u64)> = (0..rows.len()).filter_map(|i| Some((i, rows.number(i)?))).collect();
+    found.dedup_by_key(|(_, number)| *number);
+    found.truncate(count);
+    found
 }
 
 /// Ids of what is asked and of the last answer.
@@ -167,12 +146,24 @@ fn parts(encoded: &Encoded) -> Option<(&[u32], &[u32])> {
     Some((if source.is_empty() { before } else { source }, answer))
 }
 
-/// The row's answers as its file has them; what was trained on may be cut.
-fn accepted(example: Option<&Example>, trained: String) -> Vec<String> {
-    match example {
-        Some(example) => example.answers().into_iter().map(str::to_owned).collect(),
-        None => vec![trained],
+fn fits(prompt: &[u32], model: &dyn Model) -> bool {
+    !prompt.is_empty() && prompt.len() < model.info().context_length
+}
+
+/// A row for a model that points at answers.
+fn question(example: &Example, task: Task) -> Row {
+    let messages = example.prompt_messages(task);
+    let accepted = accepted(example);
+    Row {
+        prompt: shortened(messages.last().map_or("", |message| message.content.trim())),
+        reference: shortened(accepted.first().map_or("", |answer| answer.trim())),
+        ask: Ask::Question(PromptInput::Messages(messages)),
+        accepted,
     }
+}
+
+fn accepted(example: &Example) -> Vec<String> {
+    example.answers().into_iter().map(str::to_owned).collect()
 }
 
 /// Takes no pieces, only the whole.

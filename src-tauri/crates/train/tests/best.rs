@@ -187,7 +187,7 @@ fn answers_are_told_and_scored_and_tell_the_best() {
     let answers = Written::new(&LINES);
     let config = by_exact_match(json!({"early_stopping_patience": 3}));
     let (outcome, events) = train(model.as_ref(), &config, &job, Some(&answers), never);
-    let part = |count: f64| 100.0 * count / 3.0;
+    let part = |count: f64| 100.0 * (count / 3.0);
     let want = [(0, 0.0), (2, part(1.0)), (4, part(2.0)), (6, part(1.0)), (8, 0.0), (10, part(1.0))];
     assert_eq!(values(&events, "exact_match"), want, "of three rows, a higher value being better");
     let told = events.iter().filter(|e| matches!(e, TrainEvent::Sample { .. })).count();

@@ -313,8 +313,8 @@ fn before_the_first_step_there_is_nothing_to_finish() {
 fn a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint() {
     let inner = model(&PLAIN, 2, 0.0);
     let mut watched = Watched::new(inner.as_ref());
-    // Two layers, two micro-batches: four calls a step.
-    watched.breaks_after = Some(5 * 4);
+    // Two layers, two micro-batches: four calls a step, and four for the base model on two batches.
+    watched.breaks_after = Some(4 + 5 * 4);
     let (_guard, job) = job();
     let config = config(&json!({"save_steps": 2, "eval_steps": 1000}));
     let (outcome, events) = train(&watched, &mut batches(PLAIN.vocab, 20), &config, &job, None);

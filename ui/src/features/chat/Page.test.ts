@@ -159,6 +159,25 @@ describe('documents', () => {
     expect(await violations()).toEqual([])
   })
 
+  it('show the place and the score that a model tells, also that there is no answer', async () => {
+    await open([model('model_1', { task: 'extractive-question-answering' })])
+    await user.type(screen.getByLabelText('Text to look in'), 'One or two. Two or one.')
+    await user.type(screen.getByLabelText('Question'), 'What comes first?{Enter}')
+    const told = (text: string, span: object) => host.streams.at(-1)!.feed({ type: 'done', text, stats: { ...stats, span } })
+    await waitFor(() => expect(host.streams).toHaveLength(1))
+    told('one', { start: 19, end: 22, score: 0.75, no_answer_score: 0.1 })
+    const mark = await screen.findByText('one', { selector: 'mark' })
+    expect(mark.parentElement, 'the second of two').toHaveTextContent('One or two. Two or one.')
+    expect(mark.previousSibling?.textContent).toBe('One or two. Two or ')
+    expect(await screen.findByText('Score 75%')).toBeInTheDocument()
+    await user.type(screen.getByLabelText('Question'), 'And last?{Enter}')
+    await waitFor(() => expect(host.streams).toHaveLength(2))
+    told('', { start: 0, end: 0, score: 0.2, no_answer_score: 0.6 })
+    expect(await screen.findByText('The text does not answer this question.')).toBeInTheDocument()
+    expect(screen.getByText('Score 60%')).toBeInTheDocument()
+    expect(await violations()).toEqual([])
+  })
+
   it('to summarize take lines, and are sent with Control and Enter', async () => {
     await open([model('model_1', { task: 'summarization' })])
     await user.type(screen.getByLabelText('Text to summarize'), 'One{Enter}two')
