@@ -14,6 +14,18 @@ export interface Account {
   token_role: string | null;
 }
 
+/** Where an answer stands in the text that it was looked for in. */
+export interface AnswerSpan {
+  /** Its first character, counted from 0; as `end` where there is no answer. */
+  start: number;
+  /** The character after its last. */
+  end: number;
+  /** How likely it is, from 0 to 1: the product of the probabilities of its first and its last token. */
+  score: number;
+  /** How likely it is that the text holds no answer, from 0 to 1. */
+  no_answer_score: number;
+}
+
 /** An operation's failure as every host reports it. */
 export interface ApiError {
   /** 400, 403, 404 or 500. */
@@ -211,6 +223,16 @@ export interface DownloadProgress {
   bytes: number;
   /** Bytes of all files together. */
   total_bytes: number;
+}
+
+/** What an encoder-decoder has before its decoder. Its width and its heads' width are the decoder's. */
+export interface EncoderShape {
+  /** Layers. */
+  layers: number;
+  /** Heads. */
+  heads: number;
+  /** Width of the feed-forward layer. */
+  intermediate_size: number;
 }
 
 /** What a run is estimated to take. */
@@ -496,6 +518,16 @@ export interface GenerateParams {
   seed: number;
   /** Generation ends before any of these texts. */
   stop: string[];
+  /**
+   * Texts that an encoder-decoder's search for the likeliest follows at a time: 0 as many as its files say, 1 none, so that
+   * tokens are chosen one by one and come as they are chosen. Other models choose one by one always.
+   */
+  num_beams: number;
+  /**
+   * A model that points at answers says that there is none where that scores higher than the best answer by more than this:
+   * −1 never answers, 1 always does.
+   */
+  no_answer_threshold: number;
 }
 
 /** How the next token is chosen and when to stop. */
@@ -514,6 +546,16 @@ export interface GenerateParamsInput {
   seed?: number;
   /** Generation ends before any of these texts. */
   stop?: string[];
+  /**
+   * Texts that an encoder-decoder's search for the likeliest follows at a time: 0 as many as its files say, 1 none, so that
+   * tokens are chosen one by one and come as they are chosen. Other models choose one by one always.
+   */
+  num_beams?: number;
+  /**
+   * A model that points at answers says that there is none where that scores higher than the best answer by more than this:
+   * −1 never answers, 1 always does.
+   */
+  no_answer_threshold?: number;
 }
 
 /** What one generation took. */
@@ -528,6 +570,8 @@ export interface GenerateStats {
   generation_time_ms: number;
   /** Why it ended. */
   finish: FinishReason;
+  /** Where a model that points at answers found this one; absent for a model that writes its answers. */
+  span?: AnswerSpan | null;
 }
 
 /** How busy a GPU is. */
@@ -597,6 +641,9 @@ export interface HubWhoamiOutput {
   /** The account of the token; null where nobody is signed in. */
   account: Account | null;
 }
+
+/** How a family cuts the linear layers of a decoder layer. */
+export type LinearLayers = "separate" | "joined" | "ungated" | "attention_only" | "t5_encoder" | "t5_decoder" | "gated_t5_encoder" | "gated_t5_decoder" | "bart_encoder" | "bart_decoder" | "bert" | "distil_bert" | "deberta";
 
 /** How busy this machine is. */
 export interface Load {
@@ -703,7 +750,10 @@ export interface ModelRow {
   path: string;
 }
 
-/** The shape of a decoder-only model. */
+/**
+ * The shape of a decoder-only model, of an encoder that points at answers, or of the decoder of an encoder-decoder with its
+ * encoder beside it.
+ */
 export interface ModelShape {
   /** Width of the residual stream. */
   hidden_size: number;
@@ -723,6 +773,18 @@ export interface ModelShape {
   tied_embeddings: boolean;
   /** The longest sequence in tokens. */
   context_length: number;
+  /** How its linear layers are cut. */
+  linear_layers?: LinearLayers;
+  /** Experts of each layer; 0 where there is no mixture. */
+  experts?: number;
+  /** How many of them take part in a token. */
+  experts_per_token?: number;
+  /** Parameters beside those of the linear layers, the tables and two norms a layer: biases, further norms, routers. */
+  further_parameters?: number;
+  /** Whether its layers are computed by the reference alone. */
+  reference_only?: boolean;
+  /** The encoder of an encoder-decoder. */
+  encoder?: EncoderShape | null;
 }
 
 /** One finished model, in short. */
