@@ -14,8 +14,8 @@ pub(in crate::arch) struct Linear {
 }
 
 impl Linear {
-    /// Takes weight `[out, in]`, and the bias where there is to be one, out of `weights`. `prefix` is what the tensors' names
-    /// have before `path`.
+    /// Takes weight `[out, in]`, and the bias where there is to be one, out of `weights`. `names` are the one that the tensors
+    /// are stored under and the path, without `.weight`.
     pub(in crate::arch) fn take(
         weights: &mut Weights,
         names: (&str, &str),
