@@ -27,7 +27,7 @@ fn base(family: &str) -> PathBuf {
 fn span_job(home: &Path, family: &str, changes: Value) -> JobFolder {
     let mut settings = json!({
         "task": "extractive-question-answering", "model_name": family, "max_steps": 60, "learning_rate": 0.02,
-        "lora_dropout": 0.0, "max_seq_length": 40, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
+        "lora_dropout": 0.0, "max_seq_length": 64, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
         "save_steps": 20, "eval_steps": 60, "eval_split": 0.1,
     });
     settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
