@@ -87,8 +87,8 @@ fn what_fails_says_why_and_leaves_no_folder() {
         (json!({"free_bytes": 1000}), "make room or choose another folder"),
         (json!({"free_bytes": 1000, "format": "gguf"}), "make room or choose another folder"),
         (json!({"dtype": "q8_0"}), "export as f16, bf16 or f32"),
-        (json!({"base_dir": config, "format": "gguf"}), "supported are LlamaForCausalLM"),
-        (json!({"base_dir": config}), "supported are LlamaForCausalLM"),
+        (json!({"base_dir": config, "format": "gguf"}), "the nearest that is"),
+        (json!({"base_dir": config}), "the nearest that is"),
         (json!({"adapter_dir": home.path()}), "adapter_config.json"),
     ] {
         let request = request(home.path(), changes);

@@ -223,12 +223,13 @@ mod tests {
         let got = recommend(Task::Summarization, &hardware, situation);
         assert_eq!((got.recommended.as_str(), got.possible.len()), (STARTER, 1), "nothing is cached");
 
-        // The case of a repository's name does not matter, and what cannot be trained stays out.
-        let cached = ["huggingfacetb/smollm2-135m-instruct".to_owned(), "google/flan-t5-small".to_owned()];
+        // The case of a repository's name does not matter, and what is not known stays out.
+        let cached = ["huggingfacetb/smollm2-135m-instruct", "google/flan-t5-small", "someone/something"]
+            .map(str::to_owned);
         situation.cached = &cached;
         let got = recommend(Task::Summarization, &hardware, situation);
         let names: Vec<&str> = got.possible.iter().map(|p| p.model.name.as_str()).collect();
-        assert_eq!(names, ["HuggingFaceTB/SmolLM2-135M-Instruct", STARTER]);
+        assert_eq!(names, ["google/flan-t5-small", "HuggingFaceTB/SmolLM2-135M-Instruct", STARTER]);
         assert_eq!(got.recommended, names[0]);
         assert!(got.possible.iter().all(|p| p.cached));
     }

@@ -46,7 +46,7 @@ fn another_implementation_computes_the_same_logits() {
         let wanted = &tensors["lora_logits"];
         // With Q8_0 the other implementation rounds activations to 8 bits too.
         for (dtype, tolerance) in
-            [(ExportDtype::F32, 1e-4), (ExportDtype::F16, 1e-2), (ExportDtype::Q8_0, 0.15)]
+            [(ExportDtype::F32, 3e-4), (ExportDtype::F16, 1e-2), (ExportDtype::Q8_0, 0.15)]
         {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("model.gguf");
