@@ -13,7 +13,7 @@ pub fn beyond() -> Vec<Pair> {
             "job_id": "$job", "model_id": "$model", "name": "test", "base_model": "modelforge/starter",
             "dataset": "$rows", "task": "text-generation", "strategy": "sft", "created_at": "<time>",
             "status": "completed", "phase": "<string|null>", "download": null, "step": "<integer>", "total_steps": "<integer>",
-            "epoch": "<number>", "num_train_epochs": 3, "loss": "<number>", "peak_memory_bytes": "<integer|null>",
+            "epoch": "<number|null>", "num_train_epochs": 3, "loss": "<number>", "peak_memory_bytes": "<integer|null>",
             "metrics": "<object>", "updated_at": "<time>",
         });
         if spec {
