@@ -26,7 +26,7 @@ fn base(family: &str) -> PathBuf {
 /// A run on a tiny encoder and rows about one text, long enough for it to learn them by heart.
 fn span_job(home: &Path, family: &str, changes: Value) -> JobFolder {
     let mut settings = json!({
-        "task": "extractive-question-answering", "model_name": family, "max_steps": 160, "learning_rate": 0.02,
+        "task": "extractive-question-answering", "model_name": family, "max_steps": 160, "learning_rate": 0.006,
         "lora_dropout": 0.0, "max_seq_length": 64, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
         "save_steps": 80, "eval_steps": 160, "eval_split": 0.1,
     });
