@@ -50,6 +50,10 @@ pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
             error: None,
             ..tell(&run)
         }),
+        // Between the download and the engine, and until an engine's end is read, nobody holds the run's lock.
+        Ok(run) if run.status == RunStatus::Interrupted && api.follows(&job_id) => {
+            Ok(tell(&Run { status: RunStatus::Running, ..run }))
+        }
         Ok(run) => {
             let mut told = tell(&run);
             if run.status == RunStatus::Interrupted {
