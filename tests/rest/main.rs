@@ -11,12 +11,11 @@ mod events;
 #[cfg(unix)]
 mod exit;
 mod export;
+mod families;
 mod golden;
 mod hub;
-mod pairs;
 mod playground;
 mod runs;
 mod shape;
-mod spans;
 mod support;
 mod wizard;

@@ -242,4 +242,50 @@ mod tests {
         };
         assert_eq!([4, 8, 64].map(way), [None, Some(true), Some(false)], "f32 takes 7 GB, bf16 half of it");
     }
+
+    /// What stands between these lines of the README.
+    const TABLE: [&str; 2] = ["<!-- recommendations -->\n", "<!-- /recommendations -->\n"];
+
+    /// First choices and what they need, for computers of these sizes.
+    fn table() -> String {
+        let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        let cell = |task: Task, ram: u64| {
+            let got = ask(task, ram, 0);
+            let named = |p: &PossibleModel| {
+                let precision = if p.bf16 { "bf16" } else { "f32" };
+                format!("{} ({} MB, {} {precision})", p.model.name, megabytes(p.memory.total), p.strategy)
+            };
+            let first = got.possible.iter().find(|p| p.model.name == got.recommended).map(named);
+            let fits = got.possible.iter().filter(|p| p.fit == Fit::Fits);
+            let largest = fits.max_by_key(|p| p.model.parameters).map(named);
+            format!("{}<br>largest: {}", first.unwrap_or_default(), largest.unwrap_or_default())
+        };
+        let mut table = format!(
+            "| memory | {} |\n",
+            Task::ALL.iter().map(|task| task.name()).collect::<Vec<_>>().join(" | ")
+        );
+        table.push_str(&format!("| --- |{}\n", " --- |".repeat(Task::ALL.len())));
+        for ram in [4, 8, 16, 32, 64] {
+            let cells: Vec<String> = Task::ALL.iter().map(|&task| cell(task, ram)).collect();
+            table.push_str(&format!("| {ram} GB | {} |\n", cells.join(" | ")));
+        }
+        table
+    }
+
+    /// Written by `cargo xtask codegen`.
+    #[test]
+    fn the_readme_tells_the_recommendations() {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap().join("README.md");
+        let readme = std::fs::read_to_string(&path).unwrap().replace("\r\n", "\n");
+        let (before, rest) = readme.split_once(TABLE[0]).expect("the README has a place for the table");
+        let (committed, after) = rest.split_once(TABLE[1]).expect("the place for the table ends");
+        let table = table();
+        if std::env::var_os("MODELFORGE_WRITE_GENERATED").is_some() {
+            let text = [before, TABLE[0], &table, TABLE[1], after].concat();
+            types::files::write(&path, text.as_bytes()).unwrap();
+        } else {
+            assert!(committed == table, "README.md is stale: run `cargo xtask codegen`");
+        }
+    }
 }

@@ -7,12 +7,15 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "support/reference.rs"]
+mod reference;
 
 use std::collections::HashMap;
 
 use candle_core::{D, Device, Tensor};
 use golden::{PAIRS, Pairs, Written, largest_difference, path, relative_distance};
 use models::{DecoderCache, LoadOptions, LoraConfig, Memory, Pass, Seq2SeqLm, Sequences, decode, encode};
+use reference::{Nearness, check_gradients, values};
 use types::Provider;
 
 const TOLERANCE: f64 = 1e-4;
@@ -65,39 +68,29 @@ impl Case {
     }
 }
 
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(candle_core::DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn check_forward(bf16: bool, tolerance: f64, distance: fn(&[f32], &[f32]) -> f64) {
+fn check_forward(bf16: bool, near: Nearness) {
     for name in PAIRS {
         let case = Case::new(name, bf16);
         assert_eq!(case.model.info().dtype == "bf16", bf16, "{name}: kept in the dtype that was asked for");
-        let apart = distance(&values(&case.memory(Pass::BASE)), &values(&case.tensors["memory"]));
-        assert!(apart <= tolerance, "{name}: the memory must be within {tolerance:e}, is {apart:e} apart");
+        near.check(&format!("{name}: the memory"), &case.memory(Pass::BASE), &case.tensors["memory"]);
         for (pass, logits, loss) in
             [(Pass::BASE, "logits", case.golden.loss), (Pass::EVAL, "lora_logits", case.golden.lora_loss)]
         {
             let hidden = case.hidden(pass);
-            let got = values(&case.model.logits(&hidden).unwrap());
-            let apart = distance(&got, &values(&case.tensors[logits]));
-            assert!(apart <= tolerance, "{name}: {logits} must be within {tolerance:e}, are {apart:e} apart");
-            let got = f64::from(case.loss(&hidden).to_scalar::<f32>().unwrap());
-            let loss_apart = (got / loss - 1.0).abs();
-            assert!(loss_apart <= tolerance, "{name}: the loss must be {loss}, is {got}");
-            println!("{name}: {logits} {apart:.1e}, loss {loss_apart:.1e}");
+            let got = (&case.model.logits(&hidden).unwrap(), &case.loss(&hidden));
+            near.check_loss(&format!("{name}: {logits}"), got, (&case.tensors[logits], loss));
         }
     }
 }
 
 #[test]
 fn memory_logits_and_losses_are_those_of_transformers_and_peft() {
-    check_forward(false, TOLERANCE, largest_difference);
+    check_forward(false, Nearness { tolerance: TOLERANCE, distance: largest_difference });
 }
 
 #[test]
 fn bf16_stays_near_the_f32_of_transformers() {
-    check_forward(true, TOLERANCE_BF16, relative_distance);
+    check_forward(true, Nearness { tolerance: TOLERANCE_BF16, distance: relative_distance });
 }
 
 #[test]
@@ -105,20 +98,7 @@ fn every_adapter_tensor_gets_the_gradient_of_peft() {
     for name in PAIRS {
         let case = Case::new(name, false);
         let gradients = case.loss(&case.hidden(Pass::EVAL)).backward().unwrap();
-        let trainable = case.model.trainable();
-        let expected = case.tensors.keys().filter(|name| name.starts_with("grad.")).count();
-        assert_eq!(trainable.len(), expected, "{name}: the same tensors must be trainable as in PEFT");
-        let mut worst = 0f64;
-        for (tensor, var) in trainable {
-            let got = gradients.get(&var).unwrap_or_else(|| panic!("{name}: {tensor} must get a gradient"));
-            let apart = relative_distance(&values(got), &values(&case.tensors[&format!("grad.{tensor}")]));
-            assert!(
-                apart <= TOLERANCE,
-                "{name}: {tensor}: the gradient is {apart:e} of its norm away from the reference"
-            );
-            worst = worst.max(apart);
-        }
-        println!("{name}: gradients {worst:.1e}");
+        check_gradients(name, case.model.trainable(), &gradients, &case.tensors, (TOLERANCE, None));
     }
 }
 

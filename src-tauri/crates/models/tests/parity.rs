@@ -8,12 +8,15 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "support/reference.rs"]
+mod reference;
 
 use std::collections::HashMap;
 
 use candle_core::{D, Device, IndexOp, Result, Tensor};
 use golden::{Answer, Golden, SHAPES, golden, largest_difference, path, relative_distance};
 use models::{CausalLm, LayerCache, LoadOptions, Pass, Sequences, forward};
+use reference::{Nearness, check_gradients};
 use types::Provider;
 
 /// Largest difference of a logit, relative difference of a loss, distance of a gradient relative to its norm.
@@ -67,54 +70,35 @@ impl Case {
     }
 }
 
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
-}
-
 /// Every shape with every provider.
 fn cases() -> impl Iterator<Item = (&'static str, Provider)> {
     SHAPES.into_iter().flat_map(|shape| Provider::ALL.iter().map(move |&provider| (shape, provider)))
 }
 
-/// Logits and losses without and with the adapter; `distance` says how far apart logits are.
-fn check_forward(bf16: bool, tolerance: f64, distance: fn(&[f32], &[f32]) -> f64) {
+/// Logits and losses without and with the adapter.
+fn check_forward(bf16: bool, near: Nearness) {
     for (shape, provider) in cases() {
         let case = Case::new(shape, bf16, provider);
-        let dtype = &case.model.info().dtype;
-        assert_eq!(
-            dtype == "bf16",
-            bf16,
-            "{shape}, {provider}: the base is kept in the dtype that was asked for"
-        );
+        let what = format!("{shape}, {provider}, {}", case.model.info().dtype);
+        assert_eq!(case.model.info().dtype == "bf16", bf16, "{what}: kept in the dtype that was asked for");
         for (pass, logits, loss) in
             [(Pass::BASE, "logits", case.golden.loss), (Pass::EVAL, "lora_logits", case.golden.lora_loss)]
         {
             let hidden = case.hidden(pass);
-            let got = values(&case.model.logits(&hidden).unwrap());
-            let apart = distance(&got, &values(&case.tensors[logits]));
-            assert!(
-                apart <= tolerance,
-                "{shape}, {provider}, {dtype}: {logits} must be within {tolerance:e}, are {apart:e} apart"
-            );
-            let got = f64::from(case.loss(&hidden).to_scalar::<f32>().unwrap());
-            let loss_apart = (got / loss - 1.0).abs();
-            assert!(
-                loss_apart <= tolerance,
-                "{shape}, {provider}, {dtype}: the loss must be {loss}, is {got}"
-            );
-            println!("{shape}, {provider}, {dtype}: {logits} {apart:.1e}, loss {loss_apart:.1e}");
+            let got = (&case.model.logits(&hidden).unwrap(), &case.loss(&hidden));
+            near.check_loss(&format!("{what}: {logits}"), got, (&case.tensors[logits], loss));
         }
     }
 }
 
 #[test]
 fn logits_and_losses_are_those_of_transformers_and_peft() {
-    check_forward(false, TOLERANCE, largest_difference);
+    check_forward(false, Nearness { tolerance: TOLERANCE, distance: largest_difference });
 }
 
 #[test]
 fn bf16_stays_near_the_f32_of_transformers() {
-    check_forward(true, TOLERANCE_BF16, relative_distance);
+    check_forward(true, Nearness { tolerance: TOLERANCE_BF16, distance: relative_distance });
 }
 
 #[test]
@@ -122,26 +106,8 @@ fn every_adapter_tensor_gets_the_gradient_of_peft() {
     for (shape, provider) in cases() {
         let case = Case::new(shape, false, provider);
         let gradients = case.loss(&case.hidden(Pass::EVAL)).backward().unwrap();
-        let trainable = case.model.trainable();
-        let expected = case.tensors.keys().filter(|name| name.starts_with("grad.")).count();
-        assert_eq!(
-            trainable.len(),
-            expected,
-            "{shape}, {provider}: the same tensors must be trainable as in PEFT"
-        );
-        let mut worst = 0f64;
-        for (name, var) in trainable {
-            let got = gradients
-                .get(&var)
-                .unwrap_or_else(|| panic!("{shape}, {provider}: {name} must get a gradient"));
-            let apart = relative_distance(&values(got), &values(&case.tensors[&format!("grad.{name}")]));
-            assert!(
-                apart <= TOLERANCE,
-                "{shape}, {provider}: {name}: the gradient is {apart:e} of its norm away from the reference"
-            );
-            worst = worst.max(apart);
-        }
-        println!("{shape}, {provider}: gradients {worst:.1e}");
+        let what = format!("{shape}, {provider}");
+        check_gradients(&what, case.model.trainable(), &gradients, &case.tensors, (TOLERANCE, None));
     }
 }
 

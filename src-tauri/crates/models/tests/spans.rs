@@ -8,12 +8,15 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "support/reference.rs"]
+mod reference;
 
 use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{Device, Tensor};
 use golden::{SPAN_SHAPES, SpanGolden, largest_difference, path, relative_distance, span_golden};
 use models::{LoadOptions, LoraConfig, ModelError, Pass, Sequences, SpanModel};
+use reference::{Nearness, check_gradients, values};
 use serde_json::{Value, json};
 use types::{Provider, files};
 
@@ -68,42 +71,29 @@ impl Case {
     }
 }
 
-fn values(tensor: &Tensor) -> Vec<f32> {
-    let wide = tensor.to_dtype(candle_core::DType::F32).unwrap();
-    wide.flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn check_forward(bf16: bool, tolerance: f64, distance: fn(&[f32], &[f32]) -> f64) {
+fn check_forward(bf16: bool, near: Nearness) {
     for shape in SPAN_SHAPES {
         let case = Case::new(shape, bf16);
         assert_eq!(case.model.info().dtype == "bf16", bf16, "{shape}: the base is kept as it was asked for");
+        near.check(&format!("{shape}: states"), &case.hidden(Pass::BASE), &case.tensors["hidden"]);
         for (pass, logits, loss) in
             [(Pass::BASE, "logits", case.golden.loss), (Pass::EVAL, "lora_logits", case.golden.lora_loss)]
         {
-            let hidden = case.hidden(pass);
-            if pass == Pass::BASE {
-                let apart = distance(&values(&hidden), &values(&case.tensors["hidden"]));
-                assert!(apart <= tolerance, "{shape}: states are {apart:e} apart");
-            }
-            let got = case.model.span_logits(&hidden, pass).unwrap();
-            let apart = distance(&values(&got), &values(&case.tensors[logits]));
-            assert!(apart <= tolerance, "{shape}: {logits} are {apart:e} apart");
-            let got = f64::from(case.loss(&got).to_scalar::<f32>().unwrap());
-            let loss_apart = (got / loss - 1.0).abs();
-            assert!(loss_apart <= tolerance, "{shape}: the loss must be {loss}, is {got}");
-            println!("{shape}: {logits} {apart:.1e}, loss {loss_apart:.1e}");
+            let got = case.model.span_logits(&case.hidden(pass), pass).unwrap();
+            let wanted = (&case.tensors[logits], loss);
+            near.check_loss(&format!("{shape}: {logits}"), (&got, &case.loss(&got)), wanted);
         }
     }
 }
 
 #[test]
 fn states_logits_and_losses_are_those_of_transformers_and_peft() {
-    check_forward(false, TOLERANCE, largest_difference);
+    check_forward(false, Nearness { tolerance: TOLERANCE, distance: largest_difference });
 }
 
 #[test]
 fn bf16_stays_near_the_f32_of_transformers() {
-    check_forward(true, TOLERANCE_BF16, relative_distance);
+    check_forward(true, Nearness { tolerance: TOLERANCE_BF16, distance: relative_distance });
 }
 
 #[test]
@@ -112,22 +102,7 @@ fn every_trained_tensor_gets_the_gradient_of_peft() {
         let case = Case::new(shape, false);
         let logits = case.model.span_logits(&case.hidden(Pass::EVAL), Pass::EVAL).unwrap();
         let gradients = case.loss(&logits).backward().unwrap();
-        let trainable = case.model.trainable();
-        let expected = case.tensors.keys().filter(|name| name.starts_with("grad.")).count();
-        assert_eq!(trainable.len(), expected, "{shape}: the same tensors must be trained as in PEFT");
-        let mut worst = 0f64;
-        for (name, var) in trainable {
-            let got = gradients.get(&var).unwrap_or_else(|| panic!("{shape}: {name} must get a gradient"));
-            let want = values(&case.tensors[&format!("grad.{name}")]);
-            if name == NOISE {
-                assert!(values(got).iter().all(|g| g.abs() < 1e-6), "{shape}: {name} must get none: {got}");
-                continue;
-            }
-            let apart = relative_distance(&values(got), &want);
-            assert!(apart <= TOLERANCE, "{shape}: {name}: the gradient is {apart:e} of its norm away");
-            worst = worst.max(apart);
-        }
-        println!("{shape}: gradients {worst:.1e}");
+        check_gradients(shape, case.model.trainable(), &gradients, &case.tensors, (TOLERANCE, Some(NOISE)));
     }
 }
 
