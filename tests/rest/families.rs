@@ -141,16 +141,16 @@ async fn each(kind: ModelKind) {
             let folder = server.home.join("models").join(&model);
             let config: Value =
                 serde_json::from_slice(&fs::read(folder.join("adapter_config.json")).unwrap()).unwrap();
-            let (task_type, templated) = match kind {
-                ModelKind::Causal => ("CAUSAL_LM", true),
-                ModelKind::Seq2Seq => ("SEQ_2_SEQ_LM", false),
-                ModelKind::Span => ("QUESTION_ANS", false),
+            let task_type = match kind {
+                ModelKind::Causal => "CAUSAL_LM",
+                ModelKind::Seq2Seq => "SEQ_2_SEQ_LM",
+                ModelKind::Span => "QUESTION_ANS",
             };
             assert_eq!(config["task_type"], task_type, "{what}");
-            assert_eq!(
-                folder.join("chat_template.jinja").exists(),
-                templated,
-                "{what}: the template it was trained with"
+            let templated = folder.join("chat_template.jinja").exists();
+            assert!(
+                kind == ModelKind::Causal || !templated,
+                "{what}: what it reads is put through no template"
             );
 
             let request = json!({"model_id": model, "prompt": prompt(task), "max_length": 12});
