@@ -63,7 +63,7 @@ pub struct Hardware {
     /// The class of machine.
     #[serde(skip)]
     pub profile: Profile,
-    /// Whether the GPU computes in bfloat16 at full speed.
+    /// Whether the GPU, or the processor where there is none, multiplies bfloat16 faster than 32-bit floats.
     #[serde(skip)]
     pub fast_bf16: bool,
 }
@@ -76,7 +76,7 @@ impl Hardware {
         let vram = gpu.as_ref().map_or(0, |gpu| gpu.memory_bytes);
         Self {
             profile: profile::of(gib(vram), gib(ram)),
-            fast_bf16: gpu.as_ref().is_some_and(|gpu| gpu.fast_bf16),
+            fast_bf16: gpu.as_ref().map_or_else(processor_multiplies_bf16, |gpu| gpu.fast_bf16),
             gpu_memory_gb: one_decimal(gib(vram)),
             ram_gb: one_decimal(gib(ram)),
             disk_space_gb: one_decimal(gib(free_disk(home).unwrap_or(0))),
@@ -91,6 +91,15 @@ impl Hardware {
     pub fn settings(&self) -> Settings {
         Settings::for_profile(self.profile, self.fast_bf16)
     }
+}
+
+/// Whether the processor has instructions for products of bfloat16 that the engine's kernels use.
+fn processor_multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
 }
 
 /// All memory and the part of it that is free, or less where a container is given less. 0 where the system does not

@@ -81,13 +81,14 @@ fn is_cached(name: &str, cached: &[String]) -> bool {
 /// One way to train a model, and what it needs.
 type Need = (Strategy, bool, MemoryEstimate);
 
-/// What a model needs for each strategy that the engine carries out, in f32 and in bf16; `None` where the engine does
+/// What a model needs for each strategy that the engine carries out, in f32 and in bf16, first in what the machine's settings
+/// say; `None` where the engine does
 /// not train the model.
 fn needs(task: Task, model: &CatalogueModel, settings: &Settings) -> Option<Vec<Need>> {
     let shape = model.shape.as_ref().filter(|_| model.trainable())?;
     let mut found = Vec::new();
     for &strategy in Strategy::ALL {
-        for bf16 in [false, true] {
+        for bf16 in [settings.bf16, !settings.bf16] {
             let Some(config) = config(task, &model.name, settings, strategy, bf16) else { continue };
             if let Ok(plan) = MemoryPlan::new(&config, shape, None) {
                 found.push((strategy, bf16, estimate_memory(shape, &plan)));
