@@ -303,6 +303,7 @@ impl<'a> Training<'a> {
             trained_tokens,
             step_ms: started.elapsed().as_secs_f64() * 1e3,
             elapsed_ms: progress.elapsed_ms,
+            metrics: BTreeMap::new(),
         }));
         Ok(())
     }
