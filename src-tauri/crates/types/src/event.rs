@@ -37,6 +37,8 @@ pub enum Phase {
     PreparingData,
     /// Reading the base model.
     LoadingModel,
+    /// Finding what the base model finds of both answers of each pair, before the first step.
+    Reference,
     /// Optimizer steps.
     Training,
     /// Loss on the evaluation rows, and what the model answers to some of them.

@@ -54,6 +54,15 @@ impl Observed {
         }
     }
 
+    /// Adds the terms of another.
+    pub fn extend(&mut self, other: Self) {
+        for (name, Total { sum, terms }) in other.0 {
+            let total = self.0.entry(name).or_default();
+            total.sum += sum;
+            total.terms += terms;
+        }
+    }
+
     /// The mean of a name, if it has terms.
     pub fn mean(&self, name: &str) -> Option<f64> {
         self.0.get(name)?.mean()
