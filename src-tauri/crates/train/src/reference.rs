@@ -160,11 +160,10 @@ fn log_probs(model: &dyn Model, batch: &Batch) -> Result<Tensor, TrainError> {
     let ModelView::Causal(causal) = model.view() else {
         return Err(candle_core::Error::Msg("answers can be compared by decoder-only models only".into()).into());
     };
-    let pass = Pass { adapter: false, dropout_seed: None };
     let chain = chain(model, batch);
     let mut state = chain.start()?;
     for index in 0..chain.len() {
-        state = chain.layer(index, &state, pass)?.iter().map(Tensor::detach).collect();
+        state = chain.layer(index, &state, Pass::BASE)?.iter().map(Tensor::detach).collect();
     }
     Ok(causal.token_log_probs(&chain.end(&state)?.detach(), &batch.targets)?)
 }
