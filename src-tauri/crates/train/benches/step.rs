@@ -29,12 +29,8 @@ fn step(criterion: &mut Criterion) {
             bencher.iter(|| backward.run(&batch, pass, 1e-3, &mut gradients).unwrap());
         });
     }
-    let backward = Backward {
-        model: model.as_ref(),
-        strategy: &Sft,
-        trainable: &trainable,
-        checkpointing: false,
-    };
+    let backward =
+        Backward { model: model.as_ref(), strategy: &Sft, trainable: &trainable, checkpointing: false };
     group.bench_function("evaluation", |bencher| bencher.iter(|| backward.loss(&batch).unwrap()));
     group.finish();
 }

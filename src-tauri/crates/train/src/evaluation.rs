@@ -105,8 +105,14 @@ impl Training<'_> {
         let Some(answers) = self.answers() else { return Ok(None) };
         let task = Some(self.config.task);
         let (strategy, observed) = (self.config.strategy, Some(&observed));
-        let measured =
-            Measured { eval: Some(total), task, strategy, observed, answers: &answers, ..Measured::default() };
+        let measured = Measured {
+            eval: Some(total),
+            task,
+            strategy,
+            observed,
+            answers: &answers,
+            ..Measured::default()
+        };
         let metrics = metrics::measure(&measured);
         if metrics.is_empty() {
             let step = self.progress.step;

@@ -6,8 +6,8 @@ use data::{Batch, TokenRows};
 use types::{TrainEvent, engine::ProbeStep};
 
 use crate::{
-    BatchRun, Batches, EpochBatches, StepBatches, TrainError, TrainRun, backward::Backward, reference::Reference,
-    run::Training, strategies,
+    BatchRun, Batches, EpochBatches, StepBatches, TrainError, TrainRun, backward::Backward,
+    reference::Reference, run::Training, strategies,
 };
 
 /// What was measured.

@@ -76,14 +76,21 @@ impl Reference {
 /// What the numbers depend on: the files that the run started from, the tokens of all rows, and how is computed.
 fn key(data: &Prepared, config: &TrainingConfig, job: &JobFolder) -> Result<String, TrainError> {
     let inputs = job.inputs();
-    let inputs = if inputs.exists() { files::sha256(&inputs).map_err(TrainError::file(&inputs))? } else { String::new() };
+    let inputs = if inputs.exists() {
+        files::sha256(&inputs).map_err(TrainError::file(&inputs))?
+    } else {
+        String::new()
+    };
     let mut hash = Fnv::default();
     for rows in [&data.train, &data.eval] {
         for index in 0..rows.len() {
             let row = rows.read(index).map_err(TrainError::Rows)?;
             for row in std::iter::once(&row).chain(row.rejected.as_deref()) {
                 hash.add(row.ids.len() as u32);
-                row.ids.iter().zip(&row.trained).for_each(|(&id, &trained)| hash.add(id << 1 | u32::from(trained)));
+                row.ids
+                    .iter()
+                    .zip(&row.trained)
+                    .for_each(|(&id, &trained)| hash.add(id << 1 | u32::from(trained)));
             }
         }
         hash.add(u32::MAX);
@@ -105,7 +112,10 @@ impl Default for Fnv {
 
 impl Fnv {
     fn add(&mut self, word: u32) {
-        self.0 = word.to_le_bytes().iter().fold(self.0, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        self.0 = word
+            .to_le_bytes()
+            .iter()
+            .fold(self.0, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     }
 }
 
@@ -143,7 +153,9 @@ fn compute(
             return Ok(None);
         }
         let mut batch = Batch::default();
-        while next < rows.len() && (batch.lengths.is_empty() || batch.tokens() + rows.length(next) <= JOINED_TOKENS) {
+        while next < rows.len()
+            && (batch.lengths.is_empty() || batch.tokens() + rows.length(next) <= JOINED_TOKENS)
+        {
             batch.add(&rows.read(next).map_err(TrainError::Rows)?);
             next += 1;
         }
@@ -158,7 +170,9 @@ fn compute(
 /// The base model's log-probabilities of all tokens that count.
 fn log_probs(model: &dyn Model, batch: &Batch) -> Result<Tensor, TrainError> {
     let ModelView::Causal(causal) = model.view() else {
-        return Err(candle_core::Error::Msg("answers can be compared by decoder-only models only".into()).into());
+        return Err(
+            candle_core::Error::Msg("answers can be compared by decoder-only models only".into()).into()
+        );
     };
     let chain = chain(model, batch);
     let mut state = chain.start()?;

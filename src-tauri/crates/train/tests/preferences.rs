@@ -10,7 +10,7 @@
 mod golden;
 mod support;
 
-use std::{cell::Cell, collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use candle_core::Device;
 use data::{Batch, Encoded, PrepareStats, Prepared, TokenRows};
@@ -101,19 +101,30 @@ fn losses_rewards_and_gradients_are_those_of_trl() {
                 "label_smoothing": case.label_smoothing}));
             let strategy = Dpo::new(&settings);
             for checkpointing in [false, true] {
-                let backward =
-                    Backward { model: model.as_ref(), strategy: &strategy, trainable: &trainable, checkpointing };
+                let backward = Backward {
+                    model: model.as_ref(),
+                    strategy: &strategy,
+                    trainable: &trainable,
+                    checkpointing,
+                };
                 let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
                 let batch = golden.batch(0..golden.pairs.len());
                 let pairs = golden.pairs.len() as f64;
                 let got = backward.run(&batch, Pass::EVAL, 1.0 / pairs, &mut gradients).unwrap();
                 let label = format!("{name}, {provider}, checkpointing {checkpointing}");
                 let loss = got.sum / pairs;
-                assert!((loss / case.loss - 1.0).abs() <= TOLERANCE, "{label}: loss {loss}, trl {}", case.loss);
+                assert!(
+                    (loss / case.loss - 1.0).abs() <= TOLERANCE,
+                    "{label}: loss {loss}, trl {}",
+                    case.loss
+                );
                 let metrics = got.observed.means();
                 for (metric, want) in &case.metrics {
                     let apart = (metrics[metric] - want).abs();
-                    assert!(apart <= TOLERANCE * want.abs().max(1.0), "{label}: {metric} {metrics:?}, trl {want}");
+                    assert!(
+                        apart <= TOLERANCE * want.abs().max(1.0),
+                        "{label}: {metric} {metrics:?}, trl {want}"
+                    );
                 }
                 let mut worst = 0f64;
                 for ((tensor, _), gradient) in trainable.iter().zip(gradients.iter()) {
@@ -133,9 +144,11 @@ fn a_curve_is_that_of_trl() {
     let (golden, tensors) = (Preferences::read(), tensors());
     for &provider in Provider::ALL {
         let (model, curve) = (golden.load(provider), &golden.curve);
-        let settings = config(&json!({"strategy": "dpo", "optim": "adamw_torch", "lr_scheduler_type": curve.schedule,
+        let settings = config(
+            &json!({"strategy": "dpo", "optim": "adamw_torch", "lr_scheduler_type": curve.schedule,
             "learning_rate": curve.learning_rate, "warmup_ratio": curve.warmup_ratio, "weight_decay": curve.weight_decay,
-            "max_grad_norm": curve.max_grad_norm, "eval_split": 0.0}));
+            "max_grad_norm": curve.max_grad_norm, "eval_split": 0.0}),
+        );
         let micro_batches =
             |plan: &Vec<Vec<usize>>| plan.iter().map(|pairs| golden.batch(pairs.iter().copied())).collect();
         let mut batches =
@@ -165,10 +178,15 @@ fn a_curve_is_that_of_trl() {
                 (margin - golden.margins[i]) / golden.margins[i].abs().max(1.0),
             ];
             let worst = apart.iter().fold(0f64, |worst, apart| worst.max(apart.abs()));
-            assert!(worst <= TOLERANCE, "{provider}, step {}: loss, norm and margin are off by {apart:?}", i + 1);
+            assert!(
+                worst <= TOLERANCE,
+                "{provider}, step {}: loss, norm and margin are off by {apart:?}",
+                i + 1
+            );
         }
         for (tensor, var) in model.trainable() {
-            let apart = golden::relative_distance(&numbers(&var), &numbers(&tensors[&format!("curve.{tensor}")]));
+            let apart =
+                golden::relative_distance(&numbers(&var), &numbers(&tensors[&format!("curve.{tensor}")]));
             assert!(apart <= TOLERANCE, "{provider}: {tensor} after the last step is trl's: {apart:e}");
         }
     }
@@ -179,10 +197,15 @@ fn prepared(folder: &Path) -> Prepared {
     let rows = |name: &str, count: usize, seed: u64| {
         let mut noise = Noise::new(seed);
         let row = || {
-            let prompt: Vec<u32> = (0..3 + noise.below(4)).map(|_| noise.below(GROUPED.vocab) as u32).collect();
+            let prompt: Vec<u32> =
+                (0..3 + noise.below(4)).map(|_| noise.below(GROUPED.vocab) as u32).collect();
             let mut sequence = |token: u32| {
                 let ids = [prompt.clone(), vec![token; 2 + noise.below(5)]].concat();
-                Encoded { trained: (0..ids.len()).map(|i| i >= prompt.len()).collect(), ids, ..Encoded::default() }
+                Encoded {
+                    trained: (0..ids.len()).map(|i| i >= prompt.len()).collect(),
+                    ids,
+                    ..Encoded::default()
+                }
             };
             Encoded { rejected: Some(Box::new(sequence(5))), ..sequence(7) }
         };
@@ -190,7 +213,12 @@ fn prepared(folder: &Path) -> Prepared {
         TokenRows::create(&folder.join(name), rows).unwrap()
     };
     let stats = PrepareStats::default();
-    Prepared { train: rows("train.tokens", 12, 1), eval: rows("eval.tokens", 6, 2), stats, max_seq_length: 16 }
+    Prepared {
+        train: rows("train.tokens", 12, 1),
+        eval: rows("eval.tokens", 6, 2),
+        stats,
+        max_seq_length: 16,
+    }
 }
 
 fn settings(changes: &Value) -> TrainingConfig {
@@ -237,12 +265,16 @@ fn every_loss_tells_the_better_answer_after_a_few_steps() {
         assert!(!summary.metrics.contains_key("perplexity"), "the loss is no likelihood");
         let first = &steps(&events)[0].metrics;
         let names: Vec<&str> = first.keys().map(String::as_str).collect();
-        let want = ["logps/chosen", "logps/rejected", "rewards/accuracies", "rewards/chosen", "rewards/margins"];
+        let want =
+            ["logps/chosen", "logps/rejected", "rewards/accuracies", "rewards/chosen", "rewards/margins"];
         assert_eq!(names, [want.as_slice(), &["rewards/rejected"]].concat(), "named as trl's");
         assert_eq!(phases(&events, Phase::Reference), usize::from(loss_type != "orpo"), "orpo needs none");
         if loss_type == "sigmoid" {
             let base = &summary.base_metrics;
-            assert!((base["eval_loss"] - 2f64.ln()).abs() < 1e-6, "the base is as far from itself as nothing");
+            assert!(
+                (base["eval_loss"] - 2f64.ln()).abs() < 1e-6,
+                "the base is as far from itself as nothing"
+            );
             assert!(base["rewards/margins"].abs() < 1e-5);
         }
     }
@@ -257,11 +289,7 @@ fn the_base_model_is_asked_once_with_the_adapter_off_and_a_resumed_run_goes_on_t
 
     let (_guard, job) = job();
     let first = model(&GROUPED, 8, 0.1);
-    let asked = Cell::new(0);
-    let pause = || {
-        asked.set(asked.get() + 1);
-        (asked.get() > 40).then_some(Control::Pause)
-    };
+    let pause = || job.checkpoint(4).exists().then_some(Control::Pause);
     let (outcome, before) = train(first.as_ref(), &config, &job, false, &pause);
     let Outcome::Stopped { step, .. } = outcome else { panic!("{outcome:?}") };
     assert!(step > 0 && step < 12, "paused on the way, after {step}");

@@ -82,7 +82,10 @@ fn a_pair_is_one_row_and_the_longest_answer_tells_the_length() {
         assert_eq!(data.max_seq_length, row.ids.len(), "each answer is a sequence of its own");
         assert_eq!(data.train.length(0), row.ids.len() + rejected.ids.len());
         let trained = row.trained_tokens() as u64;
-        assert_eq!((data.stats.trained_tokens_per_epoch, data.stats.form), (2 * trained, Some(RowForm::Preference)));
+        assert_eq!(
+            (data.stats.trained_tokens_per_epoch, data.stats.form),
+            (2 * trained, Some(RowForm::Preference))
+        );
         assert!(trained > rejected.trained_tokens() as u64, "tokens of both answers are counted");
     }
 }

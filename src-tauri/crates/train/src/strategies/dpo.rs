@@ -1,6 +1,8 @@
 //! Direct preference optimisation and its kin: the better of two answers is made likelier than the worse one, measured against
 //! the base model. No reward model, and no second model in memory: the base's likelihoods are known before the first step.
 
+use std::cmp::Ordering;
+
 use candle_core::{Result, Tensor, bail};
 use data::Batch;
 use models::{Model, ModelView, Pass};
@@ -29,7 +31,12 @@ impl Dpo {
             LossType::Orpo => likelihood.log_prob / likelihood.tokens.max(1) as f64,
             _ => likelihood.log_prob,
         };
-        let right = |chosen: f64, rejected: f64| f64::from(u8::from(chosen > rejected));
+        // Neither of two equal ones is the better: a guess is right every second time.
+        let right = |chosen: f64, rejected: f64| match chosen.partial_cmp(&rejected) {
+            Some(Ordering::Greater) => 1.0,
+            Some(Ordering::Equal) => 0.5,
+            _ => 0.0,
+        };
         let accuracies = losses.iter().map(|loss| right(loss.chosen_reward, loss.rejected_reward));
         let margins = losses.iter().map(|loss| loss.chosen_reward - loss.rejected_reward);
         observed.add(EvalMetric::RewardAccuracies.name(), accuracies);
@@ -51,6 +58,11 @@ impl Strategy for Dpo {
         let ModelView::Causal(model) = model.view() else {
             bail!("answers can be compared by decoder-only models only");
         };
+        let sequences = batch.lengths.len();
+        if !sequences.is_multiple_of(2) || (self.needs_reference() && batch.reference.len() != sequences) {
+            let known = batch.reference.len();
+            bail!("{sequences} sequences, {known} of them known to the base model, are no pairs of answers");
+        }
         let log_probs = model.token_log_probs(hidden, &batch.targets)?;
         let likelihoods = likelihoods(&log_probs.to_vec1::<f32>()?, batch);
         let pairs: Vec<Pair> = likelihoods

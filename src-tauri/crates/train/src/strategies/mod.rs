@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn a_strategy_without_code_is_refused() {
         let config = |strategy: &str| {
-            let request = json!({"task": "text-generation", "model_name": "m", "dataset": "d", "strategy": strategy});
+            let request =
+                json!({"task": "text-generation", "model_name": "m", "dataset": "d", "strategy": strategy});
             TrainingConfig::from_json(request.as_object().unwrap()).unwrap()
         };
         assert!(find(&config("sft")).is_ok_and(|strategy| !strategy.needs_reference()));

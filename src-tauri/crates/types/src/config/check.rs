@@ -44,6 +44,11 @@ impl TrainingConfig {
         if scored { self.eval_answers as usize } else { 0 }
     }
 
+    /// Whether answers are compared with what the base model finds of them, which is computed before the first step.
+    pub fn needs_reference(&self) -> bool {
+        self.strategy == Strategy::Dpo && self.loss_type != LossType::Orpo
+    }
+
     /// Rules over more than one field.
     fn conflicts(&self) -> Vec<FieldError> {
         let mut found = Vec::new();
