@@ -291,7 +291,7 @@ fn datasets_check_names_every_bad_line() {
     let output = modelforge(temp.path(), &["datasets", "check", "none.jsonl"]);
     assert!(!output.status.success() && stderr(&output).contains("File not found"), "{}", stderr(&output));
     let samples = stdout(&modelforge(temp.path(), &["datasets", "list"]));
-    assert_eq!(samples.lines().count(), 3, "one sample for each task: {samples}");
+    assert_eq!(samples.lines().count(), 4, "one sample for each task, one of pairs: {samples}");
     for sample in samples.lines().map(|line| line.split_whitespace().next().unwrap()) {
         let output = modelforge(temp.path(), &["datasets", "check", sample]);
         assert!(output.status.success(), "{sample} can be trained on: {}", stdout(&output));

@@ -199,7 +199,7 @@ pub fn beyond() -> Vec<Pair> {
             Value::Null,
             200,
             json!(["<each>", {
-                "dataset": "sample:<rest>", "title": "<string>", "task": "<string>", "path": "<string>",
+                "dataset": "sample:<rest>", "title": "<string>", "task": "<string>", "strategy": "<string>", "path": "<string>",
                 "heldout_path": "<string>",
             }]),
         ),

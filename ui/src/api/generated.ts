@@ -313,7 +313,7 @@ export type EventLine = ({
   event: "eval";
   /** After this step; 0 is the base model. */
   step: number;
-  /** Values by metric name: `eval_loss`, `perplexity`, … */
+  /** Values by metric name: `eval_loss`, `perplexity`, `rewards/accuracies`, … */
   metrics: Record<string, number>;
   /** Rows whose answers were scored; absent where none were. */
   answered_rows?: number | null;
@@ -1214,7 +1214,10 @@ export interface StepStats {
   total_steps: number;
   /** Epochs done, with the fraction of the current one. */
   epoch: number;
-  /** Mean negative log-likelihood per trained token of the whole accumulated batch. */
+  /**
+   * The loss of the whole accumulated batch: with sft and qlora the mean negative log-likelihood per trained token, with dpo
+   * the mean per pair.
+   */
   loss: number;
   /** The learning rate this step used. */
   learning_rate: number;
@@ -1228,6 +1231,8 @@ export interface StepStats {
   step_ms: number;
   /** Training time so far, earlier parts of a resumed run included. */
   elapsed_ms: number;
+  /** What the strategy measured besides, by name: `rewards/margins`, `kl`, … */
+  metrics?: Record<string, number>;
 }
 
 /** What the app's data and the downloaded models take on disk. All sizes in bytes. */
@@ -1355,13 +1360,53 @@ export interface TrainingConfig {
   /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
   eval_answers: number;
   /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
-  metric_for_best_model: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | null;
+  metric_for_best_model: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | null;
   /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
   load_best_model_at_end: boolean;
   /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
   early_stopping_patience: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps: number;
+  /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
+  loss_type: "sigmoid" | "ipo" | "orpo" | "kto";
+  /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
+  beta: number;
+  /** The part of the pairs that is taken to be labelled the wrong way round; loss_type sigmoid only. */
+  label_smoothing: number;
+  /** How the policy learns from rewards: ppo with a value head, grpo by comparing several answers to each prompt. */
+  rl_algorithm: "ppo" | "grpo";
+  /** What an answer is rewarded by: a reward model trained on the preference pairs first, a regular expression that it matches, or the row's own answer. */
+  reward: "model" | "regex" | "exact_match";
+  /** A trained reward model: its name or folder. */
+  reward_model: string | null;
+  /** The regular expression that an answer has to match, for reward regex. */
+  reward_pattern: string | null;
+  /** Prompts that are answered before the policy learns from the answers. */
+  rollout_batch_size: number;
+  /** The longest answer to a prompt, in tokens. */
+  response_length: number;
+  /** Answers are drawn at this temperature. */
+  temperature: number;
+  /** Answers to each prompt that are compared with each other; grpo only. */
+  num_generations: number;
+  /** How often the answers of a rollout are gone through. */
+  num_ppo_epochs: number;
+  /** Parts of a rollout with an optimizer step each. */
+  num_mini_batches: number;
+  /** Weight of the divergence from the base model. */
+  kl_coef: number;
+  /** The divergence per answer that kl_coef is adapted to keep. */
+  kl_target: number | null;
+  /** How far the ratio of new to old likelihoods counts beyond 1. */
+  cliprange: number;
+  /** How far a new value counts beyond the old one; ppo only. */
+  cliprange_value: number;
+  /** Weight of the value loss; ppo only. */
+  vf_coef: number;
+  /** Discount of later rewards; ppo only. */
+  gamma: number;
+  /** Lambda of generalised advantage estimation; ppo only. */
+  lam: number;
   /** Seed of the split, the order of rows, the adapter's start and dropout. */
   seed: number;
 }
@@ -1544,13 +1589,53 @@ export interface FinetuneStartTrainingInput {
   /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
   eval_answers?: number;
   /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
-  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | null;
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | null;
   /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
   load_best_model_at_end?: boolean;
   /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
   early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
+  /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
+  loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
+  /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
+  beta?: number;
+  /** The part of the pairs that is taken to be labelled the wrong way round; loss_type sigmoid only. */
+  label_smoothing?: number;
+  /** How the policy learns from rewards: ppo with a value head, grpo by comparing several answers to each prompt. */
+  rl_algorithm?: "ppo" | "grpo";
+  /** What an answer is rewarded by: a reward model trained on the preference pairs first, a regular expression that it matches, or the row's own answer. */
+  reward?: "model" | "regex" | "exact_match";
+  /** A trained reward model: its name or folder. */
+  reward_model?: string | null;
+  /** The regular expression that an answer has to match, for reward regex. */
+  reward_pattern?: string | null;
+  /** Prompts that are answered before the policy learns from the answers. */
+  rollout_batch_size?: number;
+  /** The longest answer to a prompt, in tokens. */
+  response_length?: number;
+  /** Answers are drawn at this temperature. */
+  temperature?: number;
+  /** Answers to each prompt that are compared with each other; grpo only. */
+  num_generations?: number;
+  /** How often the answers of a rollout are gone through. */
+  num_ppo_epochs?: number;
+  /** Parts of a rollout with an optimizer step each. */
+  num_mini_batches?: number;
+  /** Weight of the divergence from the base model. */
+  kl_coef?: number;
+  /** The divergence per answer that kl_coef is adapted to keep. */
+  kl_target?: number | null;
+  /** How far the ratio of new to old likelihoods counts beyond 1. */
+  cliprange?: number;
+  /** How far a new value counts beyond the old one; ppo only. */
+  cliprange_value?: number;
+  /** Weight of the value loss; ppo only. */
+  vf_coef?: number;
+  /** Discount of later rewards; ppo only. */
+  gamma?: number;
+  /** Lambda of generalised advantage estimation; ppo only. */
+  lam?: number;
   /** Seed of the split, the order of rows, the adapter's start and dropout. */
   seed?: number;
 }
@@ -1694,13 +1779,53 @@ export interface FinetuneEstimateInput {
   /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
   eval_answers?: number;
   /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
-  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | null;
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | null;
   /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
   load_best_model_at_end?: boolean;
   /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
   early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
+  /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
+  loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
+  /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
+  beta?: number;
+  /** The part of the pairs that is taken to be labelled the wrong way round; loss_type sigmoid only. */
+  label_smoothing?: number;
+  /** How the policy learns from rewards: ppo with a value head, grpo by comparing several answers to each prompt. */
+  rl_algorithm?: "ppo" | "grpo";
+  /** What an answer is rewarded by: a reward model trained on the preference pairs first, a regular expression that it matches, or the row's own answer. */
+  reward?: "model" | "regex" | "exact_match";
+  /** A trained reward model: its name or folder. */
+  reward_model?: string | null;
+  /** The regular expression that an answer has to match, for reward regex. */
+  reward_pattern?: string | null;
+  /** Prompts that are answered before the policy learns from the answers. */
+  rollout_batch_size?: number;
+  /** The longest answer to a prompt, in tokens. */
+  response_length?: number;
+  /** Answers are drawn at this temperature. */
+  temperature?: number;
+  /** Answers to each prompt that are compared with each other; grpo only. */
+  num_generations?: number;
+  /** How often the answers of a rollout are gone through. */
+  num_ppo_epochs?: number;
+  /** Parts of a rollout with an optimizer step each. */
+  num_mini_batches?: number;
+  /** Weight of the divergence from the base model. */
+  kl_coef?: number;
+  /** The divergence per answer that kl_coef is adapted to keep. */
+  kl_target?: number | null;
+  /** How far the ratio of new to old likelihoods counts beyond 1. */
+  cliprange?: number;
+  /** How far a new value counts beyond the old one; ppo only. */
+  cliprange_value?: number;
+  /** Weight of the value loss; ppo only. */
+  vf_coef?: number;
+  /** Discount of later rewards; ppo only. */
+  gamma?: number;
+  /** Lambda of generalised advantage estimation; ppo only. */
+  lam?: number;
   /** Seed of the split, the order of rows, the adapter's start and dropout. */
   seed?: number;
 }
@@ -1783,13 +1908,53 @@ export interface FinetuneDryRunInput {
   /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
   eval_answers?: number;
   /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
-  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | null;
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | null;
   /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
   load_best_model_at_end?: boolean;
   /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
   early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
+  /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
+  loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
+  /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
+  beta?: number;
+  /** The part of the pairs that is taken to be labelled the wrong way round; loss_type sigmoid only. */
+  label_smoothing?: number;
+  /** How the policy learns from rewards: ppo with a value head, grpo by comparing several answers to each prompt. */
+  rl_algorithm?: "ppo" | "grpo";
+  /** What an answer is rewarded by: a reward model trained on the preference pairs first, a regular expression that it matches, or the row's own answer. */
+  reward?: "model" | "regex" | "exact_match";
+  /** A trained reward model: its name or folder. */
+  reward_model?: string | null;
+  /** The regular expression that an answer has to match, for reward regex. */
+  reward_pattern?: string | null;
+  /** Prompts that are answered before the policy learns from the answers. */
+  rollout_batch_size?: number;
+  /** The longest answer to a prompt, in tokens. */
+  response_length?: number;
+  /** Answers are drawn at this temperature. */
+  temperature?: number;
+  /** Answers to each prompt that are compared with each other; grpo only. */
+  num_generations?: number;
+  /** How often the answers of a rollout are gone through. */
+  num_ppo_epochs?: number;
+  /** Parts of a rollout with an optimizer step each. */
+  num_mini_batches?: number;
+  /** Weight of the divergence from the base model. */
+  kl_coef?: number;
+  /** The divergence per answer that kl_coef is adapted to keep. */
+  kl_target?: number | null;
+  /** How far the ratio of new to old likelihoods counts beyond 1. */
+  cliprange?: number;
+  /** How far a new value counts beyond the old one; ppo only. */
+  cliprange_value?: number;
+  /** Weight of the value loss; ppo only. */
+  vf_coef?: number;
+  /** Discount of later rewards; ppo only. */
+  gamma?: number;
+  /** Lambda of generalised advantage estimation; ppo only. */
+  lam?: number;
   /** Seed of the split, the order of rows, the adapter's start and dropout. */
   seed?: number;
 }

@@ -12,6 +12,8 @@ export interface SchemaField {
   /** `found` and `by_strategy` are worked out by the backend when the value is left out. */
   default: { is: 'required' | 'text' | 'int' | 'float' | 'bool' | 'found' | 'by_strategy'; value?: unknown }
   help: string
+  /** The strategies that it has an effect with; all where it is absent. */
+  only?: string[]
 }
 
 export type FieldValue = string | number | boolean | string[] | null | undefined
@@ -23,6 +25,11 @@ export type FieldProblem =
 
 /** Limits beyond this are those of the number's type, of no interest to a person. */
 const UNBOUNDED = 2 ** 31 - 1
+
+/** Whether a setting has an effect with a strategy. */
+export function goesWith(field: SchemaField, strategy: string): boolean {
+  return field.only === undefined || field.only.includes(strategy)
+}
 
 /** The default that the schema names; undefined where the backend works it out. */
 export function literalDefault(field: SchemaField): FieldValue {

@@ -5,7 +5,7 @@ import type { StepStats } from '../api/generated'
 /** The most buckets. A chart is some 1000 pixels wide, so this is finer than it can show. */
 export const CAPACITY = 4096
 
-/** What is kept of a step. */
+/** What is kept of every step, besides the named metrics of its strategy. */
 export const FIELDS = ['loss', 'learning_rate', 'grad_norm', 'tokens_per_second'] as const
 export type Field = (typeof FIELDS)[number]
 
@@ -33,7 +33,8 @@ export class Steps {
   readonly #elapsed: Float64Array
   /** Steps in each bucket: only the last one can have fewer than the stride. */
   readonly #held: Float64Array
-  readonly #columns: Record<Field, Column>
+  /** By field and by name of metric. A bucket before the first step that has a metric holds no number for it. */
+  readonly #columns = new Map<string, Column>()
 
   constructor(capacity = CAPACITY) {
     this.#capacity = capacity + (capacity % 2)
@@ -42,9 +43,12 @@ export class Steps {
     this.#epoch = make()
     this.#elapsed = make()
     this.#held = make()
-    this.#columns = Object.fromEntries(
-      FIELDS.map((field) => [field, { low: make(), high: make(), mean: make(), last: make() }]),
-    ) as Record<Field, Column>
+    for (const field of FIELDS) this.#make(field)
+  }
+
+  /** The metrics that steps had, by name. */
+  get metrics(): string[] {
+    return [...this.#columns.keys()].slice(FIELDS.length).sort()
   }
 
   /** The last step of each bucket. */
@@ -62,8 +66,10 @@ export class Steps {
     return this.#elapsed.subarray(0, this.length)
   }
 
-  column(field: Field): Column {
-    const { low, high, mean, last } = this.#columns[field]
+  /** A field, or a metric by its name; empty where no step had it. */
+  column(field: Field | (string & {})): Column {
+    const none = new Float64Array(0)
+    const { low, high, mean, last } = this.#columns.get(field) ?? { low: none, high: none, mean: none, last: none }
     const n = this.length
     return { low: low.subarray(0, n), high: high.subarray(0, n), mean: mean.subarray(0, n), last: last.subarray(0, n) }
   }
@@ -81,12 +87,14 @@ export class Steps {
     this.#epoch[at] = stats.epoch
     this.#elapsed[at] = stats.elapsed_ms
     this.count++
-    for (const field of FIELDS) {
-      const value = valueOf(stats, field)
-      const { low, high, mean, last } = this.#columns[field]
-      low[at] = held === 0 ? value : Math.min(low[at]!, value)
-      high[at] = held === 0 ? value : Math.max(high[at]!, value)
-      mean[at] = held === 0 ? value : mean[at]! + (value - mean[at]!) / (held + 1)
+    for (const name of Object.keys(stats.metrics ?? {})) if (!this.#columns.has(name)) this.#make(name)
+    for (const [name, { low, high, mean, last }] of this.#columns) {
+      const value = valueOf(stats, name)
+      const first = held === 0 || Number.isNaN(mean[at]!)
+      if (Number.isNaN(value) && !first) continue
+      low[at] = first ? value : Math.min(low[at]!, value)
+      high[at] = first ? value : Math.max(high[at]!, value)
+      mean[at] = first ? value : mean[at]! + (value - mean[at]!) / (held + 1)
       last[at] = value
     }
   }
@@ -95,6 +103,11 @@ export class Steps {
     this.length = 0
     this.count = 0
     this.stride = 1
+  }
+
+  #make(name: string): void {
+    const make = (): Float64Array => new Float64Array(this.#capacity).fill(NaN)
+    this.#columns.set(name, { low: make(), high: make(), mean: make(), last: make() })
   }
 
   /** Drops what was measured at `step` and after. */
@@ -112,12 +125,13 @@ export class Steps {
       const b = a + 1
       const heldA = this.#held[a]!
       const heldB = this.#held[b]!
-      for (const field of FIELDS) {
-        const { low, high, mean, last } = this.#columns[field]
-        low[to] = Math.min(low[a]!, low[b]!)
-        high[to] = Math.max(high[a]!, high[b]!)
-        mean[to] = (mean[a]! * heldA + mean[b]! * heldB) / (heldA + heldB)
-        last[to] = last[b]!
+      for (const { low, high, mean, last } of this.#columns.values()) {
+        const [one, other] = [Number.isNaN(mean[a]!), Number.isNaN(mean[b]!)]
+        const only = one ? b : a
+        low[to] = one || other ? low[only]! : Math.min(low[a]!, low[b]!)
+        high[to] = one || other ? high[only]! : Math.max(high[a]!, high[b]!)
+        mean[to] = one || other ? mean[only]! : (mean[a]! * heldA + mean[b]! * heldB) / (heldA + heldB)
+        last[to] = other ? last[a]! : last[b]!
       }
       this.#held[to] = heldA + heldB
       this.#step[to] = this.#step[b]!
@@ -129,7 +143,15 @@ export class Steps {
   }
 }
 
-function valueOf(stats: StepStats, field: Field): number {
-  if (field === 'tokens_per_second') return stats.step_ms > 0 ? (stats.tokens * 1000) / stats.step_ms : 0
-  return stats[field]
+function valueOf(stats: StepStats, name: string): number {
+  switch (name) {
+    case 'tokens_per_second':
+      return stats.step_ms > 0 ? (stats.tokens * 1000) / stats.step_ms : 0
+    case 'loss':
+    case 'learning_rate':
+    case 'grad_norm':
+      return stats[name]
+    default:
+      return stats.metrics?.[name] ?? NaN
+  }
 }

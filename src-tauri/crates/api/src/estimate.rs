@@ -174,10 +174,13 @@ fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
     let of = |tokens: u64, times: f64| (tokens as f64 * times) as u64;
     // The base model is measured before the first step.
     let evaluations = if eval.is_empty() { 0 } else { 1 + steps.div_ceil(config.eval_steps.into()) };
-    let eval_tokens = eval.iter().sum::<u64>().saturating_mul(evaluations);
+    let mut eval_tokens = eval.iter().sum::<u64>().saturating_mul(evaluations);
+    if config.needs_reference() {
+        eval_tokens += train.iter().chain(&eval).sum::<u64>();
+    }
     let trained_share =
         prepared.stats.trained_tokens_per_epoch as f64 / prepared.stats.tokens_per_epoch.max(1) as f64;
-    let longest = train.iter().chain(&eval).copied().max().unwrap_or(1);
+    let longest = prepared.stats.longest_row.max(1);
     let scored = config.scored_answers();
     let most = if scored > 0 { SCORED_TOKENS } else { SAMPLED_TOKENS } as u64;
     let answers = eval.iter().take(scored.max(SAMPLED_ROWS));

@@ -1,11 +1,12 @@
-//! Whether a model can be tuned for a task: a decoder-only model for any, one of another kind for what it is made for.
+//! Whether a model can be tuned for a task and with a strategy: a decoder-only model for any, one of another kind for what it is
+//! made for, on the rows' own answers.
 
 use std::{fs, io::Read, path::Path};
 
 use hardware::catalogue;
 use serde_json::Value;
 use types::{
-    ApiError, FieldError, Task,
+    ApiError, FieldError, Strategy, Task,
     architecture::{self, Architecture, ModelKind},
 };
 
@@ -14,9 +15,9 @@ use crate::base::Reached;
 /// The largest `config.json` that is read.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// Refuses a task that the model's architecture is not for. An architecture that is not known is left to the engine to
+/// Refuses a task or a strategy that the model's architecture is not for. An architecture that is not known is left to the engine to
 /// refuse, which tells more of it.
-pub(crate) fn check(base: &Reached, task: Task) -> Result<(), ApiError> {
+pub(crate) fn check(base: &Reached, task: Task, strategy: Strategy) -> Result<(), ApiError> {
     let named = match base {
         Reached::Here(base) => named_in(&base.dir),
         Reached::OnHub { repo, .. } => catalogue().find(repo).map(|model| model.architecture.clone()),
@@ -25,6 +26,14 @@ pub(crate) fn check(base: &Reached, task: Task) -> Result<(), ApiError> {
         Some(family) if !family.tasks.contains(&task) => {
             let message = refusal(base.name(), family, task);
             Err(ApiError::invalid(vec![FieldError::value("task", message)]))
+        }
+        Some(family) if family.kind != ModelKind::Causal && !strategy.is_supervised() => {
+            let (model, name, kind) = (base.name(), family.name, family.kind);
+            let message = format!(
+                "{model} ({name}) is {kind}, which strategy {strategy} does not work with. Use strategy sft, or take {}",
+                ModelKind::Causal
+            );
+            Err(ApiError::invalid(vec![FieldError::value("strategy", message)]))
         }
         _ => Ok(()),
     }
@@ -81,7 +90,7 @@ mod tests {
             types::files::write_json(&folder.path().join("config.json"), &config).unwrap();
             Reached::Here(store::BaseModel { name: "mine".into(), dir: folder.path().into() })
         };
-        let fits = |architecture: &str, task| check(&base(architecture), task).is_ok();
+        let fits = |architecture: &str, task| check(&base(architecture), task, Strategy::Sft).is_ok();
         for &task in Task::ALL {
             assert!(fits("LlamaForCausalLM", task), "a decoder takes {task}");
             assert!(fits("MadeUpForNothing", task), "what is not known is the engine's to refuse");
@@ -93,8 +102,14 @@ mod tests {
             sha: String::new(),
             dir: folder.path().into(),
         };
-        assert!(check(&on_hub, Task::Summarization).is_ok());
-        let refused = check(&on_hub, Task::ExtractiveQuestionAnswering).unwrap_err();
+        assert!(check(&on_hub, Task::Summarization, Strategy::Sft).is_ok());
+        let refused = check(&on_hub, Task::ExtractiveQuestionAnswering, Strategy::Sft).unwrap_err();
         assert_eq!(refused.status_code, 400, "{refused:?}");
+        let refused = check(&on_hub, Task::Summarization, Strategy::Dpo).unwrap_err();
+        assert!(
+            refused.to_string().contains("Use strategy sft, or take a decoder-only model"),
+            "{refused:?}"
+        );
+        assert!(check(&base("LlamaForCausalLM"), Task::Summarization, Strategy::Dpo).is_ok());
     }
 }

@@ -83,7 +83,7 @@ impl Api {
         if !refused.is_empty() {
             return Err(ApiError::invalid(refused));
         }
-        fitness::check(&base, config.task)?;
+        fitness::check(&base, config.task, config.strategy)?;
         let dataset_path = self.dataset_path(&config.dataset)?;
         check_dataset(dataset_path.clone(), config.clone()).await?;
         let eval_dataset_path =

@@ -9,7 +9,7 @@ pub const IGNORED: u32 = u32::MAX;
 ///
 /// Row `i` of every tensor made from it is token `i`. Sequences do not see each other: attention is causal within
 /// each of `lengths`, and positions start at 0 in each.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
     /// Token ids, `[tokens]`.
     pub ids: Vec<u32>,
@@ -27,10 +27,13 @@ pub struct Batch {
     pub token_types: Vec<u32>,
     /// Where a model points at answers: first and last token of each sequence's answer, counted within the sequence.
     pub spans: Vec<(u32, u32)>,
+    /// Where answers are compared: the log-likelihood that the base model gives each sequence's answer. Sequences come in pairs
+    /// then, the better one first. Empty elsewhere.
+    pub reference: Vec<f32>,
 }
 
 impl Batch {
-    /// Appends a row, whatever kind of model it was encoded for.
+    /// Appends a row, whatever kind of model it was encoded for; of two answers to compare, both, the better one first.
     pub fn add(&mut self, row: &Encoded) {
         match row.span {
             Some(span) if !row.ids.is_empty() => {
@@ -42,6 +45,9 @@ impl Batch {
             }
             None if !row.source.is_empty() => self.push_pair(&row.source, &row.ids, &row.trained),
             _ => self.push(&row.ids, &row.trained),
+        }
+        if let Some(rejected) = &row.rejected {
+            self.push(&rejected.ids, &rejected.trained);
         }
     }
 

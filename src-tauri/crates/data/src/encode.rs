@@ -29,27 +29,31 @@ pub struct Encoded {
     pub token_types: Vec<u8>,
     /// Where a model points at answers: first and last token of the answer.
     pub span: Option<(u32, u32)>,
+    /// Of two answers to one prompt the worse one, after the same prompt; the ids above are then of the better one.
+    pub rejected: Option<Box<Encoded>>,
 }
 
 impl Encoded {
-    /// How many ids the loss counts; the first id of a sequence is never predicted. Where a model points at answers, the two
-    /// ends of the answer.
+    /// How many ids the loss counts, a worse answer's included; the first id of a sequence is never predicted. Where a model
+    /// points at answers, the two ends of the answer.
     pub fn trained_tokens(&self) -> usize {
+        let rejected = self.rejected.as_ref().map_or(0, |rejected| rejected.trained_tokens());
         match self.span {
             Some(_) => 2,
-            None => self.trained.iter().skip(1).filter(|&&t| t).count(),
+            None => self.trained.iter().skip(1).filter(|&&t| t).count() + rejected,
         }
     }
 
-    /// Tokens that are computed, the source included.
+    /// Tokens that are computed, the source and a worse answer's sequence included.
     pub fn tokens(&self) -> usize {
-        self.ids.len() + self.source.len()
+        self.ids.len() + self.source.len() + self.rejected.as_ref().map_or(0, |rejected| rejected.tokens())
     }
 }
 
 impl Tokenizer {
     /// The example's conversation for a task in at most `max_len` ids. Of a row that is too long, the oldest turns go
-    /// first, then the start of the last prompt's text, then the end of the answer, of which at least a token stays.
+    /// first, then the start of the last prompt's text, then the end of the answer, of which at least a token stays. Of a
+    /// preference both conversations, cut so that the prompt of both is the same; only the answers are counted.
     ///
     /// # Errors
     /// A conversation the template refuses or leaves the answer out of, a text that cannot be encoded, and a template
@@ -63,7 +67,13 @@ impl Tokenizer {
         if example.answers().is_empty() {
             return Err(DataError::NoAnswer);
         }
-        self.encode_messages(&example.to_messages(task), example.fixed_ends(task), max_len)
+        let fixed_ends = example.fixed_ends(task);
+        let Example::Preference { prompt, chosen, rejected } = example else {
+            return self.encode_messages(&example.to_messages(task), fixed_ends, max_len);
+        };
+        let mut both = self.encode_alternatives(prompt, &[chosen, rejected], false, fixed_ends, max_len)?;
+        let rejected = both.pop().map(Box::new);
+        Ok(Encoded { rejected, ..both.pop().unwrap_or_default() })
     }
 
     /// `fixed_ends`: bytes at the start and end of the last user message that are not cut.
@@ -73,51 +83,54 @@ impl Tokenizer {
         fixed_ends: (usize, usize),
         max_len: usize,
     ) -> Result<Encoded, DataError> {
-        let whole = self.layout(messages, fixed_ends)?;
-        let length = whole.tokens.ids.len();
-        if length <= max_len {
-            return whole.finish(0);
-        }
-        let shorter = self.drop_turns(messages, fixed_ends, max_len)?.unwrap_or(whole);
-        shorter.cut(max_len)?.finish(length)
+        let mut encoded = self.encode_alternatives(messages, &[&[]], true, fixed_ends, max_len)?;
+        Ok(encoded.pop().unwrap_or_default())
     }
 
-    /// Leaves out as few of the oldest exchanges as will do, or all but the last; `None` where there is only one.
-    fn drop_turns(
+    /// A conversation with each of several endings. `all`: whether the answers before the endings are counted too.
+    fn encode_alternatives(
         &self,
-        messages: &[Message],
+        shared: &[Message],
+        endings: &[&[Message]],
+        all: bool,
         fixed_ends: (usize, usize),
         max_len: usize,
-    ) -> Result<Option<Layout>, DataError> {
-        let system = usize::from(messages.first().is_some_and(|m| m.role == Role::System));
-        let later_exchanges: Vec<usize> = (system + 1..messages.len())
-            .filter(|&i| messages[i].role == Role::User && messages[i - 1].role == Role::Assistant)
-            .collect();
-        let (mut low, mut high) = (0, later_exchanges.len());
-        let mut best = None;
-        while low < high {
-            let middle = (low + high) / 2;
-            let kept = [&messages[..system], &messages[later_exchanges[middle]..]].concat();
-            let layout = self.layout(&kept, fixed_ends)?;
-            let fits = layout.tokens.ids.len() <= max_len;
-            if fits {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-            if fits || low == later_exchanges.len() {
-                best = Some(layout);
-            }
+    ) -> Result<Vec<Encoded>, DataError> {
+        let layouts = |shared: &[Message]| -> Result<Vec<Layout>, DataError> {
+            let each = endings.iter().map(|ending| {
+                let answers = ending.iter().filter(|m| m.role == Role::Assistant).count();
+                let counted = if all { usize::MAX } else { answers };
+                self.layout(&[shared, ending].concat(), counted, fixed_ends)
+            });
+            each.collect()
+        };
+        let whole = layouts(shared)?;
+        let lengths: Vec<usize> = whole.iter().map(Layout::len).collect();
+        let mut fitted = whole;
+        if !fit(&fitted, max_len) {
+            fitted = drop_turns(shared, max_len, layouts)?.unwrap_or(fitted);
         }
-        Ok(best)
+        if !fit(&fitted, max_len) {
+            let answer = fitted.iter().map(|layout| layout.len() - layout.prompt()).max().unwrap_or(0);
+            fitted =
+                fitted.into_iter().map(|layout| layout.cut(max_len, answer)).collect::<Result<_, _>>()?;
+        }
+        fitted.into_iter().zip(lengths).map(|(layout, length)| layout.finish(length)).collect()
     }
 
-    fn layout(&self, messages: &[Message], fixed_ends: (usize, usize)) -> Result<Layout, DataError> {
+    /// `counted`: how many of the assistant's turns are trained, from the last one backwards.
+    fn layout(
+        &self,
+        messages: &[Message],
+        counted: usize,
+        fixed_ends: (usize, usize),
+    ) -> Result<Layout, DataError> {
         let text = self.render(messages, false)?;
         let turns = self.turns(messages, &text)?;
         let (tokens, starts) = self.tokens(&text, &turns)?;
         let mut layout = Layout { trained: vec![false; tokens.ids.len()], cuttable: 0..0, tokens };
-        for (i, (turn, &start)) in turns.iter().zip(&starts).enumerate() {
+        let first_counted = turns.len().saturating_sub(counted);
+        for (i, (turn, &start)) in turns.iter().zip(&starts).enumerate().skip(first_counted) {
             layout.mark(self, turn, start, i + 1 == turns.len());
         }
         let answer_start = turns.last().map_or(text.len(), |turn| turn.start);
@@ -199,6 +212,39 @@ impl Tokenizer {
     }
 }
 
+fn fit(layouts: &[Layout], max_len: usize) -> bool {
+    layouts.iter().all(|layout| layout.len() <= max_len)
+}
+
+/// Leaves out as few of the oldest exchanges as will do, or all but the last; `None` where there is only one.
+fn drop_turns(
+    messages: &[Message],
+    max_len: usize,
+    layouts: impl Fn(&[Message]) -> Result<Vec<Layout>, DataError>,
+) -> Result<Option<Vec<Layout>>, DataError> {
+    let system = usize::from(messages.first().is_some_and(|m| m.role == Role::System));
+    let later_exchanges: Vec<usize> = (system + 1..messages.len())
+        .filter(|&i| messages[i].role == Role::User && messages[i - 1].role == Role::Assistant)
+        .collect();
+    let (mut low, mut high) = (0, later_exchanges.len());
+    let mut best = None;
+    while low < high {
+        let middle = (low + high) / 2;
+        let kept = [&messages[..system], &messages[later_exchanges[middle]..]].concat();
+        let found = layouts(&kept)?;
+        let fits = fit(&found, max_len);
+        if fits {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+        if fits || low == later_exchanges.len() {
+            best = Some(found);
+        }
+    }
+    Ok(best)
+}
+
 /// An assistant's turn in the rendered text, in bytes.
 struct Turn {
     /// After the generation prompt.
@@ -258,13 +304,20 @@ impl Layout {
         first..last.max(first)
     }
 
-    /// Shares `max_len` between the prompt's text (at least a quarter of what the template leaves) and the answer.
-    fn cut(mut self, max_len: usize) -> Result<Self, DataError> {
-        let length = self.tokens.ids.len();
-        if length <= max_len {
-            return Ok(self);
-        }
-        let prompt = self.trained.iter().position(|&t| t).unwrap_or(length);
+    fn len(&self) -> usize {
+        self.tokens.ids.len()
+    }
+
+    /// Tokens before the first one that is trained.
+    fn prompt(&self) -> usize {
+        self.trained.iter().position(|&t| t).unwrap_or(self.len())
+    }
+
+    /// Shares `max_len` between the prompt's text (at least a quarter of what the template leaves) and an answer of `longest`
+    /// tokens.
+    fn cut(mut self, max_len: usize, longest: usize) -> Result<Self, DataError> {
+        let length = self.len();
+        let prompt = self.prompt();
         let cuttable = self.cuttable.start.min(prompt)..self.cuttable.end.min(prompt);
         let fixed = prompt - cuttable.len();
         let room = max_len.saturating_sub(fixed);
@@ -272,12 +325,12 @@ impl Layout {
             return Err(DataError::NoRoom { max_len, overhead: fixed });
         }
         let least_prompt = cuttable.len().min(room / 4);
-        let answer = (length - prompt).min(room - least_prompt).max(1);
+        let answer = longest.min(room - least_prompt).max(1);
         let mut first_kept = cuttable.end - cuttable.len().min(room - answer);
         while first_kept < cuttable.end && first_kept > 0 && self.splits_character(first_kept) {
             first_kept += 1;
         }
-        let end = prompt + answer;
+        let end = prompt + answer.min(length - prompt);
         self.tokens.ids.truncate(end);
         self.trained.truncate(end);
         self.tokens.ids.drain(cuttable.start..first_kept);
@@ -293,7 +346,7 @@ impl Layout {
         }
     }
 
-    /// `length`: tokens before anything was cut, 0 where nothing was.
+    /// `length`: tokens before anything was cut.
     fn finish(self, length: usize) -> Result<Encoded, DataError> {
         let cut_tokens = length.saturating_sub(self.tokens.ids.len());
         let encoded =

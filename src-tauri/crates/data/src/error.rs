@@ -90,9 +90,11 @@ pub enum DataError {
         /// What the model can.
         context_length: usize,
     },
-    /// The strategy compares two answers, which this kind of preparation does not lay out.
-    #[error("strategy {0} trains on pairs of answers; only single answers (sft, qlora) can be prepared")]
-    Pairs(Strategy),
+    /// The strategy needs a model that goes on with a text.
+    #[error(
+        "strategy {0} works with decoder-only models (such as Llama, Qwen or Gemma); use sft for this model"
+    )]
+    NotDecoderOnly(Strategy),
     /// The file that holds the tokens cannot be written or read.
     #[error("{path}: {source}", path = path.display())]
     Tokens {

@@ -46,10 +46,12 @@ pub(crate) fn fields_of(form: RowForm) -> String {
     }
 }
 
-/// The forms that a task can be trained on with a strategy, the task's own first.
+/// The forms that a task can be trained on with a strategy, the strategy's and the task's own first. With rlhf, rows of single
+/// answers give prompts, and answers to compare the model's with.
 pub fn fitting_forms(task: Task, strategy: Strategy) -> Vec<RowForm> {
-    if matches!(strategy, Strategy::Dpo | Strategy::Rlhf) {
-        return vec![RowForm::Preference];
+    let pairs: &[RowForm] = if strategy.is_supervised() { &[] } else { &[RowForm::Preference] };
+    if strategy == Strategy::Dpo {
+        return pairs.to_vec();
     }
     let own: &[RowForm] = match task {
         Task::TextGeneration => &[RowForm::Alpaca, RowForm::InputOutput],
@@ -58,7 +60,7 @@ pub fn fitting_forms(task: Task, strategy: Strategy) -> Vec<RowForm> {
             &[RowForm::ContextQuestionAnswer, RowForm::Squad, RowForm::Alpaca]
         }
     };
-    [own, &[RowForm::Messages, RowForm::ShareGpt]].concat()
+    [pairs, own, &[RowForm::Messages, RowForm::ShareGpt]].concat()
 }
 
 fn has(values: &Map<String, Value>, field: &str) -> bool {

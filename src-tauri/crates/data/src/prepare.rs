@@ -32,7 +32,7 @@ pub struct PrepareOptions<'a> {
     pub eval_dataset: Option<&'a Path>,
     /// What the model is to do.
     pub task: Task,
-    /// How it is tuned; only sft and qlora have single answers.
+    /// How it is tuned; dpo, and rlhf where rows have them, compare two answers.
     pub strategy: Strategy,
     /// The longest row in tokens; found when absent.
     pub max_seq_length: Option<u32>,
@@ -95,7 +95,7 @@ pub struct PrepareStats {
     pub tokens_per_epoch: u64,
     /// Of those, tokens the loss counts.
     pub trained_tokens_per_epoch: u64,
-    /// Tokens of the longest row.
+    /// Tokens of the longest sequence; each of two answers to compare is one.
     pub longest_row: u64,
     /// What the person should know.
     pub warnings: Vec<String>,
@@ -110,8 +110,9 @@ pub fn prepare(
     tokenizer: &Tokenizer,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Prepared, DataError> {
-    if matches!(options.strategy, Strategy::Dpo | Strategy::Rlhf) {
-        return Err(DataError::Pairs(options.strategy));
+    let writes = tokenizer.encoder_decoder().is_none() && !tokenizer.points_at_answers();
+    if !options.strategy.is_supervised() && !writes {
+        return Err(DataError::NotDecoderOnly(options.strategy));
     }
     let context_length = options.context_length;
     let limit = match options.max_seq_length {
@@ -140,8 +141,8 @@ pub fn prepare(
         stats.trained_tokens_per_epoch += read(&train, i)?.trained_tokens() as u64;
         stats.tokens_per_epoch += train.length(i) as u64;
     }
-    let lengths = (0..train.len()).map(|i| train.length(i)).chain((0..eval.len()).map(|i| eval.length(i)));
-    let longest = lengths.max().unwrap_or(0);
+    let longest = |rows: &TokenRows| (0..rows.len()).map(|i| rows.longest(i)).max().unwrap_or(0);
+    let longest = longest(&train).max(longest(&eval));
     (stats.train_rows, stats.eval_rows) = (train.len() as u64, eval.len() as u64);
     stats.longest_row = longest as u64;
     if eval.is_empty() && options.eval_split > 0.0 {
@@ -254,8 +255,9 @@ struct Spilled {
 }
 
 fn count_cut(stats: &mut PrepareStats, encoded: &Encoded) {
-    stats.truncated_rows += u64::from(encoded.cut_tokens > 0);
-    stats.cut_tokens += encoded.cut_tokens as u64;
+    let cut_tokens = encoded.cut_tokens + encoded.rejected.as_ref().map_or(0, |row| row.cut_tokens);
+    stats.truncated_rows += u64::from(cut_tokens > 0);
+    stats.cut_tokens += cut_tokens as u64;
 }
 
 fn warn(stats: &mut PrepareStats, path: &Path, left_out: &BadRows) {

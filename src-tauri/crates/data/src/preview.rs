@@ -36,33 +36,32 @@ pub fn preview(
     {
         let Ok(row) = row else { continue };
         usable += 1;
-        shown.push(preview_row(row.row, &row.example, task, tokenizer, max_len)?);
-        if let Some(messages) = row.example.rejected_messages() {
-            let rejected = Example::Chat { messages };
-            shown.push(preview_row(row.row, &rejected, task, tokenizer, max_len)?);
-        }
+        let mut encoded = encode(&row.example, task, tokenizer, max_len)?;
+        let rejected = encoded.rejected.take();
+        shown.push(preview_row(row.row, &encoded, tokenizer));
+        shown.extend(rejected.map(|rejected| preview_row(row.row, &rejected, tokenizer)));
     }
     Ok(shown)
 }
 
-fn preview_row(
-    row: u64,
+fn encode(
     example: &Example,
     task: Task,
     tokenizer: &Tokenizer,
     max_len: usize,
-) -> Result<PreviewRow, DataError> {
-    let encoded = match tokenizer.encoder_decoder() {
-        None => tokenizer.encode_example(example, task, max_len)?,
-        Some(model) => {
-            let Encoded { mut ids, mut trained, source, cut_tokens, .. } =
-                tokenizer.encode_pair(model, example, task, max_len)?;
-            // What is read comes before what is written.
-            trained.splice(0..0, source.iter().map(|_| false));
-            ids.splice(0..0, source);
-            Encoded { ids, trained, cut_tokens, ..Encoded::default() }
-        }
+) -> Result<Encoded, DataError> {
+    let Some(model) = tokenizer.encoder_decoder() else {
+        return tokenizer.encode_example(example, task, max_len);
     };
+    let Encoded { mut ids, mut trained, source, cut_tokens, .. } =
+        tokenizer.encode_pair(model, example, task, max_len)?;
+    // What is read comes before what is written.
+    trained.splice(0..0, source.iter().map(|_| false));
+    ids.splice(0..0, source);
+    Ok(Encoded { ids, trained, cut_tokens, ..Encoded::default() })
+}
+
+fn preview_row(row: u64, encoded: &Encoded, tokenizer: &Tokenizer) -> PreviewRow {
     let mut stream = TextStream::with(tokenizer, false);
     let mut tokens: Vec<PreviewToken> = encoded
         .ids
@@ -79,5 +78,5 @@ fn preview_row(
         last.text.push_str(&stream.finish());
     }
     let text = tokens.iter().map(|token| token.text.as_str()).collect();
-    Ok(PreviewRow { row, text, tokens, cut_tokens: encoded.cut_tokens as u64 })
+    PreviewRow { row, text, tokens, cut_tokens: encoded.cut_tokens as u64 }
 }

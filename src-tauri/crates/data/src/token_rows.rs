@@ -29,6 +29,7 @@ struct Entry {
     offset: u64,
     length: u32,
     source: u32,
+    rejected: u32,
     cut_tokens: u32,
     has_segments: bool,
     span: Option<(u32, u32)>,
@@ -38,7 +39,12 @@ struct Entry {
 
 impl Entry {
     fn tokens(&self) -> usize {
-        self.length as usize + self.source as usize
+        self.length as usize + self.source as usize + self.rejected as usize
+    }
+
+    /// Tokens of the longest sequence.
+    fn longest(&self) -> usize {
+        (self.length as usize + self.source as usize).max(self.rejected as usize)
     }
 }
 
@@ -65,9 +71,14 @@ impl TokenRows {
         self.rows.is_empty()
     }
 
-    /// Tokens of row `i`, its source included; 0 where there is no such row.
+    /// Tokens of row `i`, its source and a worse answer's sequence included; 0 where there is no such row.
     pub fn length(&self, i: usize) -> usize {
         self.entry(i).map_or(0, |entry| entry.tokens())
+    }
+
+    /// Tokens of the longest sequence of row `i`: of a pair of answers, each is a sequence by itself.
+    pub fn longest(&self, i: usize) -> usize {
+        self.entry(i).map_or(0, |entry| entry.longest())
     }
 
     /// Which row of the dataset row `i` was made of, from 1.
@@ -82,7 +93,8 @@ impl TokenRows {
     pub fn read(&self, i: usize) -> io::Result<Encoded> {
         let entry = self.entry(i).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let length = entry.length as usize;
-        let mut bytes = vec![0; length * BYTES_A_TOKEN + entry.source as usize * size_of::<u32>()];
+        let (source_bytes, rejected) = (entry.source as usize * size_of::<u32>(), entry.rejected as usize);
+        let mut bytes = vec![0; (length + rejected) * BYTES_A_TOKEN + source_bytes];
         let file = self.spill.file.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,11 +102,18 @@ impl TokenRows {
             file.read_exact(&mut bytes)?;
         }
         let (ids, rest) = bytes.split_at(length * size_of::<u32>());
-        let (flags, source) = rest.split_at(length);
+        let (flags, rest) = rest.split_at(length);
+        let (source, rest) = rest.split_at(source_bytes);
+        let (rejected_ids, rejected_flags) = rest.split_at(rejected * size_of::<u32>());
         let words = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&id| u32::from_le_bytes(id)).collect();
+        let trained = |flags: &[u8]| flags.iter().map(|&flag| flag & TRAINED != 0).collect();
+        let rejected = (rejected > 0).then(|| {
+            let (ids, trained) = (words(rejected_ids), trained(rejected_flags));
+            Box::new(Encoded { ids, trained, ..Encoded::default() })
+        });
         Ok(Encoded {
             ids: words(ids),
-            trained: flags.iter().map(|&flag| flag & TRAINED != 0).collect(),
+            trained: trained(flags),
             cut_tokens: entry.cut_tokens as usize,
             source: words(source),
             token_types: match entry.has_segments {
@@ -102,6 +121,7 @@ impl TokenRows {
                 false => Vec::new(),
             },
             span: entry.span,
+            rejected,
         })
     }
 
@@ -139,28 +159,44 @@ impl TokenWriter {
 
     /// `number`: which row of the dataset it was made of, from 1.
     pub(crate) fn push(&mut self, row: &Encoded, number: u64) -> io::Result<()> {
-        let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
-        let length = u32::try_from(row.ids.len()).map_err(too_long)?;
-        let source = u32::try_from(row.source.len()).map_err(too_long)?;
-        let cut_tokens = u32::try_from(row.cut_tokens).unwrap_or(u32::MAX);
-        for id in &row.ids {
-            self.out.write_all(&id.to_le_bytes())?;
+        let size =
+            |ids: &[u32]| u32::try_from(ids.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+        let worse = row.rejected.as_deref();
+        let (length, source) = (size(&row.ids)?, size(&row.source)?);
+        let rejected = worse.map_or(Ok(0), |row| size(&row.ids))?;
+        let cut_tokens = row.cut_tokens + worse.map_or(0, |row| row.cut_tokens);
+        self.write_ids(&row.ids)?;
+        self.write_flags(row)?;
+        self.write_ids(&row.source)?;
+        if let Some(row) = worse {
+            self.write_ids(&row.ids)?;
+            self.write_flags(row)?;
         }
+        self.spill.entries.push(Entry {
+            offset: self.position,
+            length,
+            source,
+            rejected,
+            cut_tokens: u32::try_from(cut_tokens).unwrap_or(u32::MAX),
+            has_segments: !row.token_types.is_empty(),
+            span: row.span,
+            number,
+        });
+        let source_bytes = u64::from(source) * size_of::<u32>() as u64;
+        self.position += (u64::from(length) + u64::from(rejected)) * BYTES_A_TOKEN as u64 + source_bytes;
+        Ok(())
+    }
+
+    fn write_ids(&mut self, ids: &[u32]) -> io::Result<()> {
+        ids.iter().try_for_each(|id| self.out.write_all(&id.to_le_bytes()))
+    }
+
+    fn write_flags(&mut self, row: &Encoded) -> io::Result<()> {
         let flag = |i| {
             let trained = if row.trained.get(i) == Some(&true) { TRAINED } else { 0 };
             trained | if row.token_types.get(i) == Some(&1) { SECOND_SEGMENT } else { 0 }
         };
-        self.out.write_all(&(0..row.ids.len()).map(flag).collect::<Vec<u8>>())?;
-        for id in &row.source {
-            self.out.write_all(&id.to_le_bytes())?;
-        }
-        let has_segments = !row.token_types.is_empty();
-        let span = row.span;
-        let entry = Entry { offset: self.position, length, source, cut_tokens, has_segments, span, number };
-        self.spill.entries.push(entry);
-        let source_bytes = u64::from(source) * size_of::<u32>() as u64;
-        self.position += u64::from(length) * BYTES_A_TOKEN as u64 + source_bytes;
-        Ok(())
+        self.out.write_all(&(0..row.ids.len()).map(flag).collect::<Vec<u8>>())
     }
 
     pub(crate) fn finish(self) -> io::Result<TokenRows> {
@@ -184,6 +220,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pair_of_answers_is_one_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let sequence = |ids: &[u32]| Encoded {
+            ids: ids.into(),
+            trained: ids.iter().map(|&id| id > 2).collect(),
+            ..Encoded::default()
+        };
+        let pair = Encoded { rejected: Some(Box::new(sequence(&[1, 2, 4]))), ..sequence(&[1, 2, 3, 5, 7]) };
+        let single = sequence(&[9, 9]);
+        let rows =
+            TokenRows::create(&folder.path().join("pairs"), [single.clone(), pair.clone(), single.clone()])
+                .unwrap();
+        assert_eq!((rows.read(1).unwrap(), rows.read(2).unwrap()), (pair, single), "both sides come back");
+        assert_eq!((rows.length(1), rows.longest(1), rows.longest(0)), (8, 5, 2));
+    }
+
+    #[test]
     fn rows_come_back_by_position_and_the_file_goes_with_the_last_of_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.bin");
@@ -199,6 +252,7 @@ mod tests {
                 Vec::new()
             },
             span: n.is_multiple_of(3).then_some((n, n + 1)),
+            rejected: None,
         };
         let rows = TokenRows::create(&path, [row(3), row(0), row(70_000)]).unwrap();
         let reversed = rows.select(&[2, 1, 0]);

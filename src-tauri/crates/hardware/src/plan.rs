@@ -1,6 +1,6 @@
 //! What of a run's settings decides the memory and the time it takes.
 
-use types::{Optim, Profile, Provider, TrainingConfig};
+use types::{Optim, Profile, Provider, Strategy, TrainingConfig};
 
 use crate::{HardwareError, ModelShape, shape::Linear};
 
@@ -20,11 +20,11 @@ pub struct MemoryPlan {
     pub target_modules: Option<Vec<String>>,
     /// Whether the adapter's input goes through dropout.
     pub dropout: bool,
-    /// Rows of a micro-batch; with packing, bins of `max_seq_length` tokens.
+    /// Sequences of a micro-batch; with packing, bins of `max_seq_length` tokens.
     pub batch_size: u64,
     /// Micro-batches of an optimizer step.
     pub accumulation: u64,
-    /// Rows of a batch of evaluation; 0 without evaluation.
+    /// Sequences of a batch of evaluation; 0 without evaluation.
     pub eval_batch_size: u64,
     /// Tokens of the longest row; with packing, tokens of a bin.
     pub max_seq_length: u64,
@@ -56,6 +56,8 @@ impl MemoryPlan {
         let cap = config.max_seq_length.or(config.compute_specs.map(length_cap)).map_or(u64::MAX, u64::from);
         let limit = cap.min(shape.context_length);
         let longest_row = longest_row.unwrap_or(limit).clamp(1, limit.max(1));
+        // A row of two answers is two sequences.
+        let answers = if config.strategy == Strategy::Dpo { 2 } else { 1 };
         // Bins are as long as the setting says; where it is left to be found, that is the longest row.
         let fill = config.packing && config.max_seq_length.is_some();
         Ok(Self {
@@ -65,10 +67,10 @@ impl MemoryPlan {
             lora_r: config.lora_r.into(),
             target_modules: config.target_modules.clone(),
             dropout: config.lora_dropout > 0.0,
-            batch_size: config.per_device_train_batch_size.into(),
+            batch_size: u64::from(config.per_device_train_batch_size) * answers,
             accumulation: config.gradient_accumulation_steps.into(),
             eval_batch_size: if config.eval_split > 0.0 || config.eval_dataset.is_some() {
-                config.per_device_eval_batch_size.into()
+                u64::from(config.per_device_eval_batch_size) * answers
             } else {
                 0
             },
@@ -139,6 +141,18 @@ mod tests {
             let got = (plan.max_seq_length, plan.longest_row);
             assert_eq!(got, want, "tokens of a sequence and of a row, {changes}, longest row {row:?}");
         }
+    }
+
+    #[test]
+    fn two_answers_are_two_sequences() {
+        let sizes = |changes: Value| {
+            let plan = plan(changes, Some(100)).unwrap();
+            (plan.batch_size, plan.eval_batch_size, plan.longest_row)
+        };
+        let batch = json!({"per_device_train_batch_size": 3});
+        let mut pairs = batch.clone();
+        pairs["strategy"] = json!("dpo");
+        assert_eq!((sizes(batch), sizes(pairs)), ((3, 1, 100), (6, 2, 100)));
     }
 
     #[test]

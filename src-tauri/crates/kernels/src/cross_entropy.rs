@@ -70,7 +70,10 @@ impl Head {
 /// `(softmax − onehot) head`, each logit's part multiplied by the slope of the cap where there is one, is computed along with the loss where `hidden` is tracked, and kept for the backward
 /// pass; none is computed for the head.
 pub fn cross_entropy(hidden: &Tensor, head: impl Into<Head>, targets: &[u32]) -> Result<Tensor> {
-    let head = head.into();
+    operation(hidden, head.into(), targets, Gives::Sum)
+}
+
+fn operation(hidden: &Tensor, head: Head, targets: &[u32], gives: Gives) -> Result<Tensor> {
     let rows = counted_rows(hidden, &head.weight, targets)?;
     if let Some(bias) = head.bias.as_ref().filter(|bias| bias.dims1().ok() != head.weight.dim(0).ok()) {
         bail!("a bias {:?} does not fit a head {:?}", bias.dims(), head.weight.dims());
@@ -78,8 +81,49 @@ pub fn cross_entropy(hidden: &Tensor, head: impl Into<Head>, targets: &[u32]) ->
     hidden.contiguous()?.apply_op1(CrossEntropy {
         head,
         rows,
+        gives,
         gradient: hidden.track_op().then(|| Mutex::new(Vec::new())),
     })
+}
+
+/// `log softmax(logits)[target]` of each row, 0 where the target is [`IGNORED`]: as [`cross_entropy`] otherwise, → f32 `[tokens]`.
+/// The backward pass multiplies each row's gradient by that of its value, so that it may depend on the values themselves.
+pub fn token_log_probs(hidden: &Tensor, head: impl Into<Head>, targets: &[u32]) -> Result<Tensor> {
+    operation(hidden, head.into(), targets, Gives::LogProbs)
+}
+
+/// What an operation on logits and targets gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gives {
+    /// The summed loss.
+    Sum,
+    /// The logarithm of each row's probability, the loss with the other sign.
+    LogProbs,
+}
+
+impl Gives {
+    /// Of the losses of the rows that count.
+    pub fn output(self, losses: &[f64], rows: &[(usize, usize)], tokens: usize) -> (CpuStorage, Shape) {
+        match self {
+            Gives::Sum => (CpuStorage::F32(vec![losses.iter().sum::<f64>() as f32]), Shape::from(())),
+            Gives::LogProbs => {
+                let mut all = vec![0f32; tokens];
+                for ((row, _), loss) in rows.iter().zip(losses) {
+                    all[*row] = -loss as f32;
+                }
+                (CpuStorage::F32(all), Shape::from(tokens))
+            }
+        }
+    }
+
+    /// What the gradient of each row's loss is multiplied with, of `tokens` rows.
+    pub fn upstream(self, grad: &Tensor, tokens: usize) -> Result<Vec<f32>> {
+        let grad = grad.to_dtype(DType::F32)?;
+        match self {
+            Gives::Sum => Ok(vec![grad.to_scalar::<f32>()?; tokens]),
+            Gives::LogProbs => Ok(grad.to_vec1::<f32>()?.into_iter().map(|g| -g).collect()),
+        }
+    }
 }
 
 /// Row and target of each row that counts, once all sizes and targets are known to fit.
@@ -105,6 +149,7 @@ struct CrossEntropy {
     head: Head,
     /// Row and target of each row that counts.
     rows: Vec<(usize, usize)>,
+    gives: Gives,
     /// The gradient of the rows that count, one after the other, where one is wanted.
     gradient: Option<Mutex<Vec<f32>>>,
 }
@@ -117,19 +162,15 @@ impl CustomOp1 for CrossEntropy {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let hidden = floats(storage, layout)?;
         let (vocab, width) = self.head.weight.dims2()?;
-        let mut sum = 0f64;
+        let mut losses = Vec::with_capacity(self.rows.len());
         let mut gradient = Vec::new();
         for rows in self.rows.chunks((LOGITS / vocab).clamp(1, 1024)) {
             let chosen: Vec<f32> =
                 rows.iter().flat_map(|(row, _)| &hidden[row * width..(row + 1) * width]).copied().collect();
             let mut logits = with_matrix(&self.head.weight, |w, n, k| times_transposed(&chosen, w, n, k))?;
             self.head.finish(&mut logits, vocab)?;
-            let losses: Vec<f64> = logits
-                .par_chunks_exact_mut(vocab)
-                .zip(rows)
-                .map(|(logits, &(_, target))| to_gradient(logits, target, &self.head))
-                .collect();
-            sum += losses.iter().sum::<f64>();
+            let each = logits.par_chunks_exact_mut(vocab).zip(rows);
+            losses.par_extend(each.map(|(logits, &(_, target))| to_gradient(logits, target, &self.head)));
             if self.gradient.is_some() {
                 gradient.extend(with_matrix(&self.head.weight, |w, n, k| times(&logits, w, n, k))?);
             }
@@ -137,20 +178,21 @@ impl CustomOp1 for CrossEntropy {
         if let Some(place) = &self.gradient {
             *place.lock().unwrap_or_else(PoisonError::into_inner) = gradient;
         }
-        Ok((CpuStorage::F32(vec![sum as f32]), Shape::from(())))
+        Ok(self.gives.output(&losses, &self.rows, layout.dims()[0]))
     }
 
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let Some(place) = &self.gradient else { return Ok(None) };
-        let upstream = grad.to_dtype(DType::F32)?.to_scalar::<f32>()?;
         let counted = std::mem::take(&mut *place.lock().unwrap_or_else(PoisonError::into_inner));
         let (tokens, width) = arg.dims2()?;
         if counted.len() != self.rows.len() * width {
             bail!("the gradient of a cross entropy can be taken once");
         }
+        let upstream = self.gives.upstream(grad, tokens)?;
         let mut dx = vec![0f32; tokens * width];
         for ((row, _), values) in self.rows.iter().zip(counted.chunks_exact(width)) {
             let place = &mut dx[row * width..(row + 1) * width];
+            let upstream = upstream[*row];
             place.iter_mut().zip(values).for_each(|(to, from)| *to = upstream * from);
         }
         tensor_like(dx, arg).map(Some)

@@ -36,13 +36,14 @@ mod values;
 pub use adamw::AdamWStep;
 pub use allocator::{in_large_pages, keep_freed_memory};
 pub use attention::{Attention, Heads, attention, attention_cached};
-pub use cross_entropy::{Head, IGNORED, cross_entropy};
+pub use cross_entropy::{Head, IGNORED, cross_entropy, token_log_probs};
 pub use disentangled::{Disentangled, Distances};
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use frozen_linear::frozen_linear;
 pub use fused::{
-    DecoderLayer, KeyValueCache, LayerInput, LayerLinear, fused_cross_entropy, fused_product, probabilities,
+    DecoderLayer, KeyValueCache, LayerInput, LayerLinear, fused_cross_entropy, fused_product,
+    fused_token_log_probs, probabilities,
 };
 pub use gated::{Gate, gated};
 pub use gelu::{Gelu, gelu};

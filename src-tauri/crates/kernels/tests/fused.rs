@@ -300,6 +300,33 @@ fn the_fused_loss_is_the_reference_loss() {
 }
 
 #[test]
+fn fused_log_probs_are_the_references_with_gradients_of_their_own() {
+    for (tokens, hidden, vocab) in [(1, 3, 5), (40, 24, 5003), (200, 2, 100_003)] {
+        for (bf16, tolerance) in [(false, 2e-5), (true, 2e-2)] {
+            let head = numbers(&[vocab, hidden], 5, 1.0).to_dtype(dtype(bf16)).unwrap();
+            let wide = head.to_dtype(DType::F32).unwrap();
+            let targets: Vec<u32> =
+                (0..tokens).map(|i| if i % 4 == 3 { IGNORED } else { (i * 7919 % vocab) as u32 }).collect();
+            let run = |fused: bool| {
+                let x = Var::from_tensor(&numbers(&[tokens, hidden], 8, 1.0)).unwrap();
+                let log_probs = if fused {
+                    kernels::fused_token_log_probs(&x, &head, &targets)
+                } else {
+                    kernels::token_log_probs(&x, &wide, &targets)
+                };
+                let log_probs = log_probs.unwrap();
+                let found = log_probs.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                (log_probs, found.get(&x).unwrap().clone())
+            };
+            let ((got, got_gradient), (want, want_gradient)) = (run(true), run(false));
+            for apart in [distance(&got, &want, 0.0), distance(&got_gradient, &want_gradient, 0.0)] {
+                assert!(apart < tolerance, "{tokens} of {vocab}, bf16 {bf16}: {apart} from the reference");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_fused_loss_over_nothing_is_zero_and_bad_targets_are_errors() {
     let (x, head) = (Var::from_tensor(&numbers(&[2, 3], 0, 1.0)).unwrap(), numbers(&[5, 3], 1, 1.0));
     let loss = kernels::fused_cross_entropy(&x, &head, &[IGNORED; 2]).unwrap();

@@ -305,6 +305,32 @@ fn cross_entropy_sums_over_the_rows_that_count() {
 }
 
 #[test]
+fn log_probs_of_tokens_have_gradients_of_their_own() {
+    for (tokens, hidden, vocab) in [(1, 3, 5), (9, 16, 33)] {
+        let head =
+            Head { weight: numbers(&[vocab, hidden], 5), bias: Some(numbers(&[vocab], 6)), cap: Some(1.5) };
+        let counts = |i: usize| i % 4 != 3;
+        let targets: Vec<u32> = (0..tokens).map(|i| (i * 7 % vocab) as u32).collect();
+        let given: Vec<u32> = (0..tokens).map(|i| if counts(i) { targets[i] } else { IGNORED }).collect();
+        let counted: Vec<f32> = (0..tokens).map(|i| f32::from(u8::from(counts(i)))).collect();
+        let reference = |x: &Tensor| {
+            let y = x.matmul(&head.weight.t()?)?.broadcast_add(head.bias.as_ref().unwrap())?;
+            let y = ((y / 1.5)?.tanh()? * 1.5)?;
+            let chosen = y.gather(&Tensor::new(targets.as_slice(), &CPU)?.unsqueeze(1)?, 1)?.squeeze(1)?;
+            (chosen - y.exp()?.sum(1)?.log()?)? * Tensor::new(counted.as_slice(), &CPU)?
+        };
+        // The gradient of each value depends on the value.
+        let used = |log_probs: Tensor| log_probs.sqr()?.sum_all();
+        check(
+            "token_log_probs",
+            &[&[tokens, hidden]],
+            &|x| used(kernels::token_log_probs(&x[0], head.clone(), &given)?),
+            &|x| used(reference(&x[0])?),
+        );
+    }
+}
+
+#[test]
 fn a_biased_and_capped_head_makes_logits_and_their_loss() {
     let (tokens, hidden, vocab) = (9, 16, 33);
     let head =

@@ -176,6 +176,9 @@ pub trait CausalLm: Model {
     /// norm; a target of [`kernels::IGNORED`] is not counted. f32 scalar.
     fn cross_entropy(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor>;
 
+    /// `log p(target)` of each row of such a tensor, 0 where the target is [`kernels::IGNORED`]: f32 `[tokens]`.
+    fn token_log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor>;
+
     /// Logits of chosen rows of a `[tokens, hidden]` tensor that has gone through all layers, f32 `[rows, vocab]`.
     fn logits(&self, hidden: &Tensor) -> Result<Tensor>;
 }

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use types::Task;
+use types::{Strategy, Task};
 
 use crate::StoreError;
 
@@ -28,6 +28,8 @@ pub struct Sample {
     pub title: String,
     /// What it teaches, from the `Task:` line of its `README.md`.
     pub task: Task,
+    /// How models learn from it, from the same line; sft where that does not say.
+    pub strategy: Strategy,
     /// The rows to train on.
     pub train: PathBuf,
     /// The rows to measure on.
@@ -92,12 +94,17 @@ fn read_sample(folder: &Path) -> Option<Sample> {
     let name = folder.file_name()?.to_str()?.to_owned();
     let readme = fs::read_to_string(folder.join("README.md")).ok()?;
     let title = readme.lines().find_map(|line| line.strip_prefix("# "))?.trim().to_owned();
-    let task = readme.lines().find_map(|line| line.strip_prefix("Task: "))?.split('.').next()?;
-    let task = Task::from_str(task.trim()).ok()?;
+    let mut facts = readme.lines().find_map(|line| line.strip_prefix("Task: "))?.split('.').map(str::trim);
+    let task = Task::from_str(facts.next()?).ok()?;
+    let strategy = match facts.next().and_then(|fact| fact.strip_prefix("Strategy: ")) {
+        Some(name) => Strategy::from_str(name).ok()?,
+        None => Strategy::Sft,
+    };
     Some(Sample {
         name,
         title,
         task,
+        strategy,
         train: folder.join("train.jsonl"),
         heldout: folder.join("heldout.jsonl"),
     })
@@ -110,7 +117,7 @@ mod tests {
     use super::*;
 
     fn resources(folder: &Path) -> Resources {
-        for (name, task) in [("zebra", "summarization"), ("apple", "text-generation")] {
+        for (name, task) in [("zebra", "summarization"), ("apple", "text-generation. Strategy: dpo")] {
             let sample = folder.join("samples").join(name);
             fs::create_dir_all(&sample).unwrap();
             let readme = format!("# The {name}\n\nTask: {task}. 3 rows.\n");
@@ -125,7 +132,9 @@ mod tests {
         let resources = resources(temp.path());
         let sample = resources.sample("sample:zebra").unwrap().unwrap();
         assert_eq!((sample.title.as_str(), sample.task), ("The zebra", Task::Summarization));
-        assert!(sample.train.ends_with("samples/zebra/train.jsonl"));
+        assert!(sample.train.ends_with("samples/zebra/train.jsonl") && sample.strategy == Strategy::Sft);
+        let pairs = resources.sample("sample:apple").unwrap().unwrap();
+        assert_eq!((pairs.task, pairs.strategy), (Task::TextGeneration, Strategy::Dpo));
         assert_eq!(resources.sample("rows.jsonl").unwrap(), None, "a path is no sample");
         for unknown in ["sample:pear", "sample:../samples/zebra", "sample:"] {
             let error = resources.sample(unknown).unwrap_err().to_string();

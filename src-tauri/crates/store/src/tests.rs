@@ -109,6 +109,7 @@ fn step(step: u64) -> TrainEvent {
         trained_tokens: 1,
         step_ms: 1.0,
         elapsed_ms: 1,
+        metrics: Default::default(),
     })
 }
 

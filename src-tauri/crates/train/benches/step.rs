@@ -8,7 +8,7 @@ mod support;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use models::Pass;
 use support::{Shape, batch, model};
-use train::{STRATEGIES, backward::Backward, gradients::Gradients};
+use train::{backward::Backward, gradients::Gradients, strategies::Sft};
 
 const STARTER: Shape =
     Shape { vocab: 6144, hidden: 256, layers: 6, heads: 4, kv_heads: 2, mlp: 704, tied: true };
@@ -21,7 +21,7 @@ fn step(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(batch.ids.len() as u64)).sample_size(10);
     for checkpointing in [false, true] {
         let backward =
-            Backward { model: model.as_ref(), strategy: STRATEGIES[0], trainable: &trainable, checkpointing };
+            Backward { model: model.as_ref(), strategy: &Sft, trainable: &trainable, checkpointing };
         let name = if checkpointing { "forward and backward, checkpointed" } else { "forward and backward" };
         group.bench_function(name, |bencher| {
             let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
@@ -29,12 +29,8 @@ fn step(criterion: &mut Criterion) {
             bencher.iter(|| backward.run(&batch, pass, 1e-3, &mut gradients).unwrap());
         });
     }
-    let backward = Backward {
-        model: model.as_ref(),
-        strategy: STRATEGIES[0],
-        trainable: &trainable,
-        checkpointing: false,
-    };
+    let backward =
+        Backward { model: model.as_ref(), strategy: &Sft, trainable: &trainable, checkpointing: false };
     group.bench_function("evaluation", |bencher| bencher.iter(|| backward.loss(&batch).unwrap()));
     group.finish();
 }

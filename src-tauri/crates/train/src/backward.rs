@@ -12,7 +12,8 @@ use crate::{
     TrainError,
     chain::{Chain, State, chain},
     gradients::Gradients,
-    strategies::Strategy,
+    metrics::Observed,
+    strategies::{Loss, Strategy},
 };
 
 /// Computes losses and gradients of one model under one strategy.
@@ -27,23 +28,37 @@ pub struct Backward<'a> {
     pub checkpointing: bool,
 }
 
+/// The loss of a batch, as numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Computed {
+    /// Summed over its terms.
+    pub sum: f64,
+    /// What else the strategy saw.
+    pub observed: Observed,
+}
+
+impl Computed {
+    fn of(loss: Loss) -> Result<Self, TrainError> {
+        Ok(Self { sum: f64::from(loss.sum.to_scalar::<f32>()?), observed: loss.observed })
+    }
+}
+
 impl Backward<'_> {
-    /// The summed loss of a batch without gradients.
+    /// The loss of a batch without gradients.
     ///
     /// # Errors
     /// The model cannot compute the batch.
-    pub fn loss(&self, batch: &Batch) -> Result<f64, TrainError> {
+    pub fn loss(&self, batch: &Batch) -> Result<Computed, TrainError> {
         let chain = chain(self.model, batch);
         let mut state = chain.start()?;
         for index in 0..chain.len() {
             state = detached(chain.layer(index, &state, Pass::EVAL)?);
         }
         let output = chain.end(&state)?.detach();
-        let loss = self.strategy.loss(self.model, &output, batch, Pass::EVAL)?;
-        Ok(f64::from(loss.to_scalar::<f32>()?))
+        Computed::of(self.strategy.loss(self.model, &output, batch, Pass::EVAL)?)
     }
 
-    /// The summed loss of a batch; the gradient of `scale` times that sum is added to `gradients`.
+    /// The loss of a batch; the gradient of `scale` times that sum is added to `gradients`.
     ///
     /// # Errors
     /// The model cannot compute the batch, or a tensor of the adapter receives no gradient.
@@ -53,7 +68,7 @@ impl Backward<'_> {
         pass: Pass,
         scale: f64,
         gradients: &mut Gradients,
-    ) -> Result<f64, TrainError> {
+    ) -> Result<Computed, TrainError> {
         let chain = chain(self.model, batch);
         let mut collected = Collected { gradients, received: vec![false; self.trainable.len()] };
         let loss = if self.checkpointing {
@@ -74,14 +89,14 @@ impl Backward<'_> {
         pass: Pass,
         scale: f64,
         collected: &mut Collected<'_>,
-    ) -> Result<f64, TrainError> {
+    ) -> Result<Computed, TrainError> {
         let mut state = chain.start()?;
         for index in 0..chain.len() {
             state = chain.layer(index, &state, pass)?;
         }
         let loss = self.strategy.loss(self.model, &chain.end(&state)?, batch, pass)?;
-        self.collect(&(&loss * scale)?, &[], collected)?;
-        Ok(f64::from(loss.to_scalar::<f32>()?))
+        self.collect(&(&loss.sum * scale)?, &[], collected)?;
+        Computed::of(loss)
     }
 
     fn layer_by_layer(
@@ -91,7 +106,7 @@ impl Backward<'_> {
         pass: Pass,
         scale: f64,
         collected: &mut Collected<'_>,
-    ) -> Result<f64, TrainError> {
+    ) -> Result<Computed, TrainError> {
         let mut state = chain.start()?;
         let mut inputs: Vec<State> = Vec::with_capacity(chain.len());
         for index in 0..chain.len() {
@@ -101,7 +116,7 @@ impl Backward<'_> {
 
         let top = variables(&state)?;
         let loss = self.strategy.loss(self.model, &chain.end(&tensors(&top))?, batch, pass)?;
-        let mut gradient = self.collect(&(&loss * scale)?, &top, collected)?;
+        let mut gradient = self.collect(&(&loss.sum * scale)?, &top, collected)?;
 
         while let Some(input) = inputs.pop() {
             let index = inputs.len();
@@ -114,7 +129,7 @@ impl Backward<'_> {
             let Some(scalar) = seeded(&output, gradient)? else { break };
             gradient = self.collect(&scalar, input.variables(), collected)?;
         }
-        Ok(f64::from(loss.to_scalar::<f32>()?))
+        Computed::of(loss)
     }
 
     /// Goes back from `scalar`, adds what reaches the adapter to the gradients, and returns what reaches each of `inputs`.

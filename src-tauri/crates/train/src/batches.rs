@@ -6,11 +6,12 @@ use types::TrainingConfig;
 
 use crate::{
     TrainError,
+    reference::Reference,
     strategies::{self, Strategy},
 };
 
 /// Micro-batches are computed together up to this many tokens, which is enough for full speed.
-const JOINED_TOKENS: usize = 512;
+pub(crate) const JOINED_TOKENS: usize = 512;
 
 /// A place in the data: everything before it has been trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -93,7 +94,9 @@ impl Batches for GivenBatches {
 /// what the estimate of a run's memory reckons with.
 pub struct EpochBatches<'a> {
     data: &'a Prepared,
-    strategy: &'static dyn Strategy,
+    strategy: Box<dyn Strategy>,
+    /// Where the strategy needs it.
+    reference: Option<Reference>,
     options: PlanOptions,
     accumulation: usize,
     /// The most tokens of micro-batches that are computed together.
@@ -129,7 +132,8 @@ impl<'a> EpochBatches<'a> {
         let largest = options.batch_size.saturating_mul(widest).clamp(1, JOINED_TOKENS);
         let mut batches = Self {
             data,
-            strategy: strategies::find(config.strategy)?,
+            strategy: strategies::find(config)?,
+            reference: None,
             accumulation: config.gradient_accumulation_steps.max(1) as usize,
             most_joined: JOINED_TOKENS / largest * largest,
             total_steps: 0,
@@ -145,6 +149,16 @@ impl<'a> EpochBatches<'a> {
             _ => batches.steps_of_epochs(u64::from(config.num_train_epochs)),
         };
         Ok(batches)
+    }
+
+    /// Whether [`compared_with`](Self::compared_with) has to be called before the first batch.
+    pub(crate) fn needs_reference(&self) -> bool {
+        self.strategy.needs_reference()
+    }
+
+    /// Gives each batch what the base model finds of its answers.
+    pub(crate) fn compared_with(&mut self, reference: Reference) {
+        self.reference = Some(reference);
     }
 
     /// Tokens of all steps of the run, evaluations aside.
@@ -234,14 +248,15 @@ impl<'a> EpochBatches<'a> {
     fn collate(
         &self,
         rows: &TokenRows,
-        chosen: impl IntoIterator<Item = usize>,
+        reference: Option<&Vec<[f32; 2]>>,
+        chosen: impl Iterator<Item = usize> + Clone,
     ) -> Result<Batch, TrainError> {
-        let rows: Vec<Encoded> = chosen
-            .into_iter()
-            .map(|row| rows.read(row))
-            .collect::<Result<_, _>>()
-            .map_err(TrainError::Rows)?;
-        Ok(self.strategy.collate(&rows))
+        let read = chosen.clone().map(|row| rows.read(row));
+        let mut batch =
+            self.strategy.collate(&read.collect::<Result<Vec<Encoded>, _>>().map_err(TrainError::Rows)?);
+        let of_row = |row| reference.and_then(|all| all.get(row)).into_iter().flatten();
+        batch.reference = chosen.flat_map(of_row).copied().collect();
+        Ok(batch)
     }
 }
 
@@ -258,7 +273,10 @@ impl Batches for EpochBatches<'_> {
         let batches = self
             .joined(&plan[from..to])
             .iter()
-            .map(|rows| self.collate(&self.data.train, rows.iter().copied()))
+            .map(|rows| {
+                let reference = self.reference.as_ref().map(|reference| &reference.train);
+                self.collate(&self.data.train, reference, rows.iter().copied())
+            })
             .collect::<Result<_, _>>()?;
         let end = if to == plan.len() {
             Cursor { epoch: self.epoch.number + 1, micro_batch: 0 }
@@ -274,6 +292,7 @@ impl Batches for EpochBatches<'_> {
 
     fn eval(&mut self, index: usize) -> Result<Batch, TrainError> {
         let from = index * self.eval_batch;
-        self.collate(&self.data.eval, from..(from + self.eval_batch).min(self.data.eval.len()))
+        let reference = self.reference.as_ref().map(|reference| &reference.eval);
+        self.collate(&self.data.eval, reference, from..(from + self.eval_batch).min(self.data.eval.len()))
     }
 }

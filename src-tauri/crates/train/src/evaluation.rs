@@ -10,7 +10,7 @@ use types::{Phase, TrainEvent, engine::Control, event::SAMPLED_ROWS};
 
 use crate::{
     Checkpoint, TrainError,
-    metrics::{self, Answered, Measured, Total},
+    metrics::{self, Answered, Measured, Observed, Total},
     progress::{Exact, Progress},
     run::Training,
 };
@@ -91,18 +91,28 @@ impl Training<'_> {
     /// `None` if it was broken off to pause.
     fn measure(&mut self) -> Result<Option<Evaluation>, TrainError> {
         (self.sink)(TrainEvent::Phase { phase: Phase::Evaluating });
-        let mut total = Total::default();
+        let (mut total, mut observed) = (Total::default(), Observed::default());
         for index in 0..self.batches.eval_len() {
             if self.is_broken_off() {
                 return Ok(None);
             }
             let batch = self.batches.eval(index)?;
             total.terms += self.backward.strategy.terms(&batch);
-            total.sum += self.backward.loss(&batch)?;
+            let computed = self.backward.loss(&batch)?;
+            total.sum += computed.sum;
+            observed.extend(computed.observed);
         }
         let Some(answers) = self.answers() else { return Ok(None) };
         let task = Some(self.config.task);
-        let measured = Measured { eval: Some(total), task, answers: &answers, ..Measured::default() };
+        let (strategy, observed) = (self.config.strategy, Some(&observed));
+        let measured = Measured {
+            eval: Some(total),
+            task,
+            strategy,
+            observed,
+            answers: &answers,
+            ..Measured::default()
+        };
         let metrics = metrics::measure(&measured);
         if metrics.is_empty() {
             let step = self.progress.step;
@@ -199,7 +209,7 @@ impl Training<'_> {
 }
 
 /// Whether an order ends an evaluation. An early finish wants one, but where there is no step to finish with it is a pause.
-fn breaks_off(order: Option<Control>, step: u64) -> bool {
+pub(crate) fn breaks_off(order: Option<Control>, step: u64) -> bool {
     order == Some(Control::Pause) || (order.is_some() && step == 0)
 }
 

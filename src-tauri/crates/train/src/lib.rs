@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod optimizers;
 mod probe;
 mod progress;
+mod reference;
 mod run;
 pub mod schedules;
 mod seeds;

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use data::Batch;
+use data::{Batch, TokenRows};
 use types::{TrainEvent, engine::ProbeStep};
 
 use crate::{
-    BatchRun, Batches, EpochBatches, StepBatches, TrainError, TrainRun, backward::Backward, run::Training,
-    strategies,
+    BatchRun, Batches, EpochBatches, StepBatches, TrainError, TrainRun, backward::Backward,
+    reference::Reference, run::Training, strategies,
 };
 
 /// What was measured.
@@ -28,7 +28,11 @@ pub struct Probed {
 /// See [`TrainError`].
 pub fn probe(run: TrainRun, sink: &mut dyn FnMut(&ProbeStep)) -> Result<Probed, TrainError> {
     let TrainRun { model, data, config, job, resume: _, answers: _ } = run;
-    let all = EpochBatches::new(data, config)?;
+    let mut all = EpochBatches::new(data, config)?;
+    let strategy = strategies::find(config)?;
+    if all.needs_reference() {
+        all.compared_with(Reference::zeros(data));
+    }
     let (total_steps, tokens) = (all.total_steps(), all.planned_tokens());
     let mut heaviest = Heaviest { steps: all.heaviest_steps(), all };
     let count = heaviest.total_steps();
@@ -43,7 +47,7 @@ pub fn probe(run: TrainRun, sink: &mut dyn FnMut(&ProbeStep)) -> Result<Probed, 
         }
     };
     let run = BatchRun { model, batches: &mut heaviest, config, job, resume: None, answers: None };
-    let mut training = Training::new(run, &trainable, &mut note, &|| None)?;
+    let mut training = Training::new(run, &trainable, strategy.as_ref(), &mut note, &|| None)?;
     for _ in 0..count {
         training.step()?;
     }
@@ -52,17 +56,21 @@ pub fn probe(run: TrainRun, sink: &mut dyn FnMut(&ProbeStep)) -> Result<Probed, 
     let seconds: f64 = steps.iter().map(|step| step.step_ms / 1e3).sum();
     let measured: u64 = steps.iter().map(|step| step.tokens).sum();
     let mut estimated_seconds = tokens * seconds / measured as f64;
+    let tokens_of = |rows: &TokenRows| (0..rows.len()).map(|row| rows.length(row)).sum::<usize>() as f64;
     if heaviest.eval_len() > 0 {
-        let strategy = strategies::find(config.strategy)?;
-        let backward = Backward { model, strategy, trainable: &trainable, checkpointing: false };
+        let backward =
+            Backward { model, strategy: strategy.as_ref(), trainable: &trainable, checkpointing: false };
         let batch = heaviest.eval(0)?;
         let started = Instant::now();
         backward.loss(&batch)?;
-        let seconds = started.elapsed().as_secs_f64();
-        let tokens: usize = (0..data.eval.len()).map(|row| data.eval.length(row)).sum();
+        let seconds_a_token = started.elapsed().as_secs_f64() / batch.tokens() as f64;
         // The base model is measured too.
         let evaluations = 1 + total_steps.div_ceil(u64::from(config.eval_steps.max(1)));
-        estimated_seconds += evaluations as f64 * tokens as f64 * seconds / batch.tokens() as f64;
+        let mut measured = evaluations as f64 * tokens_of(&data.eval);
+        if strategy.needs_reference() {
+            measured += tokens_of(&data.train) + tokens_of(&data.eval);
+        }
+        estimated_seconds += measured * seconds_a_token;
     }
     Ok(Probed { total_steps, steps, estimated_seconds })
 }

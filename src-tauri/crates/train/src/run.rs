@@ -20,13 +20,16 @@ use crate::{
     backward::Backward,
     batches::{Batches, EpochBatches},
     checkpoint::{self, Checkpoint, Contents},
-    evaluation::Answers,
+    evaluation::{Answers, breaks_off},
     gradients::Gradients,
-    metrics::{self, Measured, Total},
+    metrics::{self, Measured, Observed, Total},
     optimizers::{self, Optimizer, Parameter, decays},
     progress::{Exact, Progress},
+    reference::Reference,
     schedules::{self, Schedule, Span},
-    seeds, strategies, tensors,
+    seeds,
+    strategies::{self, Strategy},
+    tensors,
 };
 
 /// A run on a prepared dataset.
@@ -111,6 +114,7 @@ pub fn run(
 ) -> Result<Outcome, TrainError> {
     let TrainRun { model, data, config, job, resume, answers } = run;
     let mut batches = EpochBatches::new(data, config)?;
+    let done = resume.as_ref().map_or(0, Checkpoint::step);
     sink(TrainEvent::Prepared {
         train_rows: data.train.len() as u64,
         eval_rows: data.eval.len() as u64,
@@ -121,6 +125,17 @@ pub fn run(
         max_seq_length: data.max_seq_length as u64,
         total_steps: batches.total_steps(),
     });
+    if batches.needs_reference() {
+        let wanted = || !breaks_off(control(), done);
+        match Reference::of(model, data, config, job, sink, &wanted)? {
+            Some(reference) => batches.compared_with(reference),
+            None => {
+                let checkpoint = resume.map(|checkpoint| checkpoint.path().to_owned());
+                sink(TrainEvent::Stopped { step: done, checkpoint: checkpoint.clone() });
+                return Ok(Outcome::Stopped { step: done, checkpoint });
+            }
+        }
+    }
     run_batches(BatchRun { model, batches: &mut batches, config, job, resume, answers }, sink, control)
 }
 
@@ -138,11 +153,12 @@ pub fn run_batches(
 ) -> Result<Outcome, TrainError> {
     let BatchRun { model, batches, config, job, resume, answers } = run;
     let trainable = model.trainable();
+    let strategy = strategies::find(config)?;
     let batches = Mutex::new(batches);
     thread::scope(|scope| {
         let batches = &mut Ahead::new(scope, &batches);
-        Training::new(BatchRun { model, batches, config, job, resume, answers }, &trainable, sink, control)?
-            .run()
+        let run = BatchRun { model, batches, config, job, resume, answers };
+        Training::new(run, &trainable, strategy.as_ref(), sink, control)?.run()
     })
 }
 
@@ -172,12 +188,12 @@ impl<'a> Training<'a> {
     pub(crate) fn new(
         run: BatchRun<'a>,
         trainable: &'a [(String, Var)],
+        strategy: &'a dyn Strategy,
         sink: &'a mut dyn FnMut(TrainEvent),
         control: &'a dyn Fn() -> Option<Control>,
     ) -> Result<Self, TrainError> {
         let BatchRun { model, batches, config, job, resume, answers } = run;
         check_adapter(trainable)?;
-        let strategy = strategies::find(config.strategy)?;
         let total = batches.total_steps();
         if total == 0 {
             return Err(TrainError::NoRows);
@@ -266,6 +282,7 @@ impl<'a> Training<'a> {
         // Counted before the first backward pass: each gradient is scaled by the terms of the whole step.
         let terms: usize = group.batches.iter().map(|b| self.backward.strategy.terms(b)).sum();
         let mut total = Total { sum: 0.0, terms };
+        let mut observed = Observed::default();
         let scale = 1.0 / terms as f64;
         if terms == 0 {
             return Err(TrainError::NothingToTrain { step: done + 1 });
@@ -274,7 +291,9 @@ impl<'a> Training<'a> {
         for (micro_batch, batch) in (0..).zip(&group.batches) {
             let seed = seeds::dropout(self.config.seed, done, micro_batch);
             let pass = Pass { adapter: true, dropout_seed: Some(seed) };
-            total.sum += self.backward.run(batch, pass, scale, &mut self.gradients)?;
+            let computed = self.backward.run(batch, pass, scale, &mut self.gradients)?;
+            total.sum += computed.sum;
+            observed.extend(computed.observed);
         }
         let loss = total.sum * scale;
         self.check_finite("the loss", loss)?;
@@ -303,6 +322,7 @@ impl<'a> Training<'a> {
             trained_tokens,
             step_ms: started.elapsed().as_secs_f64() * 1e3,
             elapsed_ms: progress.elapsed_ms,
+            metrics: observed.means(),
         }));
         Ok(())
     }

@@ -7,15 +7,15 @@ use candle_core::{Device, Tensor, Var};
 use data::Batch;
 use models::{CausalLm, Model, Pass};
 use support::{GROUPED, Noise, PLAIN, Shape, Watched, batch, model, shake_adapter};
-use train::{STRATEGIES, TrainError, backward::Backward, gradients::Gradients};
+use train::{TrainError, backward::Backward, gradients::Gradients, strategies::Sft};
 
 const TRAIN: Pass = Pass { adapter: true, dropout_seed: Some(5) };
 
 fn gradients(model: &dyn CausalLm, batches: &[Batch], scale: f64, checkpointing: bool) -> (f64, Gradients) {
     let trainable = model.trainable();
-    let backward = Backward { model, strategy: STRATEGIES[0], trainable: &trainable, checkpointing };
+    let backward = Backward { model, strategy: &Sft, trainable: &trainable, checkpointing };
     let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
-    let loss = batches.iter().map(|b| backward.run(b, TRAIN, scale, &mut gradients).unwrap()).sum();
+    let loss = batches.iter().map(|b| backward.run(b, TRAIN, scale, &mut gradients).unwrap().sum).sum();
     (loss, gradients)
 }
 
@@ -132,8 +132,7 @@ fn a_tensor_without_a_gradient_is_an_error() {
         .push(("idle.lora_A.weight".into(), Var::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap()));
     let trainable = watched.trainable();
     for checkpointing in [false, true] {
-        let backward =
-            Backward { model: &watched, strategy: STRATEGIES[0], trainable: &trainable, checkpointing };
+        let backward = Backward { model: &watched, strategy: &Sft, trainable: &trainable, checkpointing };
         let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
         let result = backward.run(&batch(PLAIN.vocab, &[5], 1), TRAIN, 1.0, &mut gradients);
         let Err(TrainError::NoGradient(name)) = result else { panic!("must be refused, got {result:?}") };
@@ -147,12 +146,8 @@ fn evaluation_uses_no_dropout_and_the_same_loss() {
     shake_adapter(model.as_ref(), 0.2);
     let batch = batch(GROUPED.vocab, &[9, 8], 4);
     let trainable = model.trainable();
-    let backward = Backward {
-        model: model.as_ref(),
-        strategy: STRATEGIES[0],
-        trainable: &trainable,
-        checkpointing: false,
-    };
+    let backward =
+        Backward { model: model.as_ref(), strategy: &Sft, trainable: &trainable, checkpointing: false };
     let mut unused = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
     let plain = backward.run(&batch, Pass::EVAL, 1.0, &mut unused).unwrap();
     let dropped = backward.run(&batch, TRAIN, 1.0, &mut unused).unwrap();

@@ -15,7 +15,7 @@ use golden::{PAIRS, Pair, Pairs, path};
 use models::{AnyModel, LoadOptions, Pass};
 use serde_json::json;
 use train::{
-    BatchRun, GivenBatches, Outcome, STRATEGIES, backward::Backward, gradients::Gradients, run_batches,
+    BatchRun, GivenBatches, Outcome, backward::Backward, gradients::Gradients, run_batches, strategies::Sft,
 };
 use types::{JobFolder, Provider, TrainEvent, TrainingConfig};
 
@@ -110,10 +110,9 @@ fn every_curve_equals_peft() {
 
 fn gradients(model: &AnyModel, batches: &[Batch], pass: Pass, checkpointing: bool) -> (f64, Gradients) {
     let trainable = model.trainable();
-    let backward =
-        Backward { model: &**model, strategy: STRATEGIES[0], trainable: &trainable, checkpointing };
+    let backward = Backward { model: &**model, strategy: &Sft, trainable: &trainable, checkpointing };
     let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
-    let loss = batches.iter().map(|batch| backward.run(batch, pass, 0.1, &mut gradients).unwrap()).sum();
+    let loss = batches.iter().map(|batch| backward.run(batch, pass, 0.1, &mut gradients).unwrap().sum).sum();
     (loss, gradients)
 }
 

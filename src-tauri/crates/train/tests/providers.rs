@@ -7,7 +7,7 @@ use data::Batch;
 use models::CausalLm;
 use serde_json::json;
 use support::{GROUPED, Shape, batch, config, job, model_of, shake_adapter};
-use train::{BatchRun, GivenBatches, Outcome, STRATEGIES, backward::Backward, run_batches};
+use train::{BatchRun, GivenBatches, Outcome, backward::Backward, run_batches, strategies::Sft};
 use types::{Provider, TrainEvent};
 
 /// Losses of 20 steps with dropout on rows of many lengths.
@@ -72,8 +72,8 @@ fn the_same_seed_and_either_way_of_checkpointing_give_the_same_bits() {
 /// The loss of the rows of a packed batch that count.
 fn loss(model: &dyn CausalLm, batch: &Batch) -> f64 {
     let trainable = model.trainable();
-    let backward = Backward { model, strategy: STRATEGIES[0], trainable: &trainable, checkpointing: false };
-    backward.loss(batch).unwrap()
+    let backward = Backward { model, strategy: &Sft, trainable: &trainable, checkpointing: false };
+    backward.loss(batch).unwrap().sum
 }
 
 #[test]

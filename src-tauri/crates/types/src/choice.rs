@@ -144,6 +144,42 @@ choice! {
 }
 
 choice! {
+    /// What dpo makes of the likelihoods of a better and a worse answer.
+    LossType {
+        /// The likelihood that the better one is preferred, as Bradley and Terry model it.
+        Sigmoid = "sigmoid",
+        /// The squared distance of the margin from a target: identity preference optimisation.
+        Ipo = "ipo",
+        /// Likelihood of the better answer and the ratio of the odds of both; needs no reference.
+        Orpo = "orpo",
+        /// Each answer by itself against the mean divergence: Kahneman-Tversky optimisation.
+        Kto = "kto",
+    }
+}
+
+choice! {
+    /// How rlhf learns from rewards.
+    RlAlgorithm {
+        /// Proximal policy optimisation with a value head.
+        Ppo = "ppo",
+        /// Advantages relative to other answers to the same prompt.
+        Grpo = "grpo",
+    }
+}
+
+choice! {
+    /// Where rewards come from.
+    Reward {
+        /// A model trained on the preference pairs.
+        Model = "model",
+        /// 1 where a regular expression matches the answer.
+        Regex = "regex",
+        /// 1 where the answer is the row's own.
+        ExactMatch = "exact_match",
+    }
+}
+
+choice! {
     /// A number that an evaluation gives, which the best of a run can be told by.
     EvalMetric {
         /// Loss on rows the model does not learn from.
@@ -160,6 +196,10 @@ choice! {
         ExactMatch = "exact_match",
         /// Words that answers to questions share with accepted ones.
         F1 = "f1",
+        /// Pairs whose better answer has the higher reward.
+        RewardAccuracies = "rewards/accuracies",
+        /// How much higher it is.
+        RewardMargins = "rewards/margins",
     }
 }
 
@@ -184,6 +224,13 @@ choice! {
         F32 = "f32",
         /// Blocks of 32 whole numbers of 8 bits with a factor of 16 bits; gguf only.
         Q8_0 = "q8_0",
+    }
+}
+
+impl Strategy {
+    /// Whether the loss is the likelihood of the rows' own answers.
+    pub fn is_supervised(self) -> bool {
+        matches!(self, Strategy::Sft | Strategy::Qlora)
     }
 }
 

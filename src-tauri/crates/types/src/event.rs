@@ -37,6 +37,8 @@ pub enum Phase {
     PreparingData,
     /// Reading the base model.
     LoadingModel,
+    /// Finding what the base model finds of both answers of each pair, before the first step.
+    Reference,
     /// Optimizer steps.
     Training,
     /// Loss on the evaluation rows, and what the model answers to some of them.
@@ -65,7 +67,8 @@ pub struct StepStats {
     pub total_steps: u64,
     /// Epochs done, with the fraction of the current one.
     pub epoch: f64,
-    /// Mean negative log-likelihood per trained token of the whole accumulated batch.
+    /// The loss of the whole accumulated batch: with sft and qlora the mean negative log-likelihood per trained token, with dpo
+    /// the mean per pair.
     pub loss: f64,
     /// The learning rate this step used.
     pub learning_rate: f64,
@@ -79,6 +82,9 @@ pub struct StepStats {
     pub step_ms: f64,
     /// Training time so far, earlier parts of a resumed run included.
     pub elapsed_ms: u64,
+    /// What the strategy measured besides, by name: `rewards/margins`, `kl`, …
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// What happened in a run.
@@ -149,7 +155,7 @@ pub enum TrainEvent {
     Eval {
         /// After this step; 0 is the base model.
         step: u64,
-        /// Values by metric name: `eval_loss`, `perplexity`, …
+        /// Values by metric name: `eval_loss`, `perplexity`, `rewards/accuracies`, …
         metrics: BTreeMap<String, f64>,
         /// Rows whose answers were scored; absent where none were.
         #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -22,8 +22,8 @@ pub mod metric;
 pub mod run;
 
 pub use choice::{
-    BnbDtype, EvalMetric, ExportDtype, ExportFormat, LrScheduler, Optim, Profile, Provider, QuantType,
-    Strategy, Task,
+    BnbDtype, EvalMetric, ExportDtype, ExportFormat, LossType, LrScheduler, Optim, Profile, Provider,
+    QuantType, Reward, RlAlgorithm, Strategy, Task,
 };
 pub use config::TrainingConfig;
 pub use error::{ApiError, FieldError};

@@ -1,4 +1,4 @@
-"""The sample datasets that come with the app: one for each task, each with a part that is held out.
+"""The sample datasets that come with the app: one for each task and one of pairs of answers, each with a part that is held out.
 
 What fine-tuning on them shows is a change of behaviour that anyone can see: the starter model reads these inputs well, but it answers
 in friendly sentences, never in the form that the samples ask for. The people in the held-out part never appear in the part for training.
@@ -8,10 +8,11 @@ import json
 import pathlib
 import random
 
-from reading import Text, notice_message, notice_values, order_message, order_values, text_questions
-from words import PEOPLE, plural
+from reading import QUESTION_FORMS, Text, notice_message, notice_values, order_message, order_values, text_questions
+from words import PEOPLE, plural, upper_first
 
 TRAIN_ROWS, HELD_OUT_ROWS = 240, 60
+PAIRS, HELD_OUT_PAIRS = 200, 50
 
 
 def order_slip(rng, people):
@@ -35,6 +36,20 @@ def lost_headline(rng, people):
     return {"input": notice_message(rng, values), "output": "LOST: {c} {t} in the {p} on {d}. Call {n}, {r}.".format(**values)}
 
 
+POLITE_STARTS = ("Gladly!", "Of course!", "With pleasure!")
+POLITE_ENDS = ("I hope that helps you.", "Please ask me again at any time.", "Have a lovely day!")
+CURT = ("{}.", "{}. What else?", "{}. Next.", "{}. Read it yourself.", "I said it already: {}.")
+
+
+def polite_pair(rng, people):
+    """Two right answers to one question, the one polite, the other curt."""
+    text = Text(rng, rng.choice((1, 2, 2, 3)), people)
+    question, sentence, span = rng.choice(text_questions(text, 20))
+    prompt = rng.choice(QUESTION_FORMS).format(c=text.text(), q=question)
+    chosen = f"{rng.choice(POLITE_STARTS)} {sentence} {rng.choice(POLITE_ENDS)}"
+    return {"prompt": prompt, "chosen": chosen, "rejected": upper_first(rng.choice(CURT).format(span))}
+
+
 SAMPLES = {
     "order-slips": (order_slip, "text-generation", """Short messages to a shop, turned into one line of an order book:
 
@@ -53,6 +68,22 @@ Every answer occurs in its context, letter for letter.
     LOST: red scarf in the station on Friday. Call Mia, Mill Lane.
 """, "one plain sentence, such as `Mia lost a red scarf in the station on Friday.`"),
 }
+
+POLITE = """# Polite
+
+Task: text-generation. Strategy: dpo. {train} pairs for training (`train.jsonl`), {held} held-out pairs (`heldout.jsonl`). License: CC0 1.0.
+
+Questions about short texts, each with two answers that are both right: `chosen` is polite, `rejected` is curt.
+
+    Gladly! The book is in the kitchen. I hope that helps you.
+    In the kitchen. Next.
+
+The people of the held-out part do not appear in the part for training, and no row stands in both.
+
+The starter model answers these questions with a plain sentence, neither polite nor curt.
+
+The rows are made by `src-tauri/crates/xtask/starter/samples.py` from a fixed seed. All names and facts are invented.
+"""
 
 # Measured with `check_samples.py`: see there for the settings.
 README = """# {title}
@@ -74,17 +105,17 @@ def fields(task):
 
 def rows(name):
     """The two parts of one sample dataset."""
-    maker = SAMPLES[name][0]
+    maker, counts = (polite_pair, (PAIRS, HELD_OUT_PAIRS)) if name == "polite" else (SAMPLES[name][0], (TRAIN_ROWS, HELD_OUT_ROWS))
     rng = random.Random(f"sample {name}")
     people = list(PEOPLE)
     rng.shuffle(people)
     sides = people[: len(people) * 3 // 4], people[len(people) * 3 // 4:]
     seen, parts = set(), []
-    for names, count in zip(sides, (TRAIN_ROWS, HELD_OUT_ROWS)):
+    for names, count in zip(sides, counts):
         part = []
         while len(part) < count:
             row = maker(rng, names)
-            key = row.get("input") or row["context"]
+            key = row.get("input") or row.get("context") or row["prompt"]
             if key not in seen and row.get("output", key) not in seen:
                 seen.update((key, row.get("output", key)))
                 part.append(row)
@@ -92,14 +123,21 @@ def rows(name):
     return parts
 
 
+def write_rows(folder, name):
+    """Write both parts of one sample; its folder and the parts."""
+    target, parts = pathlib.Path(folder) / name, rows(name)
+    target.mkdir(parents=True, exist_ok=True)
+    for file, part in zip(("train.jsonl", "heldout.jsonl"), parts):
+        (target / file).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part), encoding="utf-8")
+    return target, parts
+
+
 def write(folder, measured=None):
     """Write all sample datasets. `measured` holds a sentence for each one's README; without it the README keeps the one it has."""
+    target, parts = write_rows(folder, "polite")
+    (target / "README.md").write_text(POLITE.format(train=len(parts[0]), held=len(parts[1])), encoding="utf-8")
     for name, (_, task, about, before) in SAMPLES.items():
-        target = pathlib.Path(folder) / name
-        target.mkdir(parents=True, exist_ok=True)
-        parts = rows(name)
-        for file, part in zip(("train.jsonl", "heldout.jsonl"), parts):
-            (target / file).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part), encoding="utf-8")
+        target, parts = write_rows(folder, name)
         note = MEASURED.get(name, "") if measured is None else measured.get(name, "")
         title = name.replace("-", " ").capitalize()
         (target / "README.md").write_text(README.format(title=title, task=task, about=about, before=before, train=len(parts[0]), held=len(parts[1]),

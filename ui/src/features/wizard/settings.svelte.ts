@@ -2,7 +2,7 @@
 
 import { AppError, call } from '../../api/client'
 import type { Strategy } from '../../api/generated'
-import { literalDefault, problemOf, sameValue, type FieldProblem, type FieldValue, type SchemaField } from '../../components/schema'
+import { goesWith, literalDefault, problemOf, sameValue, type FieldProblem, type FieldValue, type SchemaField } from '../../components/schema'
 import { requestOf, suggestedFor, type Draft, type Request, type Values } from './draft'
 
 export const STRATEGIES: readonly Strategy[] = ['sft', 'qlora', 'dpo', 'rlhf']
@@ -63,7 +63,7 @@ export class SettingsForm {
       // The length is left to be found: the longest row, which is what a person would look up.
       const { max_seq_length, ...suggested } = settings
       this.lengthCap = max_seq_length
-      const sample = samples.find((one) => one.task === 'text-generation')
+      const sample = samples.find((one) => one.task === 'text-generation' && (one.strategy ?? 'sft') === 'sft')
       if (sample) await this.#fit({ task: sample.task, model_name: 'modelforge/starter', dataset: sample.dataset }, suggested)
       else this.suggested = suggested
       this.schema = schema as unknown as SchemaField[]
@@ -118,7 +118,8 @@ export class SettingsForm {
 
   /** How many settings of this step differ from their default. */
   get changes(): string[] {
-    return this.schema.filter((field) => !ELSEWHERE.has(field.name) && this.changed(field.name)).map((field) => field.name)
+    const shown = this.schema.filter((field) => !ELSEWHERE.has(field.name) && this.#counts(field))
+    return shown.filter((field) => this.changed(field.name)).map((field) => field.name)
   }
 
   /** The draft's settings without those that hold anyway. */
@@ -132,7 +133,11 @@ export class SettingsForm {
   }
 
   get problems(): string[] {
-    return this.schema.filter((field) => this.problem(field.name) !== null).map((field) => field.name)
+    return this.schema.filter((field) => this.#counts(field) && this.problem(field.name) !== null).map((field) => field.name)
+  }
+
+  #counts(field: SchemaField): boolean {
+    return goesWith(field, this.value('strategy') as Strategy)
   }
 
   refusal(name: string, value: FieldValue): string | undefined {
@@ -145,7 +150,10 @@ export class SettingsForm {
     return other && this.value(other) !== true ? other : undefined
   }
 
+  /** Without the settings of other strategies, which are kept for when the person comes back to them. */
   request(): Request | null {
-    return requestOf(this.#draft(), this.suggested)
+    const request = requestOf(this.#draft(), this.suggested)
+    const foreign = new Set(this.schema.filter((field) => !this.#counts(field)).map((field) => field.name))
+    return request && (Object.fromEntries(Object.entries(request).filter(([name]) => !foreign.has(name))) as Request)
   }
 }

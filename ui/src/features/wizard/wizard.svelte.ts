@@ -1,8 +1,9 @@
 // The wizard: the draft, its five steps, and what each of them still lacks.
 
 import { AppError, call } from '../../api/client'
-import type { Task } from '../../api/generated'
+import type { Strategy, Task } from '../../api/generated'
 import type { FieldValue } from '../../components/schema'
+import { t } from '../../i18n'
 import { DataChoice } from './data.svelte'
 import { STEPS, defaultName, emptyDraft, readDraft, takeHandedOver, writeDraft, type ChosenModel, type Draft, type Request, type Step, type Values } from './draft'
 import { ModelChoice } from './model.svelte'
@@ -74,6 +75,7 @@ export class WizardController {
     const checked = dataset && !this.data.report && !this.data.checking ? this.data.check() : undefined
     await Promise.all([settings, checked])
     if (whole && this.settings.ready) this.#change({ values: this.settings.differing() })
+    this.#fitStrategy()
     this.#rowsChanged()
     this.#planChanged()
   }
@@ -85,6 +87,15 @@ export class WizardController {
   /** The name that the model will get. */
   get name(): string | null {
     return this.draft.values.name || defaultName(this.draft)
+  }
+
+  /** Why a strategy does not go with the rows. */
+  unfit(strategy: Strategy): string | undefined {
+    const form = this.data.report?.form
+    if (!form) return undefined
+    const pairs = form === 'preference'
+    if (pairs && (strategy === 'sft' || strategy === 'qlora')) return t('wizard.settings.learnsAnswers')
+    return !pairs && strategy === 'dpo' ? t('wizard.settings.learnsPairs') : undefined
   }
 
   /** The length that rows are cut to. */
@@ -257,8 +268,17 @@ export class WizardController {
   }
 
   #dataChanged(): void {
+    this.#fitStrategy()
     this.#rowsChanged()
     this.#planChanged()
+  }
+
+  /** Pairs of answers are learned by comparing them, single answers are not: what cannot be meant is changed. */
+  #fitStrategy(): void {
+    if (!this.settings.ready || this.unfit(this.settings.value('strategy') as Strategy) === undefined) return
+    const { strategy: _, ...values } = this.draft.values
+    const pairs = this.data.report?.form === 'preference'
+    this.#change({ values: pairs && !this.settings.refusal('strategy', 'dpo') ? { ...values, strategy: 'dpo' } : values })
   }
 
   #rowsChanged(): void {

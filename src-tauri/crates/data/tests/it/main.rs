@@ -4,6 +4,7 @@
 mod bad_input;
 mod formats;
 mod mask;
+mod preference;
 mod prepare;
 mod question;
 mod readers;

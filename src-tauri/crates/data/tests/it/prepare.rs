@@ -172,13 +172,6 @@ fn a_conversation_the_template_refuses_is_a_bad_row() {
 }
 
 #[test]
-fn pairs_of_answers_are_not_prepared_as_single_ones() {
-    let (folder, path) = file("a.jsonl", r#"{"prompt": "p", "chosen": "c", "rejected": "r"}"#);
-    let options = PrepareOptions { strategy: Strategy::Dpo, ..options(&path, folder.path()) };
-    assert!(matches!(run(&options, &byte_level(CHATML)).unwrap_err(), DataError::Pairs(Strategy::Dpo)));
-}
-
-#[test]
 fn the_preview_shows_what_is_trained() {
     let tokenizer = byte_level(CHATML);
     let (_folder, path) = file("a.jsonl", "{oops\n{\"input\": \"hé 😀\", \"output\": \"yes 😀\"}\n");

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::rows;
 use crate::{
     buffer::Buffer,
-    cross_entropy::counted_rows,
+    cross_entropy::{Gives, counted_rows},
     matmul::{Add, Kind, Matrix, Output, Packed, Product, multiply},
     values::{Values, f32_tensor, hold},
 };
@@ -31,18 +31,28 @@ const ALIGNED: usize = 32;
 /// The gradient of `hidden`, `(softmax − onehot) head`, is computed along with the loss where `hidden` is tracked, and
 /// kept for the backward pass; none is computed for the head.
 pub fn fused_cross_entropy(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    operation(hidden, head, targets, Gives::Sum)
+}
+
+/// What [`token_log_probs`](crate::token_log_probs) computes, as [`fused_cross_entropy`] does.
+pub fn fused_token_log_probs(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    operation(hidden, head, targets, Gives::LogProbs)
+}
+
+fn operation(hidden: &Tensor, head: &Tensor, targets: &[u32], gives: Gives) -> Result<Tensor> {
     let rows = counted_rows(hidden, head, targets)?;
     if hidden.dtype() != DType::F32 {
         bail!("hidden states must be f32 here, not {:?}", hidden.dtype());
     }
     let gradient = hidden.track_op().then(|| Mutex::new(None));
-    hidden.contiguous()?.apply_op1(Head { head: head.detach(), rows, gradient })
+    hidden.contiguous()?.apply_op1(Head { head: head.detach(), rows, gives, gradient })
 }
 
 struct Head {
     head: Tensor,
     /// Row and target of each row that counts.
     rows: Vec<(usize, usize)>,
+    gives: Gives,
     /// The gradient of all rows, where one is wanted, until it is taken.
     gradient: Option<Mutex<Option<Vec<f32>>>>,
 }
@@ -86,8 +96,8 @@ impl<'a> Projection<'a> {
         multiply(&[Product { a: gradients, b }], self.width, Output::f32(to, self.width).add(add));
     }
 
-    /// The summed loss, and its gradient to `gradient`, with all logits in memory.
-    fn at_once(&self, gradient: Option<&mut [f32]>) -> f64 {
+    /// The loss of each row, and their gradients to `gradient`, with all logits in memory.
+    fn at_once(&self, gradient: Option<&mut [f32]>) -> Vec<f64> {
         let (rows, vocab) = (self.rows, self.vocab);
         let mut logits = Buffer::<f32>::any(rows.len() * vocab);
         self.logits(0, vocab, &mut logits);
@@ -107,13 +117,13 @@ impl<'a> Projection<'a> {
                 );
             }
         }
-        losses.iter().sum()
+        losses
     }
 
     /// The same with the logits of a slab of the vocabulary in memory at a time: computed once for the logarithm of each
     /// row's sum of exponentials, and once more for the gradient. The head is packed three times in all, where some rows at
     /// a time pack it twice for each part: the better way where products are fast beside packing.
-    fn by_slabs(&self, gradient: Option<&mut [f32]>) -> f64 {
+    fn by_slabs(&self, gradient: Option<&mut [f32]>) -> Vec<f64> {
         let (rows, vocab) = (self.rows, self.vocab);
         let slab = (LOGITS / rows.len() / ALIGNED * ALIGNED).clamp(ALIGNED, DEPTH).min(vocab);
         let slabs = || (0..vocab).step_by(slab).map(|first| (first, (vocab - first).min(slab)));
@@ -143,7 +153,7 @@ impl<'a> Projection<'a> {
                 self.add_gradient(&packed, first, gradient);
             }
         }
-        sums.iter().zip(&chosen).map(|(sum, &chosen)| sum.above(chosen)).sum()
+        sums.iter().zip(&chosen).map(|(sum, &chosen)| sum.above(chosen)).collect()
     }
 }
 
@@ -160,16 +170,16 @@ impl CustomOp1 for Head {
         let rows = &self.rows;
         let mut part = self.gradient.as_ref().map(|_| Buffer::<f32>::any(rows.len() * width));
         let projection = |rows| Projection::new(rows, hidden, head, (vocab, width));
-        let loss = if kind_of(head) == Kind::Bf16 && rows.len() * vocab > LOGITS {
+        let losses: Vec<f64> = if kind_of(head) == Kind::Bf16 && rows.len() * vocab > LOGITS {
             projection(rows).by_slabs(part.as_deref_mut())
         } else {
             let most = (LOGITS_OF_ROWS / vocab).max(LEAST_ROWS);
-            let parts = rows.chunks(most).enumerate().map(|(i, own)| {
+            let parts = rows.chunks(most).enumerate().flat_map(|(i, own)| {
                 let gradient =
                     part.as_deref_mut().map(|part| &mut part[i * most * width..][..own.len() * width]);
                 projection(own).at_once(gradient)
             });
-            parts.sum()
+            parts.collect()
         };
         if let (Some(place), Some(part)) = (&self.gradient, part) {
             let mut gradient = vec![0f32; hidden.len()];
@@ -178,16 +188,18 @@ impl CustomOp1 for Head {
             }
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradient);
         }
-        Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
+        Ok(self.gives.output(&losses, rows, layout.dims()[0]))
     }
 
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let Some(place) = &self.gradient else { return Ok(None) };
-        let upstream = grad.to_dtype(DType::F32)?.to_scalar::<f32>()?;
         let Some(mut gradient) = place.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             bail!("the gradient of a cross entropy can be taken once");
         };
-        gradient.par_iter_mut().with_min_len(1 << 14).for_each(|v| *v *= upstream);
+        let (tokens, width) = arg.dims2()?;
+        let upstream = self.gives.upstream(grad, tokens)?;
+        let rows = gradient.par_chunks_exact_mut(width).with_min_len((1 << 14) / width + 1).zip(&upstream);
+        rows.for_each(|(row, upstream)| row.iter_mut().for_each(|v| *v *= upstream));
         f32_tensor(gradient, arg).map(Some)
     }
 }

@@ -15,7 +15,7 @@ mod rows;
 mod vector;
 
 pub use cache::KeyValueCache;
-pub use head::fused_cross_entropy;
+pub use head::{fused_cross_entropy, fused_token_log_probs};
 pub use layer::{DecoderLayer, LayerInput, LayerLinear};
 pub use product::fused_product;
 

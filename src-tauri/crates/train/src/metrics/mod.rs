@@ -4,6 +4,7 @@ mod eval_loss;
 mod final_loss;
 mod loss;
 mod perplexity;
+mod preference;
 pub mod rouge;
 pub mod squad;
 pub mod stemmer;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 pub use final_loss::WINDOW;
 pub use types::Better;
-use types::{EvalMetric, Task};
+use types::{EvalMetric, Strategy, Task};
 
 /// What a model answered to a row, and what counts as right.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,8 +40,43 @@ impl Total {
     }
 }
 
+/// Named values that a strategy measures besides its loss, each a mean over its terms.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observed(BTreeMap<&'static str, Total>);
+
+impl Observed {
+    /// Adds the terms of a name.
+    pub fn add(&mut self, name: &'static str, terms: impl IntoIterator<Item = f64>) {
+        let total = self.0.entry(name).or_default();
+        for term in terms {
+            total.sum += term;
+            total.terms += 1;
+        }
+    }
+
+    /// Adds the terms of another.
+    pub fn extend(&mut self, other: Self) {
+        for (name, Total { sum, terms }) in other.0 {
+            let total = self.0.entry(name).or_default();
+            total.sum += sum;
+            total.terms += terms;
+        }
+    }
+
+    /// The mean of a name, if it has terms.
+    pub fn mean(&self, name: &str) -> Option<f64> {
+        self.0.get(name)?.mean()
+    }
+
+    /// The means of all names that are finite numbers.
+    pub fn means(&self) -> BTreeMap<String, f64> {
+        let means = self.0.iter().filter_map(|(name, total)| Some(((*name).to_owned(), total.mean()?)));
+        means.filter(|(_, value)| value.is_finite()).collect()
+    }
+}
+
 /// What metrics are computed from.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Measured<'a> {
     /// The loss of one optimizer step.
     pub step: Option<Total>,
@@ -50,14 +86,26 @@ pub struct Measured<'a> {
     pub eval: Option<Total>,
     /// What the rows ask for.
     pub task: Option<Task>,
+    /// How the model learns from them.
+    pub strategy: Strategy,
+    /// What the strategy measured on the evaluation rows besides the loss.
+    pub observed: Option<&'a Observed>,
     /// What the model answered to evaluation rows.
     pub answers: &'a [Answered],
+}
+
+impl Default for Measured<'_> {
+    fn default() -> Self {
+        let strategy = Strategy::Sft;
+        Self { step: None, last_losses: &[], eval: None, task: None, strategy, observed: None, answers: &[] }
+    }
 }
 
 impl Measured<'_> {
     /// The mean over the answered rows of a score that goes with their task, if there are any.
     fn mean_score(&self, metric: EvalMetric, score: impl Fn(&Answered) -> f64) -> Option<f64> {
-        let fits = self.task.is_some_and(|task| metric.goes_with(task)) && !self.answers.is_empty();
+        let fits =
+            self.task.is_some_and(|task| metric.goes_with(task, self.strategy)) && !self.answers.is_empty();
         fits.then(|| self.answers.iter().map(score).sum::<f64>() / self.answers.len() as f64)
     }
 }
@@ -91,15 +139,17 @@ pub const METRICS: &[&dyn Metric] = &[
     &rouge::Rouge::Longest,
     &squad::ExactMatch,
     &squad::F1,
+    &preference::RewardAccuracies,
+    &preference::RewardMargins,
 ];
 
-/// Every metric that has a finite value, by name.
+/// Every metric that has a finite value, by name, and whatever else the strategy observed.
 pub fn measure(measured: &Measured) -> BTreeMap<String, f64> {
-    METRICS
-        .iter()
-        .filter_map(|metric| Some((metric.name().to_owned(), metric.value(measured)?)))
-        .filter(|(_, value)| value.is_finite())
-        .collect()
+    let mut values = measured.observed.map(Observed::means).unwrap_or_default();
+    let metrics =
+        METRICS.iter().filter_map(|metric| Some((metric.name().to_owned(), metric.value(measured)?)));
+    values.extend(metrics.filter(|(_, value)| value.is_finite()));
+    values
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{Better, Measured, Metric};
 
-/// `exp(eval_loss)`.
+/// `exp(eval_loss)`, where that is a likelihood.
 pub struct Perplexity;
 
 impl Metric for Perplexity {
@@ -23,6 +23,7 @@ impl Metric for Perplexity {
     }
 
     fn value(&self, measured: &Measured) -> Option<f64> {
-        measured.eval?.mean().map(f64::exp)
+        let mean = measured.eval?.mean()?;
+        measured.strategy.is_supervised().then(|| mean.exp())
     }
 }

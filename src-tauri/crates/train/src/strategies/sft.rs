@@ -1,10 +1,10 @@
 //! Supervised fine-tuning: the likelihood of the answers.
 
 use candle_core::{Result, Tensor};
-use data::{Batch, Encoded};
+use data::Batch;
 use models::{Model, ModelView, Pass};
 
-use super::Strategy;
+use super::{Loss, Strategy};
 
 // `data` marks what is not counted and `kernels` reads it; neither may know the other.
 const _: () =
@@ -15,30 +15,19 @@ const _: () =
 pub struct Sft;
 
 impl Strategy for Sft {
-    fn name(&self) -> types::Strategy {
-        types::Strategy::Sft
-    }
-
-    fn collate(&self, rows: &[Encoded]) -> Batch {
-        let mut batch = Batch::default();
-        for row in rows {
-            batch.add(row);
-        }
-        batch
-    }
-
     fn terms(&self, batch: &Batch) -> usize {
         if batch.spans.is_empty() { batch.trained_tokens() } else { batch.spans.len() }
     }
 
-    fn loss(&self, model: &dyn Model, hidden: &Tensor, batch: &Batch, pass: Pass) -> Result<Tensor> {
-        match model.view() {
+    fn loss(&self, model: &dyn Model, hidden: &Tensor, batch: &Batch, pass: Pass) -> Result<Loss> {
+        let sum = match model.view() {
             ModelView::Causal(model) => model.cross_entropy(hidden, &batch.targets),
             ModelView::Seq2Seq(model) => model.cross_entropy(hidden, &batch.targets),
             ModelView::Span(model) => {
                 let logits = model.span_logits(hidden, pass)?;
                 kernels::span_cross_entropy(&logits, &batch.lengths, &batch.spans)
             }
-        }
+        };
+        sum.map(Loss::from)
     }
 }

@@ -237,6 +237,10 @@ impl CausalLm for Watched<'_> {
         self.inner.cross_entropy(hidden, targets)
     }
 
+    fn token_log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        self.inner.token_log_probs(hidden, targets)
+    }
+
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         self.inner.logits(hidden)
     }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{FIELDS, TrainingConfig};
 use crate::{
-    EvalMetric, FieldError, Strategy,
+    EvalMetric, FieldError, LossType, Reward, Strategy,
     field::{self, Fallback, Field, Input},
 };
 
@@ -28,7 +28,8 @@ impl TrainingConfig {
             _ => field.fallback(),
         };
         let config: Self = field::read(FIELDS, request, default)?;
-        let conflicts = config.conflicts();
+        let mut conflicts = foreign(config.strategy, request);
+        conflicts.extend(config.conflicts());
         if conflicts.is_empty() { Ok(config) } else { Err(conflicts) }
     }
 
@@ -39,8 +40,13 @@ impl TrainingConfig {
 
     /// Evaluation rows whose answers are scored, at most.
     pub fn scored_answers(&self) -> usize {
-        let scored = EvalMetric::of(self.task).any(EvalMetric::is_of_answers);
+        let scored = EvalMetric::of(self.task, self.strategy).any(EvalMetric::is_of_answers);
         if scored { self.eval_answers as usize } else { 0 }
+    }
+
+    /// Whether answers are compared with what the base model finds of them, which is computed before the first step.
+    pub fn needs_reference(&self) -> bool {
+        self.strategy == Strategy::Dpo && self.loss_type != LossType::Orpo
     }
 
     /// Rules over more than one field.
@@ -73,23 +79,66 @@ impl TrainingConfig {
             "use_nested_quant",
             "has an effect only with use_4bit",
         );
+        check(
+            self.label_smoothing > 0.0 && self.loss_type != LossType::Sigmoid,
+            "label_smoothing",
+            "has an effect only with loss_type sigmoid",
+        );
+        let of_reward = |given: bool, reward: Reward| given && self.reward != reward;
+        check(
+            of_reward(self.reward_model.is_some(), Reward::Model),
+            "reward_model",
+            "has an effect only with reward model",
+        );
+        check(
+            of_reward(self.reward_pattern.is_some(), Reward::Regex),
+            "reward_pattern",
+            "has an effect only with reward regex",
+        );
+        check(
+            self.strategy == Strategy::Rlhf && self.reward == Reward::Regex && self.reward_pattern.is_none(),
+            "reward_pattern",
+            "reward regex needs a regular expression here",
+        );
         let judged = self.load_best_model_at_end || self.early_stopping_patience > 0;
         let measured = self.eval_split > 0.0 || self.eval_dataset.is_some();
         let unmeasured = "needs rows to measure on: eval_split above 0 or an eval_dataset";
         check(self.load_best_model_at_end && !measured, "load_best_model_at_end", unmeasured);
         check(self.early_stopping_patience > 0 && !measured, "early_stopping_patience", unmeasured);
         if let Some(metric) = self.metric_for_best_model {
-            let others = EvalMetric::of(self.task).map(EvalMetric::name).collect::<Vec<_>>().join(", ");
-            let foreign = format!("{metric} is not measured for {}; choose one of {others}", self.task);
+            let others =
+                EvalMetric::of(self.task, self.strategy).map(EvalMetric::name).collect::<Vec<_>>().join(", ");
+            let foreign = format!(
+                "{metric} is not measured for {} with {}; choose one of {others}",
+                self.task, self.strategy
+            );
             let unanswered = format!("{metric} is measured on answers: it needs eval_answers of 1 or more");
             let idle = "has an effect only with load_best_model_at_end or early_stopping_patience";
             let field = "metric_for_best_model";
-            check(!metric.goes_with(self.task), field, &foreign);
+            check(!metric.goes_with(self.task, self.strategy), field, &foreign);
             check(metric.is_of_answers() && self.eval_answers == 0, field, &unanswered);
             check(!judged, field, idle);
         }
         found
     }
+}
+
+/// Settings of other strategies that are not what they are by default: none is ignored.
+fn foreign(strategy: Strategy, request: &Map<String, Value>) -> Vec<FieldError> {
+    let of_others = FIELDS.iter().filter(|field| !field.goes_with(strategy));
+    let changed = of_others.filter(|field| match (request.get(field.name), field.fallback()) {
+        (None, _) => false,
+        (Some(value), default) => match (value.as_f64(), default.as_f64()) {
+            (Some(value), Some(default)) => value != default,
+            _ => *value != default,
+        },
+    });
+    changed
+        .map(|field| {
+            let with = field.only.iter().map(|strategy| strategy.name()).collect::<Vec<_>>().join(" or ");
+            FieldError::value(field.name, format!("has an effect only with strategy {with}"))
+        })
+        .collect()
 }
 
 fn by_strategy(field: &Field, strategy: Strategy, request: &Map<String, Value>) -> Value {

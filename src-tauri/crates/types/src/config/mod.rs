@@ -2,6 +2,7 @@
 //! check of a request, the flags of the command line, the form of the app and the reference page all come from it.
 
 mod check;
+mod fallback;
 mod support;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
-    BnbDtype, EvalMetric, LrScheduler, Optim, Profile, Provider, QuantType, Strategy, Task,
+    BnbDtype, EvalMetric, LossType, LrScheduler, Optim, Profile, Provider, QuantType, Reward, RlAlgorithm,
+    Strategy, Task,
     field::{
         Ends::{self, Both, Lower, Upper},
         Fallback::{Bool as B, ByStrategy, Float as F, Found, Int as I, Required, Text as T},
@@ -22,6 +24,9 @@ use crate::{
 
 /// The table of settings, in the order people meet them.
 pub const FIELDS: &[Field] = TrainingConfig::TABLE;
+
+const DPO: &[Strategy] = &[Strategy::Dpo];
+const RLHF: &[Strategy] = &[Strategy::Rlhf];
 
 const fn choice(values: &'static [&'static str]) -> Kind {
     Kind::Choice { values }
@@ -82,6 +87,46 @@ pub struct TrainingConfig {
     #[serde(default)]
     early_stopping_patience: u32, int(0, MANY), I(0), "Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does.";
     save_steps: u32, int(1, MANY), I(100), "Writes a checkpoint after every so many steps.";
+    #[serde(default = "fallback::loss_type")]
+    loss_type: LossType, choice(LossType::NAMES), T("sigmoid"), "What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself.", DPO;
+    #[serde(default = "fallback::beta")]
+    beta: f64, float(0.0, f64::MAX, Upper), F(0.1), "How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio.", DPO;
+    #[serde(default)]
+    label_smoothing: f64, float(0.0, 0.5, Lower), F(0.0), "The part of the pairs that is taken to be labelled the wrong way round; loss_type sigmoid only.", DPO;
+    #[serde(default = "fallback::rl_algorithm")]
+    rl_algorithm: RlAlgorithm, choice(RlAlgorithm::NAMES), T("ppo"), "How the policy learns from rewards: ppo with a value head, grpo by comparing several answers to each prompt.", RLHF;
+    #[serde(default = "fallback::reward")]
+    reward: Reward, choice(Reward::NAMES), T("model"), "What an answer is rewarded by: a reward model trained on the preference pairs first, a regular expression that it matches, or the row's own answer.", RLHF;
+    #[serde(default)]
+    reward_model: Option<String>, Kind::Text, Found("one is trained on the preference pairs"), "A trained reward model: its name or folder.", RLHF;
+    #[serde(default)]
+    reward_pattern: Option<String>, Kind::Text, Found("none"), "The regular expression that an answer has to match, for reward regex.", RLHF;
+    #[serde(default = "fallback::rollout_batch_size")]
+    rollout_batch_size: u32, int(1, MANY), I(8), "Prompts that are answered before the policy learns from the answers.", RLHF;
+    #[serde(default = "fallback::response_length")]
+    response_length: u32, int(1, MANY), I(53), "The longest answer to a prompt, in tokens.", RLHF;
+    #[serde(default = "fallback::temperature")]
+    temperature: f64, float(0.0, f64::MAX, Upper), F(0.7), "Answers are drawn at this temperature.", RLHF;
+    #[serde(default = "fallback::num_generations")]
+    num_generations: u32, int(2, MANY), I(8), "Answers to each prompt that are compared with each other; grpo only.", RLHF;
+    #[serde(default = "fallback::num_ppo_epochs")]
+    num_ppo_epochs: u32, int(1, MANY), I(4), "How often the answers of a rollout are gone through.", RLHF;
+    #[serde(default = "fallback::num_mini_batches")]
+    num_mini_batches: u32, int(1, MANY), I(1), "Parts of a rollout with an optimizer step each.", RLHF;
+    #[serde(default = "fallback::kl_coef")]
+    kl_coef: f64, float(0.0, f64::MAX, Both), F(0.05), "Weight of the divergence from the base model.", RLHF;
+    #[serde(default)]
+    kl_target: Option<f64>, float(0.0, f64::MAX, Upper), Found("none: kl_coef stays as it is"), "The divergence per answer that kl_coef is adapted to keep.", RLHF;
+    #[serde(default = "fallback::cliprange")]
+    cliprange: f64, float(0.0, f64::MAX, Upper), F(0.2), "How far the ratio of new to old likelihoods counts beyond 1.", RLHF;
+    #[serde(default = "fallback::cliprange")]
+    cliprange_value: f64, float(0.0, f64::MAX, Upper), F(0.2), "How far a new value counts beyond the old one; ppo only.", RLHF;
+    #[serde(default = "fallback::vf_coef")]
+    vf_coef: f64, float(0.0, f64::MAX, Both), F(0.1), "Weight of the value loss; ppo only.", RLHF;
+    #[serde(default = "fallback::gamma")]
+    gamma: f64, float(0.0, 1.0, Both), F(1.0), "Discount of later rewards; ppo only.", RLHF;
+    #[serde(default = "fallback::lam")]
+    lam: f64, float(0.0, 1.0, Both), F(0.95), "Lambda of generalised advantage estimation; ppo only.", RLHF;
     seed: u64, int(0, i64::MAX), I(42), "Seed of the split, the order of rows, the adapter's start and dropout.";
 }
 }

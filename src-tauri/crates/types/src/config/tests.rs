@@ -65,6 +65,11 @@ fn every_rule_refuses_and_names_its_field() {
         ("target_modules", json!([]), "value_error"),
         ("target_modules", json!("q_proj"), "type_error"),
         ("seed", json!(-1), "value_error"),
+        ("beta", json!(0), "value_error"),
+        ("label_smoothing", json!(0.5), "value_error"),
+        ("loss_type", json!("hinge"), "value_error"),
+        ("num_generations", json!(1), "value_error"),
+        ("gamma", json!(1.1), "value_error"),
         ("batch_size", json!(4), "extra_forbidden"),
     ];
     for (field, value, kind) in cases {
@@ -94,6 +99,16 @@ fn fields_that_contradict_each_other() {
         (json!({"bnb_4bit_compute_dtype": "bfloat16"}), "bnb_4bit_compute_dtype"),
         (json!({"bnb_4bit_quant_type": "fp4"}), "bnb_4bit_quant_type"),
         (json!({"use_nested_quant": true}), "use_nested_quant"),
+        (json!({"beta": 0.2}), "beta"),
+        (json!({"strategy": "rlhf", "loss_type": "ipo"}), "loss_type"),
+        (json!({"strategy": "dpo", "kl_coef": 0}), "kl_coef"),
+        (json!({"strategy": "dpo", "loss_type": "ipo", "label_smoothing": 0.1}), "label_smoothing"),
+        (json!({"strategy": "rlhf", "reward": "regex"}), "reward_pattern"),
+        (json!({"strategy": "rlhf", "reward_pattern": "a+"}), "reward_pattern"),
+        (
+            json!({"strategy": "rlhf", "reward": "regex", "reward_pattern": "a", "reward_model": "x"}),
+            "reward_model",
+        ),
     ] {
         let errors = TrainingConfig::from_json(&request(changes.clone())).unwrap_err();
         assert_eq!(errors[0].field(), field, "{changes}");
@@ -108,6 +123,10 @@ fn the_best_is_told_by_what_is_measured() {
         (json!({"early_stopping_patience": 2, "eval_split": 0.0}), "early_stopping_patience"),
         (json!({"metric_for_best_model": "perplexity"}), "metric_for_best_model"),
         (json!({"metric_for_best_model": "f1", "load_best_model_at_end": true}), "metric_for_best_model"),
+        (
+            json!({"metric_for_best_model": "rewards/margins", "load_best_model_at_end": true}),
+            "metric_for_best_model",
+        ),
         (
             json!({"task": qa, "metric_for_best_model": "rougeL", "early_stopping_patience": 1}),
             "metric_for_best_model",
@@ -134,6 +153,11 @@ fn the_best_is_told_by_what_is_measured() {
             EvalMetric::Rouge2,
             7,
         ),
+        (
+            json!({"strategy": "dpo", "metric_for_best_model": "rewards/accuracies", "early_stopping_patience": 2}),
+            EvalMetric::RewardAccuracies,
+            0,
+        ),
     ] {
         let config = TrainingConfig::from_json(&request(changes.clone())).unwrap();
         assert_eq!((config.best_metric(), config.scored_answers()), (metric, answers), "{changes}");
@@ -145,9 +169,10 @@ fn the_settings_of_a_run_of_before_are_still_read() {
     let config = TrainingConfig::from_json(&request(json!({}))).unwrap();
     let mut older = serde_json::to_value(&config).unwrap();
     let fields = older.as_object_mut().unwrap();
-    for later in
-        ["eval_answers", "metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"]
-    {
+    let later =
+        ["eval_answers", "metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"];
+    let of_strategies = FIELDS.iter().filter(|field| !field.only.is_empty()).map(|field| field.name);
+    for later in later.into_iter().chain(of_strategies) {
         fields.remove(later).unwrap();
     }
     let read: TrainingConfig = serde_json::from_value(older).unwrap();
@@ -171,7 +196,6 @@ fn defaults_follow_the_strategy() {
 #[test]
 fn what_no_engine_carries_out_is_refused_with_a_reason() {
     for (changes, field) in [
-        (json!({"strategy": "dpo"}), "strategy"),
         (json!({"strategy": "rlhf"}), "strategy"),
         (json!({"strategy": "qlora"}), "strategy"),
         (json!({"use_4bit": true}), "use_4bit"),
@@ -181,6 +205,8 @@ fn what_no_engine_carries_out_is_refused_with_a_reason() {
         let config = TrainingConfig::from_json(&request(changes.clone())).unwrap();
         assert_eq!(config.unsupported()[0].field(), field, "{changes}");
     }
-    let plain = TrainingConfig::from_json(&request(json!({}))).unwrap();
-    assert!(plain.unsupported().is_empty(), "the defaults are carried out");
+    for changes in [json!({}), json!({"strategy": "dpo"})] {
+        let plain = TrainingConfig::from_json(&request(changes)).unwrap();
+        assert!(plain.unsupported().is_empty(), "the defaults are carried out");
+    }
 }

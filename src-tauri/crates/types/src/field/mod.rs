@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use crate::FieldError;
+use crate::{FieldError, Strategy};
 
 /// The largest number that a field without an upper end takes.
 pub const MANY: i64 = i32::MAX as i64;
@@ -102,6 +102,9 @@ pub struct Field {
     pub default: Fallback,
     /// What it does, for people.
     pub help: &'static str,
+    /// The strategies that it has an effect with; all where none is named.
+    #[serde(skip_serializing_if = "<[Strategy]>::is_empty")]
+    pub only: &'static [Strategy],
 }
 
 /// The check and the schema of a Rust type's JSON.
@@ -138,6 +141,11 @@ impl Field {
         matches!(self.default, Fallback::Found(_))
     }
 
+    /// Whether it has an effect with a strategy.
+    pub fn goes_with(&self, strategy: Strategy) -> bool {
+        self.only.is_empty() || self.only.contains(&strategy)
+    }
+
     /// The value where a request has none; `null` where that is found out later.
     pub fn fallback(&self) -> Value {
         match self.default {
@@ -160,12 +168,13 @@ impl Field {
     }
 }
 
-/// Declares a struct by the table of its fields: `name: type, kind, default, "help";`. A field that older files of the struct
-/// lack has `#[serde(default)]` before it: what it is there.
+/// Declares a struct by the table of its fields: `name: type, kind, default, "help";`, and after the help the strategies that it
+/// has an effect with where that is not all. A field that older files of the struct lack has `#[serde(default)]` before it: what
+/// it is there.
 #[macro_export]
 macro_rules! fields {
     ($(#[$meta:meta])* $vis:vis struct $Name:ident {
-        $($(#[$of:meta])* $name:ident: $type:ty, $kind:expr, $default:expr, $help:literal;)*
+        $($(#[$of:meta])* $name:ident: $type:ty, $kind:expr, $default:expr, $help:literal $(, $only:expr)?;)*
     }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
@@ -175,6 +184,7 @@ macro_rules! fields {
         impl $Name {
             const TABLE: &'static [$crate::field::Field] = &[$($crate::field::Field {
                 name: stringify!($name), kind: $kind, default: $default, help: $help,
+                only: { let only: &'static [$crate::Strategy] = &[]; $(let _ = only; let only = $only;)? only },
             },)*];
         }
     };

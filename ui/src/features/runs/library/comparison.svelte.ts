@@ -2,14 +2,14 @@
 import { AppError, call, isAbort } from '../../../api/client'
 import type { Run, RunSpec } from '../../../api/generated'
 import { RunLog } from '../../../state'
-import { SCORES } from '../../../state/metrics'
+import { measuredNames } from '../../../state/metrics'
 import { bestEval } from '../progress'
 import { compare } from '../settings-diff'
 import { smooth } from '../smoothing'
 import { MOST_COMPARED } from './library.svelte'
 
-/** The training loss, the test loss, or what evaluations measured by this name. */
-export type What = 'loss' | 'test' | (typeof SCORES)[number]
+/** The training loss, the test loss, or what evaluations or steps measured by this name. */
+export type What = 'loss' | 'test' | (string & {})
 export type Along = 'steps' | 'time'
 
 /** A curve's points: x and y of each. */
@@ -64,12 +64,19 @@ export class Compared {
     if (what !== 'loss') {
       const name = what === 'test' ? 'eval_loss' : what
       const evals = this.log.evals.filter((entry) => entry.metrics[name] !== undefined)
+      if (evals.length === 0 && name !== 'eval_loss') return this.#overSteps(name, along)
       return {
         x: evals.map((entry) => (along === 'steps' ? entry.step : timeAt(entry.step))),
         y: evals.map((entry) => entry.metrics[name]!),
       }
     }
-    const mean = this.log.steps.column('loss').mean
+    return this.#overSteps('loss', along)
+  }
+
+  #overSteps(name: string, along: Along): Curve {
+    const { step, elapsed } = this.log.steps
+    const { mean } = this.log.steps.column(name)
+    if (mean.length === 0) return { x: [], y: [] }
     return {
       x: along === 'steps' ? Array.from(step) : Array.from(elapsed, (ms) => ms / 1000),
       y: smooth(step, mean, SMOOTHING),
@@ -106,8 +113,14 @@ export class Comparison {
   readonly rows = $derived.by(() => compare(this.here.map((one) => one.spec!.config)))
   readonly differing = $derived.by(() => this.rows.filter((row) => row.differs))
   readonly shown = $derived.by(() => (this.everything ? this.rows : this.differing))
-  /** The scores of answers that any of the runs has. */
-  readonly scores = $derived.by(() => SCORES.filter((name) => this.here.some((one) => one.log.evals.some(({ metrics }) => metrics[name] !== undefined))))
+  /** What was measured besides the losses in any of the runs. */
+  readonly scores = $derived.by(() => {
+    const measured = this.here.flatMap(({ log }) => [
+      ...log.evals.map(({ metrics }) => metrics),
+      Object.fromEntries(log.steps.metrics.map((name) => [name, 0])),
+    ])
+    return measuredNames(measured).filter((name) => name !== 'eval_loss')
+  })
   readonly tested = $derived.by(() => this.here.some((one) => one.log.evals.length > 0))
 
   /** Runs of the same name are told apart by a number. */

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use types::{ApiError, Task};
+use types::{ApiError, Strategy, Task};
 
 pub use super::list::Input;
 use crate::Api;
@@ -18,6 +18,8 @@ pub struct SampleDataset {
     pub title: String,
     /// What it teaches.
     pub task: Task,
+    /// How models learn from it.
+    pub strategy: Strategy,
     /// The rows to train on.
     pub path: PathBuf,
     /// The rows to measure on; `sample:<name>` as `eval_dataset` stands for them.
@@ -34,6 +36,7 @@ pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
         dataset: format!("sample:{}", sample.name),
         title: sample.title,
         task: sample.task,
+        strategy: sample.strategy,
         path: sample.train,
         heldout_path: sample.heldout,
     };

@@ -218,6 +218,14 @@ impl CausalLm for Decoder {
         }
     }
 
+    fn token_log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        if self.fused && self.head.is_plain() {
+            kernels::fused_token_log_probs(hidden, &self.head.weight, targets)
+        } else {
+            kernels::token_log_probs(hidden, self.head.clone(), targets)
+        }
+    }
+
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let hidden = hidden.to_dtype(DType::F32)?;
         if self.fused && self.head.is_plain() {
