@@ -14,13 +14,14 @@ use std::{cell::RefCell, ops::Range};
 
 use rayon::prelude::*;
 
-use self::{
-    micro::{BLOCK, Multiplier, PANEL, Segment, Tile, prefetch},
-    pack::{Columns, pack_panels, pack_tile},
-};
 pub(crate) use self::{
+    micro::prefetch,
     output::{Add, Output, Shared},
     pack::{Kind, Matrix},
+};
+use self::{
+    micro::{BLOCK, Multiplier, PANEL, Segment, Tile},
+    pack::{Columns, pack_panels, pack_tile},
 };
 use crate::{buffer::Buffer, values::Values};
 

@@ -4,6 +4,7 @@ use half::bf16;
 
 use super::micro::{BLOCK, PANEL, prefetch};
 use crate::{
+    frozen_weight::Source,
     level::{Level, vectorised},
     values::{Values, bf16_bits},
 };
@@ -40,7 +41,7 @@ impl Kind {
 /// An operand as it is stored: lines of `depth` values, over which a product sums.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix<'a> {
-    values: Values<'a>,
+    source: Source<'a>,
     stride: usize,
     /// Whether value `d` of line `i` is at `d · stride + i` instead of at `i · stride + d`.
     across: bool,
@@ -48,37 +49,41 @@ pub(crate) struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// Lines that lie one after the other, `stride` values apart.
-    pub(crate) fn rows(values: Values<'a>, stride: usize) -> Self {
-        Matrix { values, stride, across: false }
+    pub(crate) fn rows(source: impl Into<Source<'a>>, stride: usize) -> Self {
+        Matrix { source: source.into(), stride, across: false }
     }
 
     /// Lines that are the columns of a row-major matrix.
-    pub(crate) fn columns(values: Values<'a>, stride: usize) -> Self {
-        Matrix { values, stride, across: true }
+    pub(crate) fn columns(source: impl Into<Source<'a>>, stride: usize) -> Self {
+        Matrix { source: source.into(), stride, across: true }
     }
 
     /// The same lines without their first `depth` values.
     pub(super) fn past(self, depth: usize) -> Self {
         let skipped = if self.across { depth * self.stride } else { depth };
-        Matrix { values: self.values.from(skipped), ..self }
+        Matrix { source: self.source.from(skipped), ..self }
     }
 
     /// Asks for `count` values from `at` on, which need not be there.
     fn prefetch(&self, at: usize, count: usize) {
-        match self.values {
-            Values::F32(v) => prefetch(v.as_ptr().wrapping_add(at), count),
-            Values::Bf16(v) => prefetch(v.as_ptr().wrapping_add(at), count),
+        match self.source {
+            Source::Values(Values::F32(v)) => prefetch(v.as_ptr().wrapping_add(at), count),
+            Source::Values(Values::Bf16(v)) => prefetch(v.as_ptr().wrapping_add(at), count),
+            Source::Quantised { weight, start, .. } => weight.prefetch(start + at, count),
         }
     }
 
     pub(super) fn holds(&self, lines: usize, depth: usize) -> bool {
         let (far, near) = if self.across { (depth, lines) } else { (lines, depth) };
-        far == 0 || near == 0 || (far - 1) * self.stride + near <= self.values.len()
+        far == 0 || near == 0 || (far - 1) * self.stride + near <= self.source.len()
     }
 }
 
 /// Blocks between the one that is packed and the one that is fetched meanwhile, where lines are read along.
 const AHEAD: usize = 4;
+
+/// Values of a line in a square at most.
+const WIDEST: usize = 2 * BLOCK;
 
 /// 16 lines by 16 units, or the other way round.
 type Square = [[u32; BLOCK]; BLOCK];
@@ -150,6 +155,11 @@ fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], str
         // Beyond the last line.
         return out.chunks_mut(stride).take(BLOCK).for_each(|row| row[..BLOCK].fill(0));
     }
+    let values = match m.source {
+        Source::Values(values) => values,
+        Source::Quantised { .. } => return quantised_square(kind, m, part, turned, out, stride),
+    };
+    let m = &Plain { values, stride: m.stride, across: m.across };
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
     if Level::current() >= Level::Avx512 {
@@ -165,8 +175,31 @@ fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], str
     narrow_square(kind, m, part, turned, out, stride);
 }
 
+/// Reads the part of a quantised matrix, then writes it as one of f32, which is in the first-level cache by then.
+fn quantised_square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+    let Part { first, lines, start, valid } = part;
+    let mut values = [0f32; BLOCK * WIDEST];
+    let (wide, count, width, at) = if m.across {
+        (BLOCK, valid, lines, start * m.stride + first)
+    } else {
+        (WIDEST, lines, valid, first * m.stride + start)
+    };
+    for (i, values) in values.chunks_exact_mut(wide).take(count).enumerate() {
+        m.source.read(at + i * m.stride, &mut values[..width]);
+    }
+    let m = Matrix { source: Source::Values(Values::F32(&values)), stride: wide, across: m.across };
+    square(kind, &m, Part { first: 0, start: 0, lines, valid }, turned, out, stride);
+}
+
+/// A matrix of plain numbers.
+struct Plain<'a> {
+    values: Values<'a>,
+    stride: usize,
+    across: bool,
+}
+
 vectorised! {
-    fn narrow_square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+    fn narrow_square(kind: Kind, m: &Plain, part: Part, turned: bool, out: &mut [u32], stride: usize) {
         let mut square = [[0u32; BLOCK]; BLOCK];
         if m.across {
             load_columns(kind, m, part, &mut square);
@@ -235,7 +268,7 @@ unsafe fn turn_avx2(square: &Square, out: &mut [u32], stride: usize) {
 /// A row of the square for each line. Whole rows, which most are, are read as arrays, so that the compiler knows their
 /// length. (It would leave `map` on arrays a call, and compile that for the least capable processor.)
 #[inline(always)]
-fn load_rows(kind: Kind, m: &Matrix, part: Part, square: &mut Square) {
+fn load_rows(kind: Kind, m: &Plain, part: Part, square: &mut Square) {
     let Part { first, lines, start, valid } = part;
     for (line, to) in square.iter_mut().enumerate().take(lines) {
         let at = (first + line) * m.stride + start;
@@ -250,7 +283,7 @@ fn load_rows(kind: Kind, m: &Matrix, part: Part, square: &mut Square) {
 
 /// A row of the square for each unit.
 #[inline(always)]
-fn load_columns(kind: Kind, m: &Matrix, part: Part, square: &mut Square) {
+fn load_columns(kind: Kind, m: &Plain, part: Part, square: &mut Square) {
     let Part { first, lines, start, valid } = part;
     for (unit, to) in square.iter_mut().enumerate().take(valid.div_ceil(kind.per_unit())) {
         let at = (start + unit * kind.per_unit()) * m.stride + first;
@@ -329,7 +362,7 @@ mod wide {
 
     use half::bf16;
 
-    use super::{BLOCK, Matrix, Part};
+    use super::{BLOCK, Part, Plain};
     use crate::values::Values;
 
     type Square = [__m512i; BLOCK];
@@ -359,7 +392,7 @@ mod wide {
     /// # Safety
     /// The processor has the features; `out` has places for 16 rows of 16, `stride` apart.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) unsafe fn square_f32(m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+    pub(super) unsafe fn square_f32(m: &Plain, part: Part, turned: bool, out: &mut [u32], stride: usize) {
         let Part { first, lines, start, valid } = part;
         let (count, width) = if m.across { (valid, lines) } else { (lines, valid) };
         let at = if m.across { start * m.stride + first } else { first * m.stride + start };
@@ -384,7 +417,7 @@ mod wide {
     /// # Safety
     /// As [`square_f32`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    pub(super) unsafe fn square_bf16(m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+    pub(super) unsafe fn square_bf16(m: &Plain, part: Part, turned: bool, out: &mut [u32], stride: usize) {
         let Part { first, lines, start, valid } = part;
         let r = if m.across {
             let mask = mask(lines) as __mmask16;

@@ -29,9 +29,11 @@ pub const STRATEGIES: &[&dyn Strategy] = &[&sft::Sft];
 
 /// The strategy a setting picks.
 pub(crate) fn find(name: types::Strategy) -> std::result::Result<&'static dyn Strategy, TrainError> {
+    // A quantised base is a matter of loading; its loss is that of supervised fine-tuning.
+    let loss = if name == types::Strategy::Qlora { types::Strategy::Sft } else { name };
     STRATEGIES
         .iter()
-        .find(|s| s.name() == name)
+        .find(|s| s.name() == loss)
         .copied()
         .ok_or(TrainError::NotAvailable { field: "strategy", value: name.name() })
 }
@@ -43,6 +45,7 @@ mod tests {
     #[test]
     fn a_strategy_without_code_is_refused() {
         assert_eq!(find(types::Strategy::Sft).unwrap().name(), types::Strategy::Sft);
+        assert_eq!(find(types::Strategy::Qlora).unwrap().name(), types::Strategy::Sft);
         assert!(matches!(find(types::Strategy::Dpo), Err(TrainError::NotAvailable { value: "dpo", .. })));
     }
 }
