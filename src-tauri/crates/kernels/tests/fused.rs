@@ -215,6 +215,7 @@ fn cases() -> Vec<Case> {
         Case { quantised: Some((Codes::Nf4, false)), dropout: 0.25, ..Case::plain(&[17, 3]) },
         Case { quantised: Some((Codes::Fp4, true)), hidden: 96, heads: wide, ..Case::plain(&[70, 70]) },
         Case { quantised: Some((Codes::Nf4, true)), hidden: 128, middle: 192, ..Case::plain(&[90]) },
+        Case { quantised: Some((Codes::Int8, false)), hidden: 128, middle: 96, ..Case::plain(&[80]) },
         Case { quantised: Some((Codes::Int8, false)), hidden: 33, middle: 70, ..Case::plain(&[50, 2]) },
         Case { heads: Heads { window: Some(5), ..Case::plain(&[]).heads }, ..Case::plain(&[100, 4]) },
         Case { heads: Heads { window: Some(70), ..wide }, hidden: 33, dropout: 0.5, ..Case::plain(&[200]) },

@@ -80,6 +80,11 @@ fn quantising_while_loading_gives_the_checkpoint_of_bitsandbytes() {
             else {
                 panic!("{path} is quantised")
             };
+            if codes == Codes::Int8 {
+                // transformers rounds weights to float16 before it makes integers of them.
+                assert!(apart(&ours.to_vec(), &theirs.to_vec()) < 1.1 / 127.0, "{way}, {path}");
+                continue;
+            }
             assert_eq!(ours.packed(), theirs.packed(), "{way}, {path}");
             if nested {
                 // bitsandbytes' library for CPUs finds other codes for scales near the mean, and loses the last bits of them.

@@ -2,7 +2,10 @@
 
 use half::bf16;
 
-use super::micro::{BLOCK, PANEL, prefetch};
+use super::{
+    micro::{BLOCK, PANEL, prefetch},
+    quantised::{Lines, quantised_square},
+};
 use crate::{
     frozen_weight::Source,
     level::{Level, vectorised},
@@ -82,9 +85,6 @@ impl<'a> Matrix<'a> {
 /// Blocks between the one that is packed and the one that is fetched meanwhile, where lines are read along.
 const AHEAD: usize = 4;
 
-/// Values of a line in a square at most.
-const WIDEST: usize = 2 * BLOCK;
-
 /// 16 lines by 16 units, or the other way round.
 type Square = [[u32; BLOCK]; BLOCK];
 
@@ -139,17 +139,17 @@ pub(super) fn pack_panels(kind: Kind, m: Matrix, columns: Columns, depth: usize,
 
 /// Up to 16 lines and up to 16 units of each; what is missing becomes zero.
 #[derive(Clone, Copy)]
-struct Part {
-    first: usize,
-    lines: usize,
+pub(super) struct Part {
+    pub first: usize,
+    pub lines: usize,
     /// Where in the depth it starts.
-    start: usize,
+    pub start: usize,
     /// Values of each line.
-    valid: usize,
+    pub valid: usize,
 }
 
 /// Writes a part, which is turned round if `turned`, to `out`, where a row starts every `stride` units.
-fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+pub(super) fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
     assert!(out.len() >= (BLOCK - 1) * stride + BLOCK, "a square must have its place");
     if part.lines == 0 {
         // Beyond the last line.
@@ -157,7 +157,10 @@ fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], str
     }
     let values = match m.source {
         Source::Values(values) => values,
-        Source::Quantised { .. } => return quantised_square(kind, m, part, turned, out, stride),
+        Source::Quantised { weight, start, .. } => {
+            let lines = Lines { weight, start, stride: m.stride, across: m.across };
+            return quantised_square(kind, lines, part, turned, out, stride);
+        }
     };
     let m = &Plain { values, stride: m.stride, across: m.across };
     #[cfg(target_arch = "x86_64")]
@@ -173,22 +176,6 @@ fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], str
         };
     }
     narrow_square(kind, m, part, turned, out, stride);
-}
-
-/// Reads the part of a quantised matrix, then writes it as one of f32, which is in the first-level cache by then.
-fn quantised_square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
-    let Part { first, lines, start, valid } = part;
-    let mut values = [0f32; BLOCK * WIDEST];
-    let (wide, count, width, at) = if m.across {
-        (BLOCK, valid, lines, start * m.stride + first)
-    } else {
-        (WIDEST, lines, valid, first * m.stride + start)
-    };
-    for (i, values) in values.chunks_exact_mut(wide).take(count).enumerate() {
-        m.source.read(at + i * m.stride, &mut values[..width]);
-    }
-    let m = Matrix { source: Source::Values(Values::F32(&values)), stride: wide, across: m.across };
-    square(kind, &m, Part { first: 0, start: 0, lines, valid }, turned, out, stride);
 }
 
 /// A matrix of plain numbers.
@@ -357,7 +344,7 @@ fn add_high<T: Copy>(values: &[T; BLOCK], bits: impl Fn(T) -> u32, to: &mut [u32
 /// The same in the registers of AVX-512, where most squares are whole.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-mod wide {
+pub(super) mod wide {
     use std::arch::x86_64::*;
 
     use half::bf16;
@@ -365,7 +352,7 @@ mod wide {
     use super::{BLOCK, Part, Plain};
     use crate::values::Values;
 
-    type Square = [__m512i; BLOCK];
+    pub(in crate::matmul) type Square = [__m512i; BLOCK];
 
     /// The lowest `count` bits.
     fn mask(count: usize) -> u32 {
@@ -482,7 +469,7 @@ mod wide {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn store(r: Square, turned: bool, out: &mut [u32], stride: usize) {
+    pub(in crate::matmul) unsafe fn store(r: Square, turned: bool, out: &mut [u32], stride: usize) {
         let r = if turned { transposed(r) } else { r };
         for (i, row) in r.into_iter().enumerate() {
             // SAFETY: the caller has room for 16 rows of 64 bytes.

@@ -16,6 +16,8 @@ mod read;
 
 use candle_core::{Result, bail};
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use self::read::Wide;
 pub use self::{dynamic_map::DynamicMap, quantiser::Quantiser};
 
 /// Values of a block of four-bit codes.
@@ -185,6 +187,11 @@ impl Quantised {
     /// `(rows, columns)`.
     pub fn shape(&self) -> (usize, usize) {
         self.shape
+    }
+
+    /// How many values it has.
+    pub(crate) fn len(&self) -> usize {
+        self.shape.0 * self.shape.1
     }
 
     /// What its values are kept as.

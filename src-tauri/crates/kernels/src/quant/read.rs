@@ -1,6 +1,9 @@
 //! From codes back to values, as packing asks for them: some values in a row, from anywhere.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
 use super::{Codes, Quantised};
 use crate::{
     level::{Level, vectorised},
@@ -30,35 +33,85 @@ impl Quantised {
         prefetch(self.packed.as_ptr().wrapping_add(at), count);
     }
 
-    #[inline]
     fn read_four_bits(&self, book: &[f32; 16], start: usize, to: &mut [f32]) {
         let one = |at: usize| {
             let byte = self.packed[at / 2];
             let code = if at.is_multiple_of(2) { byte >> 4 } else { byte & 15 };
             book[usize::from(code)] * self.scales.get(at / self.block)
         };
-        let mut at = start;
         let (head, to) = to.split_at_mut((start.next_multiple_of(CHUNK) - start).min(to.len()));
-        for value in head {
-            *value = one(at);
-            at += 1;
-        }
-        // A chunk that starts at a multiple of 16 lies in one block, which is a power of two of 32 or more.
         let (chunks, tail) = to.as_chunks_mut::<CHUNK>();
-        let bytes = self.packed[at / 2..].as_chunks::<{ CHUNK / 2 }>().0;
-        let shift = self.block.trailing_zeros();
-        let mut scale = (usize::MAX, 0f32);
-        let level = Level::current();
-        for (chunk, bytes) in chunks.iter_mut().zip(bytes) {
-            if at >> shift != scale.0 {
-                scale = (at >> shift, self.scales.get(at >> shift));
-            }
-            decode(level, bytes, book, scale.1, chunk);
-            at += CHUNK;
+        let first = start + head.len();
+        let after = first + chunks.len() * CHUNK;
+        head.iter_mut().zip(start..).for_each(|(value, at)| *value = one(at));
+        tail.iter_mut().zip(after..).for_each(|(value, at)| *value = one(at));
+        if chunks.is_empty() {
+            return;
         }
-        for value in tail {
-            *value = one(at);
-            at += 1;
+        #[cfg(target_arch = "x86_64")]
+        match Level::current() {
+            Level::Portable => {}
+            // SAFETY: the level in force is one whose instructions the processor has; the chunks are inside the matrix.
+            Level::Avx2 => return unsafe { self.chunks_avx2(book, first, chunks) },
+            // SAFETY: as above; all further levels include AVX-512 F.
+            _ => return unsafe { self.chunks_avx512(first, chunks) },
+        }
+        let bytes = self.packed[first / 2..].as_chunks::<{ CHUNK / 2 }>().0;
+        for ((chunk, bytes), at) in chunks.iter_mut().zip(bytes).zip((first..).step_by(CHUNK)) {
+            let scale = self.scales.get(at / self.block);
+            for (to, byte) in chunk.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+                *to = [book[usize::from(byte >> 4)] * scale, book[usize::from(byte & 15)] * scale];
+            }
+        }
+    }
+
+    /// Chunks from `first` on, a multiple of 16: each lies in one block, which is a power of two of 32 or more.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 F, and all chunks lie inside the matrix.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn chunks_avx512(&self, first: usize, chunks: &mut [[f32; CHUNK]]) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let wide = Wide::new(self, first);
+            for (chunk, at) in chunks.iter_mut().zip((first..).step_by(CHUNK)) {
+                _mm512_storeu_ps(chunk.as_mut_ptr(), wide.values(0, at, 0));
+            }
+        }
+    }
+
+    /// The same by eights: the lowest three bits choose a lane of each half of the book, the fourth one of the two.
+    ///
+    /// # Safety
+    /// The processor has AVX2, and all chunks lie inside the matrix.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn chunks_avx2(&self, book: &[f32; 16], first: usize, chunks: &mut [[f32; CHUNK]]) {
+        let shifts = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
+        // SAFETY: the book is 16 f32 long.
+        let halves = unsafe { [_mm256_loadu_ps(book.as_ptr()), _mm256_loadu_ps(book.as_ptr().add(8))] };
+        let bytes = self.packed[first / 2..].as_chunks::<{ CHUNK / 2 }>().0;
+        for ((chunk, bytes), at) in chunks.iter_mut().zip(bytes).zip((first..).step_by(CHUNK)) {
+            let scale = _mm256_set1_ps(self.scales.get(at / self.block));
+            for (to, bytes) in chunk.as_chunks_mut::<8>().0.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                let codes = _mm256_srlv_epi32(_mm256_set1_epi32(i32::from_le_bytes(*bytes)), shifts);
+                let [low, high] = halves.map(|half| _mm256_permutevar8x32_ps(half, codes));
+                let which = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+                let values = _mm256_mul_ps(_mm256_blendv_ps(low, high, which), scale);
+                // SAFETY: 8 places.
+                unsafe { _mm256_storeu_ps(to.as_mut_ptr(), values) };
+            }
+        }
+    }
+
+    /// Whether lines that are `apart` values from each other can be read sixteen values at a time: every sixteen from `first` on lie in
+    /// one block.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_even_lines(&self, first: usize, apart: usize) -> bool {
+        match self.codes {
+            Codes::Nf4 | Codes::Fp4 => first.is_multiple_of(CHUNK) && apart.is_multiple_of(CHUNK),
+            Codes::Int8 => apart == self.block,
         }
     }
 
@@ -85,53 +138,60 @@ vectorised! {
     }
 }
 
-/// 16 values from their bytes.
-#[inline(always)]
-fn decode(level: Level, bytes: &[u8; CHUNK / 2], book: &[f32; 16], scale: f32, to: &mut [f32; CHUNK]) {
-    #[cfg(target_arch = "x86_64")]
-    match level {
-        Level::Portable => {}
-        // SAFETY: the level in force is one whose instructions the processor has.
-        Level::Avx2 => return unsafe { decode_avx2(bytes, book, scale, to) },
-        // SAFETY: as above; all further levels include AVX-512 F.
-        _ => return unsafe { decode_avx512(bytes, book, scale, to) },
-    }
-    let _ = level;
-    for (to, byte) in to.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-        *to = [book[usize::from(byte >> 4)] * scale, book[usize::from(byte & 15)] * scale];
-    }
+/// Sixteen values at a time in the registers of AVX-512.
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Wide<'a> {
+    weight: &'a Quantised,
+    book: __m512,
+    shifts: __m512i,
+    /// Of int8, the row of the first line.
+    row: usize,
+    /// Of four bits, the logarithm of a block's length.
+    shift: u32,
 }
 
-/// Each value's bits are shifted to the lowest place of its lane, and choose one of 16 lanes of the book.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn decode_avx512(bytes: &[u8; CHUNK / 2], book: &[f32; 16], scale: f32, to: &mut [f32; CHUNK]) {
-    use std::arch::x86_64::*;
-    let half = |i: usize| i32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
-    let shifts = _mm512_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24, 4, 0, 12, 8, 20, 16, 28, 24);
-    let both = _mm512_mask_set1_epi32(_mm512_set1_epi32(half(0)), 0xff00, half(4));
-    // SAFETY: the book and the place are 16 f32 long.
-    unsafe {
-        let values = _mm512_permutexvar_ps(_mm512_srlv_epi32(both, shifts), _mm512_loadu_ps(book.as_ptr()));
-        _mm512_storeu_ps(to.as_mut_ptr(), _mm512_mul_ps(values, _mm512_set1_ps(scale)));
+impl<'a> Wide<'a> {
+    /// For lines of which the first starts at `first`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn new(weight: &'a Quantised, first: usize) -> Self {
+        let book = match weight.codes.book() {
+            // SAFETY: the book is 16 f32 long.
+            Some(book) => unsafe { _mm512_loadu_ps(book.as_ptr()) },
+            None => _mm512_setzero_ps(),
+        };
+        Wide {
+            weight,
+            book,
+            shifts: _mm512_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24, 4, 0, 12, 8, 20, 16, 28, 24),
+            row: first / weight.block.max(1),
+            shift: weight.block.trailing_zeros(),
+        }
     }
-}
 
-/// The same by eights: the lowest three bits choose a lane of each half of the book, the fourth one of the two.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn decode_avx2(bytes: &[u8; CHUNK / 2], book: &[f32; 16], scale: f32, to: &mut [f32; CHUNK]) {
-    use std::arch::x86_64::*;
-    let shifts = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
-    for (to, bytes) in to.as_chunks_mut::<8>().0.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        let codes = _mm256_srlv_epi32(_mm256_set1_epi32(i32::from_le_bytes(*bytes)), shifts);
-        // SAFETY: the book is 16 f32 long, the place 8.
+    /// Values of line `line`, which starts at `at`, from its `skipped`-th on. Of four bits, each value's bits are shifted to the lowest
+    /// place of its lane, and choose one of the 16 lanes of the book.
+    ///
+    /// # Safety
+    /// They lie inside the matrix, and [`Quantised::has_even_lines`].
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) unsafe fn values(&self, line: usize, at: usize, skipped: usize) -> __m512 {
+        let Wide { weight, book, shifts, row, shift } = *self;
+        let at = at + skipped;
+        // SAFETY: the values lie inside the matrix, and so do their bytes.
         unsafe {
-            let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(book.as_ptr()), codes);
-            let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(book.as_ptr().add(8)), codes);
-            let which = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
-            let values = _mm256_blendv_ps(low, high, which);
-            _mm256_storeu_ps(to.as_mut_ptr(), _mm256_mul_ps(values, _mm256_set1_ps(scale)));
+            if weight.codes == Codes::Int8 {
+                let scale = _mm512_set1_ps(weight.scales.get(row + line) / super::LARGEST);
+                let bytes = _mm_loadu_si128(weight.packed.as_ptr().add(at).cast());
+                return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale);
+            }
+            let scale = _mm512_set1_ps(weight.scales.get(at >> shift));
+            let from = weight.packed.as_ptr().add(at / 2).cast::<i32>();
+            let low = _mm512_set1_epi32(from.read_unaligned());
+            let both = _mm512_mask_set1_epi32(low, 0xff00, from.add(1).read_unaligned());
+            _mm512_mul_ps(_mm512_permutexvar_ps(_mm512_srlv_epi32(both, shifts), book), scale)
         }
     }
 }

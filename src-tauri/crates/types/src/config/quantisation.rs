@@ -14,6 +14,17 @@ pub enum QuantCodes {
     Int8,
 }
 
+impl QuantCodes {
+    /// Its usual name.
+    pub fn name(self) -> &'static str {
+        match self {
+            QuantCodes::Nf4 => "nf4",
+            QuantCodes::Fp4 => "fp4",
+            QuantCodes::Int8 => "int8",
+        }
+    }
+}
+
 /// A base whose linear layers are quantised; embeddings, norms and the head are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantisation {
