@@ -1328,11 +1328,11 @@ export interface TrainingConfig {
   lora_dropout: number;
   /** Names of the layers that get an adapter, such as q_proj. */
   target_modules: string[] | null;
-  /** Keeps the base weights in 4 bits. */
+  /** Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are. */
   use_4bit: boolean;
-  /** Keeps the base weights in 8 bits. */
+  /** Keeps the weights of the base's linear layers in 8 bits, with a scale for each row. */
   use_8bit: boolean;
-  /** The dtype 4-bit weights are multiplied in. */
+  /** The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32. */
   bnb_4bit_compute_dtype: "float16" | "bfloat16" | "float32";
   /** The code book of 4-bit weights. */
   bnb_4bit_quant_type: "nf4" | "fp4";
@@ -1517,11 +1517,11 @@ export interface FinetuneStartTrainingInput {
   lora_dropout?: number;
   /** Names of the layers that get an adapter, such as q_proj. */
   target_modules?: string[] | null;
-  /** Keeps the base weights in 4 bits. */
+  /** Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are. */
   use_4bit?: boolean;
-  /** Keeps the base weights in 8 bits. */
+  /** Keeps the weights of the base's linear layers in 8 bits, with a scale for each row. */
   use_8bit?: boolean;
-  /** The dtype 4-bit weights are multiplied in. */
+  /** The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32. */
   bnb_4bit_compute_dtype?: "float16" | "bfloat16" | "float32";
   /** The code book of 4-bit weights. */
   bnb_4bit_quant_type?: "nf4" | "fp4";
@@ -1667,11 +1667,11 @@ export interface FinetuneEstimateInput {
   lora_dropout?: number;
   /** Names of the layers that get an adapter, such as q_proj. */
   target_modules?: string[] | null;
-  /** Keeps the base weights in 4 bits. */
+  /** Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are. */
   use_4bit?: boolean;
-  /** Keeps the base weights in 8 bits. */
+  /** Keeps the weights of the base's linear layers in 8 bits, with a scale for each row. */
   use_8bit?: boolean;
-  /** The dtype 4-bit weights are multiplied in. */
+  /** The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32. */
   bnb_4bit_compute_dtype?: "float16" | "bfloat16" | "float32";
   /** The code book of 4-bit weights. */
   bnb_4bit_quant_type?: "nf4" | "fp4";
@@ -1756,11 +1756,11 @@ export interface FinetuneDryRunInput {
   lora_dropout?: number;
   /** Names of the layers that get an adapter, such as q_proj. */
   target_modules?: string[] | null;
-  /** Keeps the base weights in 4 bits. */
+  /** Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are. */
   use_4bit?: boolean;
-  /** Keeps the base weights in 8 bits. */
+  /** Keeps the weights of the base's linear layers in 8 bits, with a scale for each row. */
   use_8bit?: boolean;
-  /** The dtype 4-bit weights are multiplied in. */
+  /** The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32. */
   bnb_4bit_compute_dtype?: "float16" | "bfloat16" | "float32";
   /** The code book of 4-bit weights. */
   bnb_4bit_quant_type?: "nf4" | "fp4";
