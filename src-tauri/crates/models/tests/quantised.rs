@@ -14,7 +14,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use candle_core::{Device, Tensor};
 use kernels::FrozenWeight;
-use models::{AnyModel, Codes, LoadOptions, LoraConfig, ModelError, Pass, Quantise, Sequences, forward};
+use models::{
+    AnyModel, Codes, LoadOptions, LoraConfig, ModelError, Pass, Quantise, Sequences, export::Merged, forward,
+};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use types::Provider;
@@ -115,6 +117,14 @@ fn every_kind_of_model_is_quantised_and_still_computes() {
         let config = LoraConfig { rank: 2, alpha: 4.0, dropout: 0.0, target_modules: None };
         model.attach_lora(&config, 1).unwrap();
         assert!(!model.trainable().is_empty(), "{name} has an adapter");
+    }
+}
+
+#[test]
+fn an_adapter_is_not_merged_into_codes() {
+    for way in ["nf4", "int8"] {
+        let error = Merged::open(&stored(way), &golden::path(BASE).join("adapter")).err().unwrap();
+        assert!(error.to_string().contains("bitsandbytes"), "{way}: {error}");
     }
 }
 
