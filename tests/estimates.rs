@@ -273,7 +273,7 @@ fn measure_chat(home: &Path, name: &str, words: usize) -> Measured {
     assert!(engine.wait().unwrap().success(), "the engine ends with its input");
     Measured {
         name: format!("chat, {name}, {tokens} tokens"),
-        estimated_bytes: estimate_chat_memory(&shape, false, None, tokens + 4).total,
+        estimated_bytes: estimate_chat_memory(&shape, false, None, None, tokens + 4).total,
         measured_bytes,
         estimated_seconds: 0.0,
         measured_seconds: 0.0,
@@ -349,6 +349,12 @@ fn measured_peaks() {
         Setting::new("360M", json!({"max_seq_length": 256, "lora_r": 64})),
         Setting::new("360M", json!({"max_seq_length": 512, "bf16": true})),
         Setting::new("360M", json!({"max_seq_length": 128, "gradient_checkpointing": false})),
+        Setting::new("135M", json!({"max_seq_length": 256, "strategy": "qlora", "use_nested_quant": true})),
+        Setting::new("360M", json!({"max_seq_length": 512, "strategy": "qlora", "bf16": true})),
+        Setting::new(
+            "360M",
+            json!({"max_seq_length": 128, "use_8bit": true, "gradient_checkpointing": false}),
+        ),
     ];
     println!("| setting | estimated MB | measured MB | ratio | estimated s | measured s | ratio |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");

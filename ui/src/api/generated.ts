@@ -847,7 +847,7 @@ export interface ModelsManifestOutput {
 export type Optim = "adamw_torch" | "adamw_8bit" | "paged_adamw_32bit" | "sgd";
 
 /** The part of a run that is under way. */
-export type Phase = "downloading" | "preparing_data" | "loading_model" | "training" | "evaluating" | "saving";
+export type Phase = "downloading" | "preparing_data" | "loading_model" | "reference" | "training" | "evaluating" | "saving";
 
 /** A part of an answer. */
 export type Piece = {
@@ -1180,6 +1180,8 @@ export interface SampleDataset {
   title: string;
   /** What it teaches. */
   task: Task;
+  /** How models learn from it. */
+  strategy: Strategy;
   /** The rows to train on. */
   path: string;
   /** The rows to measure on; `sample:<name>` as `eval_dataset` stands for them. */
@@ -1333,11 +1335,11 @@ export interface TrainingConfig {
   lora_dropout: number;
   /** Names of the layers that get an adapter, such as q_proj. */
   target_modules: string[] | null;
-  /** Keeps the base weights in 4 bits. */
+  /** Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are. */
   use_4bit: boolean;
-  /** Keeps the base weights in 8 bits. */
+  /** Keeps the weights of the base's linear layers in 8 bits, with a scale for each row. */
   use_8bit: boolean;
-  /** The dtype 4-bit weights are multiplied in. */
+  /** The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32. */
   bnb_4bit_compute_dtype: "float16" | "bfloat16" | "float32";
   /** The code book of 4-bit weights. */
   bnb_4bit_quant_type: "nf4" | "fp4";
@@ -1562,11 +1564,11 @@ export interface FinetuneStartTrainingInput {
   lora_dropout?: number;
   /** Names of the layers that get an adapter, such as q_proj. */
   target_modules?: string[] | null;
-  /** Keeps the base weights in 4 bits. */
+  /** Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are. */
   use_4bit?: boolean;
-  /** Keeps the base weights in 8 bits. */
+  /** Keeps the weights of the base's linear layers in 8 bits, with a scale for each row. */
   use_8bit?: boolean;
-  /** The dtype 4-bit weights are multiplied in. */
+  /** The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32. */
   bnb_4bit_compute_dtype?: "float16" | "bfloat16" | "float32";
   /** The code book of 4-bit weights. */
   bnb_4bit_quant_type?: "nf4" | "fp4";
@@ -1752,11 +1754,11 @@ export interface FinetuneEstimateInput {
   lora_dropout?: number;
   /** Names of the layers that get an adapter, such as q_proj. */
   target_modules?: string[] | null;
-  /** Keeps the base weights in 4 bits. */
+  /** Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are. */
   use_4bit?: boolean;
-  /** Keeps the base weights in 8 bits. */
+  /** Keeps the weights of the base's linear layers in 8 bits, with a scale for each row. */
   use_8bit?: boolean;
-  /** The dtype 4-bit weights are multiplied in. */
+  /** The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32. */
   bnb_4bit_compute_dtype?: "float16" | "bfloat16" | "float32";
   /** The code book of 4-bit weights. */
   bnb_4bit_quant_type?: "nf4" | "fp4";
@@ -1881,11 +1883,11 @@ export interface FinetuneDryRunInput {
   lora_dropout?: number;
   /** Names of the layers that get an adapter, such as q_proj. */
   target_modules?: string[] | null;
-  /** Keeps the base weights in 4 bits. */
+  /** Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are. */
   use_4bit?: boolean;
-  /** Keeps the base weights in 8 bits. */
+  /** Keeps the weights of the base's linear layers in 8 bits, with a scale for each row. */
   use_8bit?: boolean;
-  /** The dtype 4-bit weights are multiplied in. */
+  /** The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32. */
   bnb_4bit_compute_dtype?: "float16" | "bfloat16" | "float32";
   /** The code book of 4-bit weights. */
   bnb_4bit_quant_type?: "nf4" | "fp4";

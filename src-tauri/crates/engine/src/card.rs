@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, fs, path::Path};
 
-use types::{EvalMetric, Manifest, Task};
+use types::{EvalMetric, Manifest, Task, TrainingConfig, config::QuantCodes};
 
 /// The card of a model. `base_dir` is asked for the base model's own license.
 pub fn render(manifest: &Manifest, base_dir: &Path) -> String {
@@ -43,6 +43,7 @@ pub fn render(manifest: &Manifest, base_dir: &Path) -> String {
             format!("{} / {} / {}", config.lora_r, config.lora_alpha, config.lora_dropout),
         ),
         ("learning rate", format!("{} ({})", config.learning_rate, config.lr_scheduler_type)),
+        ("base kept in", kept(config)),
         ("optimizer", config.optim.to_string()),
         ("seed", manifest.seed.to_string()),
     ] {
@@ -83,6 +84,19 @@ fn metrics(manifest: &Manifest) -> Vec<String> {
         lines.push(format!("\n{how}, on answers that the models gave (the likeliest tokens)."));
     }
     lines
+}
+
+/// What the base's linear layers were kept in.
+fn kept(config: &TrainingConfig) -> String {
+    let Some(quantisation) = config.quantisation() else {
+        return if config.bf16 { "bfloat16".to_owned() } else { "float32".to_owned() };
+    };
+    let codes = match quantisation.codes {
+        QuantCodes::Nf4 => "4 bits (NF4)",
+        QuantCodes::Fp4 => "4 bits (FP4)",
+        QuantCodes::Int8 => "8 bits (int8)",
+    };
+    format!("{codes}{}", if quantisation.nested { ", scales in 8 bits" } else { "" })
 }
 
 fn steps(manifest: &Manifest) -> String {

@@ -196,15 +196,28 @@ impl Loaded {
 /// # Errors
 /// Their files cannot be used.
 pub(crate) fn load_model(base_dir: &Path, adapter_dir: Option<&Path>) -> Result<Loaded, EngineError> {
-    // A model that was trained in bf16 for want of memory answers in bf16 too.
-    let bf16 = adapter_dir.is_some_and(|folder| {
-        std::fs::read(ModelFolder::new(folder).manifest())
-            .ok()
-            .and_then(|text| serde_json::from_slice::<Manifest>(&text).ok())
-            .is_some_and(|manifest| manifest.config.bf16)
+    load_kept(base_dir, adapter_dir, true)
+}
+
+/// The same on a base in full precision even where the adapter was trained on a quantised one: what an export merges it into.
+///
+/// # Errors
+/// As [`load_model`].
+pub(crate) fn load_unquantised(base_dir: &Path, adapter_dir: &Path) -> Result<Loaded, EngineError> {
+    load_kept(base_dir, Some(adapter_dir), false)
+}
+
+fn load_kept(base_dir: &Path, adapter_dir: Option<&Path>, quantised: bool) -> Result<Loaded, EngineError> {
+    // A model that was trained in bf16 or on a quantised base for want of memory answers so too: its adapter has learned to make up
+    // for what that base lacks.
+    let config = adapter_dir.and_then(|folder| {
+        let text = std::fs::read(ModelFolder::new(folder).manifest()).ok()?;
+        serde_json::from_slice::<Manifest>(&text).ok().map(|manifest| manifest.config)
     });
-    let mut model =
-        models::load(base_dir, &LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu })?;
+    let bf16 = config.as_ref().is_some_and(|config| config.bf16);
+    let kept = config.filter(|_| quantised).and_then(|config| config.quantisation());
+    let options = LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu };
+    let mut model = models::load_quantised(base_dir, &options, kept.map(load::quantise))?;
     if let Some(folder) = adapter_dir {
         model.load_adapter(folder)?;
     }

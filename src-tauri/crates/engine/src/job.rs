@@ -142,7 +142,7 @@ fn run(
 
     emit(TrainEvent::Phase { phase: Phase::LoadingModel });
     let model = load::model(spec, &tokenizer)?;
-    emit(loaded_event(&*model));
+    emit(loaded_event(&*model, config));
 
     let answers = Answers::new(&*model, &tokenizer, &prepared, spec)?;
     let run = TrainRun {
@@ -192,13 +192,14 @@ fn message(summary: &Summary, config: &TrainingConfig) -> String {
     text
 }
 
-fn loaded_event(model: &dyn Model) -> TrainEvent {
+fn loaded_event(model: &dyn Model, config: &TrainingConfig) -> TrainEvent {
     let info = model.info();
+    let kept = config.quantisation().map(|quantisation| quantisation.codes.name());
     TrainEvent::Loaded {
         architecture: info.architecture.clone(),
         parameters: info.parameters,
         trainable_parameters: model.trainable().iter().map(|(_, var)| var.elem_count() as u64).sum(),
-        dtype: info.dtype.clone(),
+        dtype: kept.map_or_else(|| info.dtype.clone(), |codes| format!("{codes}, {}", info.dtype)),
         device: load::DEVICE_NAME.into(),
     }
 }

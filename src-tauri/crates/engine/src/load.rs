@@ -4,8 +4,11 @@ use std::{fs, path::Path};
 
 use candle_core::Device;
 use data::{PrepareOptions, Prepared, Tokenizer};
-use models::{AnyModel, LoadOptions, LoraConfig, Model};
-use types::{JobFolder, Profile, Provider, RunSpec, TrainingConfig};
+use models::{AnyModel, Codes, LoadOptions, LoraConfig, Model, Quantise};
+use types::{
+    JobFolder, Profile, Provider, RunSpec, TrainingConfig,
+    config::{QuantCodes, Quantisation},
+};
 
 use crate::EngineError;
 
@@ -73,10 +76,20 @@ pub fn model(spec: &RunSpec, tokenizer: &Tokenizer) -> Result<AnyModel, EngineEr
     let config = &spec.config;
     let provider = config.provider.unwrap_or(Provider::Unsloth);
     let options = LoadOptions { bf16: config.bf16, provider, device: Device::Cpu };
-    let mut model = models::load(&spec.base_dir, &options)?;
+    let mut model = models::load_quantised(&spec.base_dir, &options, config.quantisation().map(quantise))?;
     check_vocab(tokenizer, &*model)?;
     model.attach_lora(&lora_config(config), config.seed)?;
     Ok(model)
+}
+
+/// How the settings keep the base, as the loader is told it.
+pub fn quantise(Quantisation { codes, nested, bf16 }: Quantisation) -> Quantise {
+    let codes = match codes {
+        QuantCodes::Nf4 => Codes::Nf4,
+        QuantCodes::Fp4 => Codes::Fp4,
+        QuantCodes::Int8 => Codes::Int8,
+    };
+    Quantise { codes, nested, bf16 }
 }
 
 /// The adapter that the settings ask for.

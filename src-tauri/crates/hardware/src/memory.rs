@@ -7,7 +7,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use types::Optim;
+use types::{Optim, config::Quantisation};
 
 use crate::{MemoryPlan, ModelShape, plan::F32, shape::Linear};
 
@@ -106,7 +106,7 @@ impl MemoryEstimate {
 /// The peak of a training run.
 ///
 /// ```text
-/// weights      d · (parameters of the base model)
+/// weights      d · (parameters of the base model); of linear layers that are quantised half a byte, or one, and their scales
 /// adapter      4 · P, with P = L · Σ r (in + out) over the adapted linear layers
 /// optimizer    8 · P for AdamW, 2 · P and 4 bytes a block of 256 for its 8-bit form, 0 for SGD
 /// gradients    4 · P summed over micro-batches, and 4 · P (4 · P / L with checkpointing) of the one under way
@@ -151,7 +151,7 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
     let freed = fresh.saturating_add(activations).saturating_add(logits);
     let copies = trainable.saturating_add(optimizer).saturating_add(trainable.max(optimizer));
     MemoryEstimate {
-        weights: base_weights(shape, plan.bf16),
+        weights: base_weights(shape, plan.bf16, plan.quantised),
         adapter: trainable,
         gradients,
         optimizer,
@@ -173,6 +173,7 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
 pub fn estimate_chat_memory(
     shape: &ModelShape,
     bf16: bool,
+    quantised: Option<Quantisation>,
     adapter: Option<u64>,
     tokens: u64,
 ) -> MemoryEstimate {
@@ -180,6 +181,7 @@ pub fn estimate_chat_memory(
     let plan = MemoryPlan {
         fused: false,
         bf16,
+        quantised,
         lora_r: adapter.unwrap_or(0),
         target_modules: if adapter.is_some() { None } else { Some(Vec::new()) },
         dropout: false,
@@ -200,7 +202,7 @@ pub fn estimate_chat_memory(
     let room = (tokens + tokens / 2).next_multiple_of(CACHE_STEP);
     let cached = 2 * shape.key_width() * plan.width();
     MemoryEstimate {
-        weights: base_weights(shape, bf16),
+        weights: base_weights(shape, bf16, quantised),
         adapter: F32.saturating_mul(plan.adapter_parameters(shape)),
         activations,
         logits: if shape.writes() { 3 * F32 * shape.vocab_size } else { 0 },
@@ -244,6 +246,11 @@ impl MemoryPlan {
     fn width(&self) -> u64 {
         if self.bf16 { 2 } else { F32 }
     }
+
+    /// Bytes of a value that the fused kernels keep for the backward pass.
+    fn kept_width(&self) -> u64 {
+        if self.bf16_products() { 2 } else { F32 }
+    }
 }
 
 /// Bytes that one token's values take in one decoder layer.
@@ -252,8 +259,12 @@ pub(crate) fn layer_bytes(shape: &ModelShape, plan: &MemoryPlan) -> u64 {
     layer_activations(shape, plan, &batch, plan.dropout)
 }
 
-fn base_weights(shape: &ModelShape, bf16: bool) -> u64 {
-    shape.parameters().saturating_mul(if bf16 { 2 } else { F32 })
+fn base_weights(shape: &ModelShape, bf16: bool, quantised: Option<Quantisation>) -> u64 {
+    let width = if bf16 { 2 } else { F32 };
+    let Some(quantised) = quantised else { return shape.parameters().saturating_mul(width) };
+    let of = |stack: &ModelShape| stack.layers.saturating_mul(stack.linear_weights());
+    let linear = shape.stacks().iter().map(of).fold(0, u64::saturating_add);
+    shape.parameters().saturating_sub(linear).saturating_mul(width).saturating_add(quantised.bytes(linear))
 }
 
 fn tokenizer(shape: &ModelShape) -> u64 {
@@ -326,7 +337,7 @@ fn fused_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u6
     let (queries, keys) = (shape.query_width(), shape.key_width());
     let adapters = shape.linears().iter().filter(|l| plan.adapts(l)).count() as u64;
     let wide = F32 * shape.hidden_size + F32 * shape.heads + F32 * plan.lora_r * adapters;
-    let values = plan.width() * (shape.hidden_size + 2 * (queries + keys + shape.intermediate_size));
+    let values = plan.kept_width() * (shape.hidden_size + 2 * (queries + keys + shape.intermediate_size));
     batch.tokens.saturating_mul(wide + values)
 }
 
@@ -335,7 +346,7 @@ fn fused_activations(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u6
 /// stream.
 fn fused_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64 {
     let masked = if plan.dropout { F32 } else { 0 };
-    let gated = (masked + 2 * plan.width()) * shape.intermediate_size;
+    let gated = (masked + 2 * plan.kept_width()) * shape.intermediate_size;
     let residual = 4 * F32 * shape.hidden_size;
     batch.tokens.saturating_mul(gated + residual)
 }
@@ -371,6 +382,8 @@ fn loss_working_set(shape: &ModelShape, plan: &MemoryPlan, batch: &Batch) -> u64
 
 #[cfg(test)]
 mod tests {
+    use types::config::QuantCodes;
+
     use super::*;
 
     /// SmolLM2 135M.
@@ -393,6 +406,7 @@ mod tests {
         MemoryPlan {
             fused: false,
             bf16: false,
+            quantised: None,
             lora_r: 16,
             target_modules: None,
             dropout: true,
@@ -435,6 +449,16 @@ mod tests {
         let bf16 = with(|p| p.bf16 = true);
         assert_eq!(2 * bf16.weights, base.weights, "bf16 halves the weights");
         assert_eq!(bf16.adapter, base.adapter, "the adapter stays in f32");
+        let nf4 = with(|p| {
+            p.quantised = Some(Quantisation { codes: QuantCodes::Nf4, nested: false, bf16: false });
+        });
+        let linear = 30 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536);
+        assert_eq!(
+            base.weights - nf4.weights,
+            4 * linear - linear / 16 * 9,
+            "4.5 bits of each linear weight"
+        );
+        assert_eq!(nf4.activations, base.activations, "activations are not quantised");
         let checkpointed = with(|p| p.gradient_checkpointing = true);
         assert!(checkpointed.activations * 5 < base.activations, "checkpointing keeps one layer of thirty");
         let batch = with(|p| p.batch_size = 4);
@@ -477,14 +501,14 @@ mod tests {
 
     #[test]
     fn chat_needs_room_for_its_cache() {
-        let short = estimate_chat_memory(&shape(), true, None, 256);
-        let long = estimate_chat_memory(&shape(), true, None, 4096);
+        let short = estimate_chat_memory(&shape(), true, None, None, 256);
+        let long = estimate_chat_memory(&shape(), true, None, None, 4096);
         assert_eq!(short.kv_cache, 30 * 512 * 2 * 192 * 2, "half as many tokens again, in steps of 256");
         assert_eq!(long.kv_cache, 12 * short.kv_cache);
-        assert!(estimate_chat_memory(&shape(), true, Some(16), 256).total > short.total);
+        assert!(estimate_chat_memory(&shape(), true, None, Some(16), 256).total > short.total);
         assert_eq!(
             long,
-            estimate_chat_memory(&ModelShape { context_length: 4096, ..shape() }, true, None, u64::MAX)
+            estimate_chat_memory(&ModelShape { context_length: 4096, ..shape() }, true, None, None, u64::MAX)
         );
     }
 
@@ -515,7 +539,7 @@ mod tests {
         };
         assert_eq!(Fit::of(estimate_memory(&shape, &plan).total, 1 << 50), Fit::TooLarge);
         assert_eq!(
-            Fit::of(estimate_chat_memory(&shape, false, Some(4096), u64::MAX).total, 1 << 40),
+            Fit::of(estimate_chat_memory(&shape, false, None, Some(4096), u64::MAX).total, 1 << 40),
             Fit::TooLarge
         );
     }

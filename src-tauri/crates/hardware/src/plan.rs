@@ -1,6 +1,6 @@
 //! What of a run's settings decides the memory and the time it takes.
 
-use types::{Optim, Profile, Provider, Strategy, TrainingConfig};
+use types::{Optim, Profile, Provider, Strategy, TrainingConfig, config::Quantisation};
 
 use crate::{HardwareError, ModelShape, shape::Linear};
 
@@ -14,6 +14,8 @@ pub struct MemoryPlan {
     pub fused: bool,
     /// Base weights and activations in bf16.
     pub bf16: bool,
+    /// How the linear layers of the base are quantised, if they are.
+    pub quantised: Option<Quantisation>,
     /// Rank of the adapter.
     pub lora_r: u64,
     /// Names of the linear layers that get an adapter; `None` for all.
@@ -64,6 +66,7 @@ impl MemoryPlan {
             // Where none is named, the fused kernels are taken as far as they go.
             fused: config.provider != Some(Provider::Huggingface) && !shape.reference_only,
             bf16: config.bf16,
+            quantised: config.quantisation(),
             lora_r: config.lora_r.into(),
             target_modules: config.target_modules.clone(),
             dropout: config.lora_dropout > 0.0,
@@ -80,6 +83,11 @@ impl MemoryPlan {
             gradient_checkpointing: config.gradient_checkpointing,
             optim: config.optim,
         })
+    }
+
+    /// Whether products with weights of linear layers are of bf16, and the fused kernels keep values so.
+    pub(crate) fn bf16_products(&self) -> bool {
+        self.quantised.map_or(self.bf16, |quantised| quantised.bf16)
     }
 
     /// Whether a linear layer gets an adapter.
@@ -157,10 +165,10 @@ mod tests {
 
     #[test]
     fn what_no_engine_carries_out_has_no_estimate() {
-        let refused = plan(json!({"strategy": "qlora"}), None).unwrap_err();
+        let refused = plan(json!({"fp16": true}), None).unwrap_err();
         let error = types::ApiError::from(refused.clone());
         assert_eq!(error.status_code, 400, "the request is at fault");
-        assert!(matches!(refused, HardwareError::Unsupported(fields) if fields[0].field() == "strategy"));
+        assert!(matches!(refused, HardwareError::Unsupported(fields) if fields[0].field() == "fp16"));
     }
 
     #[test]

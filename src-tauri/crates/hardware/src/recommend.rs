@@ -236,12 +236,20 @@ mod tests {
     }
 
     #[test]
-    fn bf16_is_taken_where_f32_does_not_fit() {
-        let way = |ram: u64| {
+    fn fewer_bits_are_taken_where_more_do_not_fit() {
+        use Strategy::{Qlora, Sft};
+        let way = |name: &str, ram: u64| {
             let got = ask(Task::TextGeneration, ram, 0).possible;
-            got.into_iter().find(|p| p.model.name.ends_with("1.7B-Instruct")).map(|p| p.bf16)
+            got.into_iter().find(|p| p.model.name.ends_with(name)).map(|p| (p.strategy, p.bf16))
         };
-        assert_eq!([4, 8, 64].map(way), [None, Some(true), Some(false)], "f32 takes 7 GB, bf16 half of it");
+        let small = [3, 5, 8, 64].map(|ram| way("1.7B-Instruct", ram));
+        let want = [None, Some((Qlora, false)), Some((Sft, true)), Some((Sft, false))];
+        assert_eq!(
+            small, want,
+            "f32 takes 7 GB, bf16 half of it, four bits a fourth of that and the embeddings"
+        );
+        let large = [8, 16, 64].map(|ram| way("Mistral-7B-Instruct-v0.3", ram));
+        assert_eq!(large, [None, Some((Qlora, false)), Some((Sft, false))], "a 7B takes 29 GB in f32");
     }
 
     /// What stands between these lines of the README.

@@ -213,7 +213,7 @@ impl ModelShape {
     }
 
     /// Elements of the linear layers of one decoder layer, without experts.
-    fn linear_weights(&self) -> u64 {
+    pub(crate) fn linear_weights(&self) -> u64 {
         self.linears().iter().map(|linear| linear.inputs * linear.outputs).sum()
     }
 

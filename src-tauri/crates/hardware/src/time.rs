@@ -121,12 +121,19 @@ pub fn estimate_time(
     // One token at a time: each reads every weight once, which takes longer than computing with it.
     let width = if plan.bf16 { 2.0 } else { 4.0 };
     let linear = 2.0 * shape.layers as f64 * shape.layer_weights() as f64;
-    let generation = Cost { bytes: width * (linear + head.base) / 2.0, ..Cost::default() };
+    let linear = match plan.quantised {
+        Some(quantised) => quantised.bytes((linear / 2.0) as u64) as f64,
+        None => width * linear / 2.0,
+    };
+    let generation = Cost { bytes: linear + width * head.base / 2.0, ..Cost::default() };
     let evaluation = evaluation.plus(generation, work.generated_tokens as f64);
 
-    // The reference widens bf16 before it multiplies.
-    let base_rate =
-        if plan.bf16 && plan.fused { calibration.matmul_bf16_flops } else { calibration.matmul_f32_flops };
+    // Widening four bits as they are packed takes no longer than reading bf16 does. The reference widens bf16 before it multiplies.
+    let base_rate = if plan.bf16_products() && plan.fused {
+        calibration.matmul_bf16_flops
+    } else {
+        calibration.matmul_f32_flops
+    };
     let efficiency = if plan.fused { FUSED_EFFICIENCY } else { EFFICIENCY };
     let seconds = |cost: Cost| {
         let time = |amount: f64, rate: f64| if amount > 0.0 { amount / rate.max(1.0) } else { 0.0 };
@@ -184,6 +191,7 @@ mod tests {
         let plan = MemoryPlan {
             fused: true,
             bf16,
+            quantised: None,
             lora_r: 16,
             target_modules: None,
             dropout: true,

@@ -86,7 +86,7 @@ fn layers(criterion: &mut Criterion) {
                 query_key_norms: None,
                 eps: 1e-5,
                 linears: std::array::from_fn(|i| LayerLinear {
-                    weight: weight(shapes[i].0, shapes[i].1, 7, dtype),
+                    weight: weight(shapes[i].0, shapes[i].1, 7, dtype).into(),
                     bias: None,
                     adapter: Some((adapters[i].0.as_tensor().clone(), adapters[i].1.as_tensor().clone())),
                     dropout: None,

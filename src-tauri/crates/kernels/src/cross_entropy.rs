@@ -167,12 +167,13 @@ impl CustomOp1 for CrossEntropy {
         for rows in self.rows.chunks((LOGITS / vocab).clamp(1, 1024)) {
             let chosen: Vec<f32> =
                 rows.iter().flat_map(|(row, _)| &hidden[row * width..(row + 1) * width]).copied().collect();
-            let mut logits = with_matrix(&self.head.weight, |w, n, k| times_transposed(&chosen, w, n, k))?;
+            let mut logits =
+                with_matrix(&(&self.head.weight).into(), |w, n, k| times_transposed(&chosen, w, n, k))?;
             self.head.finish(&mut logits, vocab)?;
             let each = logits.par_chunks_exact_mut(vocab).zip(rows);
             losses.par_extend(each.map(|(logits, &(_, target))| to_gradient(logits, target, &self.head)));
             if self.gradient.is_some() {
-                gradient.extend(with_matrix(&self.head.weight, |w, n, k| times(&logits, w, n, k))?);
+                gradient.extend(with_matrix(&(&self.head.weight).into(), |w, n, k| times(&logits, w, n, k))?);
             }
         }
         if let Some(place) = &self.gradient {

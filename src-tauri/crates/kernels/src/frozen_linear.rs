@@ -3,15 +3,17 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use crate::{
+    FrozenWeight,
     gemm::{times, times_transposed, with_matrix},
     slices::{floats, store, tensor_like, with_floats},
 };
 
-/// `x wᵀ`: `[tokens, in]` by a frozen contiguous `[out, in]` → `[tokens, out]`, in the dtype of `x`.
+/// `x wᵀ`: `[tokens, in]` by a frozen `[out, in]` → `[tokens, out]`, in the dtype of `x`.
 ///
-/// The gradient of `x` is `g w`; none is computed for `w`. The weight may be f32 or bf16 whatever `x` is; products are
-/// summed in f32.
-pub fn frozen_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+/// The gradient of `x` is `g w`; none is computed for `w`. The weight may be f32, bf16 or quantised
+/// whatever `x` is; products are of f32.
+pub fn frozen_linear(x: &Tensor, weight: impl Into<FrozenWeight>) -> Result<Tensor> {
+    let weight = weight.into();
     let (_, width) = x.dims2()?;
     let (out, inputs) = weight.dims2()?;
     if width != inputs {
@@ -21,7 +23,7 @@ pub fn frozen_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 }
 
 struct FrozenLinear {
-    weight: Tensor,
+    weight: FrozenWeight,
 }
 
 impl CustomOp1 for FrozenLinear {

@@ -2,35 +2,23 @@
 #![allow(unsafe_code)]
 
 use ::gemm::{Parallelism, gemm};
-use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
-use half::bf16;
+use candle_core::Result;
 use rayon::prelude::*;
 
-use crate::slices::widen;
+use crate::{FrozenWeight, frozen_weight::Source, values::Values};
 
-/// Values of a bf16 weight that are widened at a time: 1 MB of f32, so that they are still in the cache when used.
+/// Values of a weight other than f32 that are widened at a time: 1 MB of f32, so that they are still in the cache when used.
 const WIDENED: usize = 1 << 18;
 
-/// A matrix `[rows, columns]`, row-major.
-pub(crate) enum Matrix<'a> {
-    F32(&'a [f32]),
-    Bf16(&'a [bf16]),
-}
-
-/// Runs `f` on the values of a contiguous `[rows, columns]` CPU tensor, without a copy.
-pub(crate) fn with_matrix<R>(tensor: &Tensor, f: impl FnOnce(Matrix, usize, usize) -> R) -> Result<R> {
-    let (rows, columns) = tensor.dims2()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    let Some((from, to)) = layout.contiguous_offsets() else { bail!("a weight must be contiguous") };
-    match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => Ok(f(Matrix::F32(&values[from..to]), rows, columns)),
-        Storage::Cpu(CpuStorage::BF16(values)) => Ok(f(Matrix::Bf16(&values[from..to]), rows, columns)),
-        _ => bail!("a weight must be f32 or bf16 on the CPU"),
-    }
+/// Runs `f` on the values of a `[rows, columns]` weight, without a copy.
+pub(crate) fn with_matrix<R>(weight: &FrozenWeight, f: impl FnOnce(Source, usize, usize) -> R) -> Result<R> {
+    let (rows, columns) = weight.dims2()?;
+    let held = weight.hold();
+    Ok(f(held.source()?, rows, columns))
 }
 
 /// `x wᵀ`: `[m, columns]` by `[rows, columns]` → `[m, rows]`.
-pub(crate) fn times_transposed(x: &[f32], w: Matrix, rows: usize, columns: usize) -> Vec<f32> {
+pub(crate) fn times_transposed(x: &[f32], w: Source, rows: usize, columns: usize) -> Vec<f32> {
     let m = x.len().checked_div(columns).unwrap_or(0);
     let mut out = vec![0f32; m * rows];
     blocks(w, rows, columns, |first, block| {
@@ -43,7 +31,7 @@ pub(crate) fn times_transposed(x: &[f32], w: Matrix, rows: usize, columns: usize
 }
 
 /// `x w`: `[m, rows]` by `[rows, columns]` → `[m, columns]`.
-pub(crate) fn times(x: &[f32], w: Matrix, rows: usize, columns: usize) -> Vec<f32> {
+pub(crate) fn times(x: &[f32], w: Source, rows: usize, columns: usize) -> Vec<f32> {
     let m = x.len().checked_div(rows).unwrap_or(0);
     let mut out = vec![0f32; m * columns];
     blocks(w, rows, columns, |first, block| {
@@ -55,24 +43,21 @@ pub(crate) fn times(x: &[f32], w: Matrix, rows: usize, columns: usize) -> Vec<f3
 }
 
 /// Gives `f` the index of the first row and the f32 values of one block of whole rows after the other.
-fn blocks(w: Matrix, rows: usize, columns: usize, mut f: impl FnMut(usize, &[f32])) {
+fn blocks(w: Source, rows: usize, columns: usize, mut f: impl FnMut(usize, &[f32])) {
     if rows == 0 || columns == 0 {
         return;
     }
-    match w {
-        Matrix::F32(values) => f(0, values),
-        Matrix::Bf16(values) => {
-            let size = (WIDENED / columns).max(1) * columns;
-            let mut wide = vec![0f32; size.min(values.len())];
-            for (i, block) in values.chunks(size).enumerate() {
-                let wide = &mut wide[..block.len()];
-                let piece = block.len().div_ceil(rayon::current_num_threads()).max(1 << 12);
-                wide.par_chunks_mut(piece)
-                    .zip(block.par_chunks(piece))
-                    .for_each(|(to, from)| widen(from, to));
-                f(i * size / columns, wide);
-            }
-        }
+    if let Source::Values(Values::F32(values)) = w {
+        return f(0, values);
+    }
+    let size = (WIDENED / columns).max(1) * columns;
+    let mut wide = vec![0f32; size.min(rows * columns)];
+    for first in (0..rows * columns).step_by(size) {
+        let count = (rows * columns - first).min(size);
+        let wide = &mut wide[..count];
+        let piece = count.div_ceil(rayon::current_num_threads()).max(1 << 12);
+        wide.par_chunks_mut(piece).enumerate().for_each(|(i, to)| w.read(first + i * piece, to));
+        f(first / columns, wide);
     }
 }
 

@@ -16,6 +16,7 @@ mod disentangled;
 mod dropout;
 mod embedding;
 mod frozen_linear;
+mod frozen_weight;
 mod fused;
 mod gated;
 mod gelu;
@@ -23,7 +24,9 @@ mod gemm;
 mod layer_norm;
 mod level;
 mod matmul;
+mod pages;
 mod pair_attention;
+mod quant;
 mod rms_norm;
 mod rope;
 mod seed;
@@ -41,6 +44,7 @@ pub use disentangled::{Disentangled, Distances};
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use frozen_linear::frozen_linear;
+pub use frozen_weight::FrozenWeight;
 pub use fused::{
     DecoderLayer, KeyValueCache, LayerInput, LayerLinear, fused_cross_entropy, fused_product,
     fused_token_log_probs, probabilities,
@@ -49,7 +53,9 @@ pub use gated::{Gate, gated};
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
 pub use level::Level;
+pub use pages::Pages;
 pub use pair_attention::{PairAttention, Sight};
+pub use quant::{Codes, DynamicMap, Quantised, Quantiser, Scales};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeForm, RopeTable, rope};
 pub use seed::seed;

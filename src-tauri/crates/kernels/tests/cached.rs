@@ -7,8 +7,10 @@ mod support;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor, Var};
-use kernels::{DecoderLayer, Heads, KeyValueCache, LayerInput, LayerLinear, RopeTable};
-use support::{distance, numbers};
+use kernels::{
+    Codes, DecoderLayer, FrozenWeight, Heads, KeyValueCache, LayerInput, LayerLinear, Quantised, RopeTable,
+};
+use support::{distance, numbers, values};
 
 const HIDDEN: usize = 40;
 const MIDDLE: usize = 72;
@@ -30,7 +32,7 @@ fn layer(heads: Heads, bf16: bool, bias: bool, adapted: [bool; 7], rank: usize) 
         let ((out, inputs), salt) = (shapes[i], i as u64);
         let spread = (3.0 / inputs as f32).sqrt();
         LayerLinear {
-            weight: numbers(&[out, inputs], 10 + salt, spread).to_dtype(dtype).unwrap(),
+            weight: numbers(&[out, inputs], 10 + salt, spread).to_dtype(dtype).unwrap().into(),
             bias: bias.then(|| numbers(&[out], 20 + salt, 0.3).to_dtype(dtype).unwrap()),
             adapter: adapted[i]
                 .then(|| (numbers(&[rank, inputs], 30 + salt, 0.3), numbers(&[out, rank], 40 + salt, 0.3))),
@@ -122,6 +124,30 @@ fn cached_layers_are_layers_over_the_whole_sequence() {
                 let apart = distance(&got, &want, 0.0);
                 assert!(apart < tolerance, "layer {number}, bf16 {bf16}, {deal:?}: {apart} apart");
             }
+        }
+    }
+}
+
+#[test]
+fn cached_layers_of_quantised_weights_are_those_of_the_values_they_stand_for() {
+    let kept = [(Codes::Nf4, false), (Codes::Nf4, true), (Codes::Fp4, true), (Codes::Int8, false)];
+    for ((number, plain), (codes, nested)) in layers(false).into_iter().enumerate().zip(kept) {
+        let (mut quantised, mut widened) = (plain.clone(), plain);
+        for (i, linear) in quantised.linears.iter_mut().enumerate() {
+            let FrozenWeight::Tensor(tensor) = &linear.weight else { panic!("a layer of tensors") };
+            let shape = tensor.dims2().unwrap();
+            let weight = Quantised::new(codes, nested, shape, &values(tensor)).unwrap();
+            widened.linears[i].weight =
+                Tensor::from_vec(weight.to_vec(), shape, tensor.device()).unwrap().into();
+            linear.weight = FrozenWeight::Quantised { weight: Arc::new(weight), bf16: false };
+        }
+        let x = numbers(&[150, HIDDEN], 1, 1.0);
+        let want = whole(&widened, &x);
+        let deals: [&[usize]; 3] = [&[150], &[1; 150], &[64, 64, 1, 21]];
+        for deal in deals {
+            let got = pieces(&quantised, &x, 0, deal, &mut KeyValueCache::default());
+            let apart = distance(&got, &want, 0.0);
+            assert!(apart < 1e-5, "layer {number}, {codes:?}, {deal:?}: {apart} apart");
         }
     }
 }

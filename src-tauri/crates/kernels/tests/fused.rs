@@ -7,7 +7,9 @@ mod support;
 use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor, Var};
-use kernels::{DecoderLayer, Heads, IGNORED, LayerInput, LayerLinear, RopeTable, seed};
+use kernels::{
+    Codes, DecoderLayer, FrozenWeight, Heads, IGNORED, LayerInput, LayerLinear, Quantised, RopeTable, seed,
+};
 use support::{CPU, distance, norm, numbers, values};
 
 /// A layer's sizes and what is special about it.
@@ -26,6 +28,8 @@ struct Case {
     head_norms: bool,
     /// Whether it knows positions.
     rotary: bool,
+    /// How the weights are kept, and whether their scales are quantised too.
+    quantised: Option<(Codes, bool)>,
 }
 
 impl Case {
@@ -41,6 +45,7 @@ impl Case {
             dropout: 0.0,
             head_norms: false,
             rotary: true,
+            quantised: None,
         }
     }
 
@@ -54,10 +59,26 @@ impl Case {
         [(q, h), (k, h), (k, h), (h, q), (m, h), (m, h), (h, m)]
     }
 
-    fn weight(&self, i: usize, bf16: bool) -> Tensor {
+    /// A weight as the layer is given it.
+    fn frozen(&self, i: usize, bf16: bool) -> FrozenWeight {
         let (out, inputs) = self.shapes()[i];
         let spread = (3.0 / inputs as f32).sqrt();
-        numbers(&[out, inputs], 10 + i as u64, spread).to_dtype(dtype(bf16)).unwrap()
+        let plain = numbers(&[out, inputs], 10 + i as u64, spread);
+        let Some((codes, nested)) = self.quantised else {
+            return plain.to_dtype(dtype(bf16)).unwrap().into();
+        };
+        let weight = Quantised::new(codes, nested, (out, inputs), &values(&plain)).unwrap();
+        FrozenWeight::Quantised { weight: Arc::new(weight), bf16 }
+    }
+
+    /// The same as the reference computes with it.
+    fn weight(&self, i: usize, bf16: bool) -> Tensor {
+        match self.frozen(i, bf16) {
+            FrozenWeight::Tensor(tensor) => tensor,
+            FrozenWeight::Quantised { weight, .. } => {
+                Tensor::from_vec(weight.to_vec(), weight.shape(), &CPU).unwrap()
+            }
+        }
     }
 
     fn bias(&self, i: usize, bf16: bool) -> Option<Tensor> {
@@ -102,7 +123,7 @@ impl Case {
     fn layer(&self, bf16: bool, adapters: &[Var]) -> DecoderLayer {
         let mut adapters = adapters.chunks(2);
         let linears = std::array::from_fn(|i| LayerLinear {
-            weight: self.weight(i, bf16),
+            weight: self.frozen(i, bf16),
             bias: self.bias(i, bf16),
             adapter: if self.adapted[i] {
                 adapters.next().map(|a| (a[0].as_tensor().clone(), a[1].as_tensor().clone()))
@@ -191,6 +212,11 @@ fn cases() -> Vec<Case> {
         Case { head_norms: true, rotary: false, heads: wide, ..Case::plain(&[140]) },
         Case { rotary: false, ..Case::plain(&[9, 70]) },
         Case { hidden: 96, heads: wide, middle: 130, rank: 17, ..Case::plain(&[150, 1, 70]) },
+        Case { quantised: Some((Codes::Nf4, false)), dropout: 0.25, ..Case::plain(&[17, 3]) },
+        Case { quantised: Some((Codes::Fp4, true)), hidden: 96, heads: wide, ..Case::plain(&[70, 70]) },
+        Case { quantised: Some((Codes::Nf4, true)), hidden: 128, middle: 192, ..Case::plain(&[90]) },
+        Case { quantised: Some((Codes::Int8, false)), hidden: 128, middle: 96, ..Case::plain(&[80]) },
+        Case { quantised: Some((Codes::Int8, false)), hidden: 33, middle: 70, ..Case::plain(&[50, 2]) },
         Case { heads: Heads { window: Some(5), ..Case::plain(&[]).heads }, ..Case::plain(&[100, 4]) },
         Case { heads: Heads { window: Some(70), ..wide }, hidden: 33, dropout: 0.5, ..Case::plain(&[200]) },
     ]

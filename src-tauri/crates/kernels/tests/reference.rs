@@ -7,7 +7,10 @@ mod support;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Result, Tensor, Var};
-use kernels::{Attention, Gate, Gelu, Head, Heads, IGNORED, Mask, RopeForm, RopeTable, Scoring};
+use kernels::{
+    Attention, Codes, FrozenWeight, Gate, Gelu, Head, Heads, IGNORED, Mask, Quantised, RopeForm, RopeTable,
+    Scoring,
+};
 use support::{CPU, check, values};
 
 /// Numbers between −1 and 1.
@@ -35,15 +38,30 @@ fn a_frozen_linear_layer_is_a_matrix_product() {
             });
         }
     }
-    let error = kernels::frozen_linear(&numbers(&[2, 3], 0), &numbers(&[4, 5], 0)).unwrap_err();
+    let error = kernels::frozen_linear(&numbers(&[2, 3], 0), numbers(&[4, 5], 0)).unwrap_err();
     assert!(error.to_string().contains('3'), "a width that does not fit must be named: {error}");
+}
+
+#[test]
+fn a_quantised_linear_layer_is_a_product_with_the_values_it_stands_for() {
+    for (tokens, inputs, out) in [(1, 7, 5), (3, 64, 17), (70, 301, 1030)] {
+        for codes in [Codes::Nf4, Codes::Fp4, Codes::Int8] {
+            let plain = values(&numbers(&[out, inputs], 1));
+            let weight = Arc::new(Quantised::new(codes, true, (out, inputs), &plain).unwrap());
+            let wide = Tensor::from_vec(weight.to_vec(), (out, inputs), &CPU).unwrap();
+            let frozen = FrozenWeight::Quantised { weight, bf16: false };
+            check("quantised", &[&[tokens, inputs]], &|x| kernels::frozen_linear(&x[0], &frozen), &|x| {
+                x[0].matmul(&wide.t()?)
+            });
+        }
+    }
 }
 
 #[test]
 fn a_frozen_weight_gets_no_gradient() {
     let (x, w) =
         (Var::from_tensor(&numbers(&[2, 3], 0)).unwrap(), Var::from_tensor(&numbers(&[4, 3], 1)).unwrap());
-    let gradients = kernels::frozen_linear(&x, &w).unwrap().sum_all().unwrap().backward().unwrap();
+    let gradients = kernels::frozen_linear(&x, w.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
     assert!(gradients.get(&x).is_some(), "the activations must get a gradient");
     assert!(gradients.get(&w).is_none(), "a frozen weight must get none");
 }

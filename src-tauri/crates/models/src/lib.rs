@@ -19,14 +19,16 @@ pub mod weights;
 use candle_core::Device;
 use types::Provider;
 
-pub use arch::{ARCHITECTURES, Architecture, load, read_info};
+pub use arch::{ARCHITECTURES, Architecture, load, load_quantised, read_info};
 pub use causal::{CausalLm, LayerCache, Pass, Sequences, forward};
 pub use error::ModelError;
+pub use kernels::Codes;
 pub use lora::{LoraConfig, LoraLinear};
 pub use model::{AnyModel, Model, ModelInfo, ModelView};
 pub use seq2seq::{DecoderCache, Memory, Seq2SeqLm, decode, encode};
 pub use span::SpanModel;
 pub use trained_linear::TrainedLinear;
+pub use weights::Quantise;
 
 /// How a model is loaded.
 #[derive(Debug, Clone)]

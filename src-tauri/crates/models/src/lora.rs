@@ -1,6 +1,7 @@
 //! Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685) of a frozen linear layer, as PEFT computes it.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use kernels::FrozenWeight;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -97,7 +98,7 @@ impl Adapter {
 /// A linear layer: a frozen weight, perhaps a frozen bias, perhaps an adapter.
 #[derive(Debug, Clone)]
 pub struct LoraLinear {
-    weight: Tensor,
+    weight: FrozenWeight,
     bias: Option<Tensor>,
     adapter: Option<Adapter>,
     /// Tells this layer's dropout apart from that of the others.
@@ -107,13 +108,18 @@ pub struct LoraLinear {
 impl LoraLinear {
     /// A layer of weight `[out, in]` and bias `[out]`; `path` is its name in the model, such as
     /// `model.layers.0.self_attn.q_proj`.
-    pub fn new(path: &str, weight: Tensor, bias: Option<Tensor>) -> Self {
-        LoraLinear { weight, bias, adapter: None, stream: stream(path) }
+    pub fn new(path: &str, weight: impl Into<FrozenWeight>, bias: Option<Tensor>) -> Self {
+        LoraLinear { weight: weight.into(), bias, adapter: None, stream: stream(path) }
     }
 
     /// Shape of the weight: `(out, in)`.
     pub fn shape(&self) -> Result<(usize, usize)> {
         self.weight.dims2()
+    }
+
+    /// Its frozen weight.
+    pub fn weight(&self) -> &FrozenWeight {
+        &self.weight
     }
 
     /// Its adapter.

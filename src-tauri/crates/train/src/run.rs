@@ -203,6 +203,7 @@ impl<'a> Training<'a> {
             weight_decay: if decays(name) { config.weight_decay } else { 0.0 },
         });
         let mut optimizers = optimizers::build(config.optim, parameters)?;
+        optimizers.iter_mut().for_each(|optimizer| optimizer.page(job.path()));
         let mut progress = Progress::default();
         if let Some(checkpoint) = &resume {
             checkpoint.restore(total, trainable, &mut optimizers)?;

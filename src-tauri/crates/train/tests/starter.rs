@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use data::{PrepareOptions, Tokenizer};
-use models::{LoadOptions, LoraConfig};
-use serde_json::json;
+use models::{Codes, LoadOptions, LoraConfig, Quantise};
+use serde_json::{Value, json};
 use train::{Outcome, TrainRun, run};
 use types::{JobFolder, Provider, Strategy, Task, TrainEvent, TrainingConfig};
 
 const STEPS: usize = 200;
 /// The loss of a single step depends on its rows: the mean of this many is compared.
 const SMOOTHED: usize = 20;
+/// Steps after which a quantised base is compared.
+const QUANTISED_STEPS: usize = 100;
 
 fn resources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../resources")
@@ -20,16 +22,20 @@ fn resources() -> PathBuf {
 
 /// The loss of every step with the settings that a run has by itself.
 fn losses(provider: Provider, bf16: bool) -> Vec<f64> {
-    let request = json!({
+    trained(provider, json!({"bf16": bf16, "max_steps": STEPS, "eval_split": 0.0}), None).0
+}
+
+/// The loss of every step, and of the last evaluation where rows are kept aside for it.
+fn trained(provider: Provider, changes: Value, quantise: Option<Quantise>) -> (Vec<f64>, Option<f64>) {
+    let mut request = json!({
         "task": "text-generation", "model_name": "modelforge/starter", "dataset": "sample:order-slips",
-        "max_steps": STEPS, "bf16": bf16, "eval_split": 0.0, "save_steps": 1000,
+        "save_steps": 1000,
     });
+    request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     let config = TrainingConfig::from_json(request.as_object().unwrap()).unwrap();
     let starter = resources().join("starter");
-    let mut model = models::load(&starter, &LoadOptions { bf16, provider, device: Device::Cpu })
-        .unwrap()
-        .causal()
-        .unwrap();
+    let options = LoadOptions { bf16: config.bf16, provider, device: Device::Cpu };
+    let mut model = models::load_quantised(&starter, &options, quantise).unwrap().causal().unwrap();
     let (rank, alpha) = (config.lora_r as usize, f64::from(config.lora_alpha));
     let lora = LoraConfig { rank, alpha, dropout: config.lora_dropout, target_modules: None };
     model.attach_lora(&lora, config.seed).unwrap();
@@ -45,14 +51,14 @@ fn losses(provider: Provider, bf16: bool) -> Vec<f64> {
         max_seq_length: None,
         context_length: model.info().context_length,
         length_cap: None,
-        eval_split: 0.0,
+        eval_split: config.eval_split,
         packing: false,
         skip_bad_rows: false,
         seed: config.seed,
         tokens_dir: &job.tokens(),
     };
     let data = data::prepare(&options, &Tokenizer::load(&starter).unwrap(), &mut |_| {}).unwrap();
-    let mut losses = Vec::new();
+    let (mut losses, mut evaluated) = (Vec::new(), None);
     let outcome = run(
         TrainRun {
             model: model.as_ref(),
@@ -62,15 +68,38 @@ fn losses(provider: Provider, bf16: bool) -> Vec<f64> {
             resume: None,
             answers: None,
         },
-        &mut |event| {
-            if let TrainEvent::Step(stats) = event {
-                losses.push(stats.loss);
-            }
+        &mut |event| match event {
+            TrainEvent::Step(stats) => losses.push(stats.loss),
+            TrainEvent::Eval { metrics, .. } => evaluated = metrics.get("eval_loss").copied(),
+            _ => {}
         },
         &|| None,
     );
     assert!(matches!(outcome.unwrap(), Outcome::Finished(_)));
-    losses
+    (losses, evaluated)
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn on_a_quantised_base_it_learns_what_it_learns_on_one_in_bf16() {
+    let run = |quantise| {
+        let settings =
+            json!({"bf16": true, "max_steps": QUANTISED_STEPS, "eval_split": 0.1, "eval_steps": 1000});
+        let (losses, evaluated) = trained(Provider::Unsloth, settings, quantise);
+        (losses[0], evaluated.unwrap())
+    };
+    let (first, want) = run(None);
+    assert!(want < 0.8 * first, "it learns: {want} from {first}");
+    println!("bf16: {want:.5}");
+    for (codes, nested) in
+        [(Codes::Nf4, false), (Codes::Nf4, true), (Codes::Fp4, false), (Codes::Int8, false)]
+    {
+        let (_, got) = run(Some(Quantise { codes, nested, bf16: true }));
+        println!("{codes:?}, nested {nested}: {got:.5}, {:+.3} %", (got / want - 1.0) * 100.0);
+        // FP4 is the coarser of the two of four bits.
+        let allowed = if codes == Codes::Fp4 { 0.04 } else { 0.02 };
+        assert!(got / want - 1.0 <= allowed, "{codes:?}: {got}, in bf16 {want}");
+    }
 }
 
 #[test]

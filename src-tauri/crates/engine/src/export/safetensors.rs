@@ -79,7 +79,7 @@ fn copy_tokenizer(request: &ExportRequest) -> Result<(), EngineError> {
 ///
 /// Tokens whose logits are closer than the dtype's rounding are equally likely: the rounding decides between them.
 fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineError> {
-    let loaded = chat::load_model(&request.base_dir, Some(&request.adapter_dir))?;
+    let loaded = chat::load_unquantised(&request.base_dir, &request.adapter_dir)?;
     let bf16 = loaded.model.info().dtype == "bf16";
     let rounding = if bf16 { rounding.max(ExportDtype::Bf16.rounding()) } else { rounding };
     let chat::Loaded { model, tokenizer } = loaded;

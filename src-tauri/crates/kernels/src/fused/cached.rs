@@ -83,25 +83,25 @@ impl DecoderLayer {
         let mut held = Vec::with_capacity(self.linears.len());
         for linear in &self.linears {
             let adapter = linear.adapter.as_ref().map(|(a, b)| (hold(a), hold(b)));
-            held.push((linear, hold(&linear.weight), adapter));
+            held.push((linear, linear.weight.hold(), adapter));
         }
         let mut narrow = false;
         let mut linears = Vec::with_capacity(held.len());
         for (linear, weight, adapter) in &held {
-            let weight = weight.values()?;
-            narrow = matches!(weight, Values::Bf16(_));
+            let weight = weight.source()?;
+            narrow = weight.is_bf16();
             let adapter = match adapter {
                 Some((a, b)) => Some((a.values()?.f32()?, b.values()?.f32()?)),
                 None => None,
             };
             let bias = linear.bias.as_ref().map(vector).transpose()?;
-            linears.push(Linear { weight, out: linear.weight.dim(0)?, bias, adapter });
+            linears.push(Linear { weight, out: linear.weight.dims2()?.0, bias, adapter });
         }
         let mut rest = linears.into_iter();
         let mut group = |count: usize, first: usize| -> Result<Linears> {
             Ok(Linears {
                 linears: rest.by_ref().take(count).collect(),
-                inputs: self.linears[first].weight.dim(1)?,
+                inputs: self.linears[first].weight.dims2()?.1,
                 rank: self.linears.iter().find_map(|l| Some(l.adapter.as_ref()?.0.dims()[0])).unwrap_or(0),
                 scale: self.scale,
             })

@@ -12,7 +12,7 @@ use super::{
     rows,
 };
 use crate::{
-    Heads, RopeTable,
+    FrozenWeight, Heads, RopeTable,
     buffer::Buffer,
     dropout::Mask,
     matmul::Kind,
@@ -22,8 +22,8 @@ use crate::{
 /// A linear layer, frozen, perhaps with an adapter.
 #[derive(Debug, Clone)]
 pub struct LayerLinear {
-    /// `[out, in]`, f32 or bf16 like all weights of the layer.
-    pub weight: Tensor,
+    /// `[out, in]`, computed with in f32 or bf16 like all weights of the layer.
+    pub weight: FrozenWeight,
     /// `[out]`.
     pub bias: Option<Tensor>,
     /// A `[rank, in]` and B `[out, rank]`, f32, of the rank that all adapters of the layer have.
@@ -123,8 +123,8 @@ impl DecoderLayer {
         if let Some(norm) = self.query_key_norms.iter().flatten().find(|norm| norm.dims() != [dim]) {
             bail!("the norm of a head must have its width {dim}, not {:?}", norm.shape());
         }
-        let middle = self.linears[4].weight.dim(0)?;
-        let dtype = self.linears[0].weight.dtype();
+        let middle = self.linears[4].weight.dims2()?.0;
+        let narrow = self.linears[0].weight.is_bf16();
         let (q, k) = (queries * dim, keys * dim);
         let shapes = [
             (q, width),
@@ -137,8 +137,9 @@ impl DecoderLayer {
         ];
         let mut rank = None;
         for (linear, (out, inputs)) in self.linears.iter().zip(shapes) {
-            if linear.weight.dims() != [out, inputs] || linear.weight.dtype() != dtype {
-                bail!("a weight of [{out}, {inputs}] {dtype:?} is expected, not {:?}", linear.weight);
+            let (shape, own) = (linear.weight.dims2()?, linear.weight.is_bf16());
+            if shape != (out, inputs) || own != narrow {
+                bail!("a weight [{out}, {inputs}], bf16: {narrow}, is expected, not {shape:?}, bf16: {own}");
             }
             if let Some(bias) = linear.bias.as_ref().filter(|b| b.dims() != [out]) {
                 bail!("a bias of [{out}] is expected, not {:?}", bias.shape());
@@ -186,7 +187,7 @@ impl DecoderLayer {
 }
 
 struct FrozenLinear {
-    weight: Tensor,
+    weight: FrozenWeight,
     bias: Option<Tensor>,
     adapted: bool,
     mask: Option<Mask>,
@@ -242,12 +243,12 @@ impl Layer {
     /// Runs `f` on the layer's parameters; `adapters` is the one operand that holds all adapters.
     fn with<R>(&self, adapters: &[f32], f: impl FnOnce(&Parameters) -> Result<R>) -> Result<R> {
         let layer = &self.layer;
-        let held: Vec<_> = layer.linears.iter().map(|l| hold(&l.weight)).collect();
+        let held: Vec<_> = layer.linears.iter().map(|l| l.weight.hold()).collect();
         let mut weights = Vec::with_capacity(held.len());
         for (held, linear) in held.iter().zip(&layer.linears) {
-            weights.push((held.values()?, linear, linear.weight.dims2()?));
+            weights.push((held.source()?, linear, linear.weight.dims2()?));
         }
-        let kind = Kind::of(matches!(weights[0].0, Values::Bf16(_)));
+        let kind = Kind::of(weights[0].0.is_bf16());
         let mut rest = adapters;
         let mut take = |len: usize| -> Result<&[f32]> {
             let Some((own, after)) = rest.split_at_checked(len) else { bail!("the adapters are too short") };
@@ -287,7 +288,7 @@ impl Layer {
         self.with(adapters, |Parameters { norms, head_norms, groups }| {
             let width = norms[0].len();
             let tokens = x.len() / width;
-            let bf16 = matches!(groups[QKV].linears[0].weight, Values::Bf16(_));
+            let bf16 = groups[QKV].linears[0].weight.is_bf16();
             let normed = |x: &[f32], norm: &[f32], row: usize, to: &mut [f32]| {
                 rows::rms_norm(&x[row * width..(row + 1) * width], norm, self.layer.eps, to);
             };

@@ -5,13 +5,14 @@ use rayon::prelude::*;
 use crate::{
     buffer::Buffer,
     dropout::Mask,
+    frozen_weight::Source,
     matmul::{Add, Kind, Matrix, Output, Packed, Product, multiply},
     values::{Numbers, Values, ValuesMut, narrow},
 };
 
 /// A frozen weight `[out, in]` and bias, and the adapter on it.
 pub(crate) struct Linear<'a> {
-    pub weight: Values<'a>,
+    pub weight: Source<'a>,
     pub out: usize,
     pub bias: Option<Vec<f32>>,
     pub adapter: Option<Adapter<'a>>,

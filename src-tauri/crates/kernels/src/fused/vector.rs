@@ -5,7 +5,7 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::{level::vectorised, values::Values};
+use crate::{buffer::Buffer, frozen_weight::Source, level::vectorised, values::Values};
 
 /// Rows of a weight that are multiplied at a time: so many streams are read beside each other, and share the vector.
 const ROWS: usize = 4;
@@ -43,14 +43,14 @@ fn ask_ahead<T>(chunk: &[T; LANES], distance: usize) {
 /// Rows of a weight `[out, in]`, and perhaps of an adapter's B `[out, rank]`, which has its own vector.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
-    weight: Values<'a>,
+    weight: Source<'a>,
     b: &'a [f32],
     u: &'a [f32],
 }
 
 impl<'a> Rows<'a> {
-    fn plain(weight: Values<'a>) -> Self {
-        Rows { weight, b: &[], u: &[] }
+    fn plain(weight: impl Into<Source<'a>>) -> Self {
+        Rows { weight: weight.into(), b: &[], u: &[] }
     }
 
     /// All from row `row` on.
@@ -61,8 +61,18 @@ impl<'a> Rows<'a> {
     /// `y = w x + b u`.
     fn times(self, x: &[f32], y: &mut [f32]) {
         match self.weight {
-            Values::F32(weight) => times_f32(weight, x, self.b, self.u, y),
-            Values::Bf16(weight) => times_bf16(weight, x, self.b, self.u, y),
+            Source::Values(Values::F32(weight)) => times_f32(weight, x, self.b, self.u, y),
+            Source::Values(Values::Bf16(weight)) => times_bf16(weight, x, self.b, self.u, y),
+            // A few rows are widened into the first-level cache at a time: less work than memory takes for as many of bf16.
+            Source::Quantised { .. } => {
+                let (inputs, rank) = (x.len(), self.u.len());
+                let mut wide = Buffer::<f32>::any(ROWS * inputs);
+                for (i, y) in y.chunks_mut(ROWS).enumerate() {
+                    let wide = &mut wide[..y.len() * inputs];
+                    self.weight.read(i * ROWS * inputs, wide);
+                    times_f32(wide, x, &self.b[i * ROWS * rank..], self.u, y);
+                }
+            }
         }
     }
 }
@@ -93,7 +103,7 @@ fn cut<'a>(parts: &mut Vec<Part<'a>>, linear: usize, rows: Rows<'a>, inputs: usi
 
 /// A frozen weight `[out, in]` and bias, and the adapter on it: A `[rank, in]` and B `[out, rank]`.
 pub(super) struct Linear<'a> {
-    pub weight: Values<'a>,
+    pub weight: Source<'a>,
     pub out: usize,
     pub bias: Option<Vec<f32>>,
     pub adapter: Option<(&'a [f32], &'a [f32])>,

@@ -44,7 +44,7 @@ impl Segment<'_> {
 
 /// Asks for `count` values to be brought into the second-level cache; what lies outside of memory is never read.
 #[inline]
-pub(super) fn prefetch<T>(from: *const T, count: usize) {
+pub(crate) fn prefetch<T>(from: *const T, count: usize) {
     #[cfg(target_arch = "x86_64")]
     for line in (0..count * size_of::<T>()).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

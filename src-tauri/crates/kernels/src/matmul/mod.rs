@@ -9,18 +9,20 @@ pub(crate) mod amx;
 mod micro;
 mod output;
 mod pack;
+mod quantised;
 
 use std::{cell::RefCell, ops::Range};
 
 use rayon::prelude::*;
 
-use self::{
-    micro::{BLOCK, Multiplier, PANEL, Segment, Tile, prefetch},
-    pack::{Columns, pack_panels, pack_tile},
-};
 pub(crate) use self::{
+    micro::prefetch,
     output::{Add, Output, Shared},
     pack::{Kind, Matrix},
+};
+use self::{
+    micro::{BLOCK, Multiplier, PANEL, Segment, Tile},
+    pack::{Columns, pack_panels, pack_tile},
 };
 use crate::{buffer::Buffer, values::Values};
 
@@ -300,6 +302,7 @@ mod tests {
     use half::bf16;
 
     use super::*;
+    use crate::{Codes, Quantised, frozen_weight::Source};
 
     fn numbers(count: usize, salt: u32) -> Vec<f32> {
         let mixed = |i: u32| (i ^ salt.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b) ^ 0x55;
@@ -385,6 +388,39 @@ mod tests {
                         (got.to_f32() - want).abs() <= 0.005 * want.abs() + 1e-4,
                         "rounded: {got}, not {want}"
                     );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn quantised_operands_are_the_values_they_stand_for_to_the_bit() {
+        let m = 40;
+        for (rows, columns) in [(70, 96), (64, 128), (33, 65), (200, 640), (3, 7)] {
+            for (codes, nested) in
+                [(Codes::Nf4, false), (Codes::Nf4, true), (Codes::Fp4, false), (Codes::Int8, false)]
+            {
+                let plain = numbers(rows * columns, 3);
+                let weight = Quantised::new(codes, nested, (rows, columns), &plain).unwrap();
+                let wide = weight.to_vec();
+                for (across, bf16) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let kind = Kind::of(bf16);
+                    let (n, depth) = if across { (columns, rows) } else { (rows, columns) };
+                    let a = numbers(m * depth, 4);
+                    let a = Packed::new(kind, Matrix::rows(Values::F32(&a), depth), m, depth);
+                    let product = |source: Source| {
+                        let b = if across {
+                            Matrix::columns(source, columns)
+                        } else {
+                            Matrix::rows(source, columns)
+                        };
+                        let mut out = vec![0f32; m * n];
+                        multiply(&[Product { a: &a, b }], n, Output::f32(&mut out, n));
+                        out
+                    };
+                    let got = product(Source::Quantised { weight: &weight, bf16, start: 0 });
+                    let want = product(Source::Values(Values::F32(&wide)));
+                    assert_eq!(got, want, "{codes:?} [{rows}, {columns}], across {across}, {kind:?}");
                 }
             }
         }

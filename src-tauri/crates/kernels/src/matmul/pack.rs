@@ -2,8 +2,12 @@
 
 use half::bf16;
 
-use super::micro::{BLOCK, PANEL, prefetch};
+use super::{
+    micro::{BLOCK, PANEL, prefetch},
+    quantised::{Lines, quantised_square},
+};
 use crate::{
+    frozen_weight::Source,
     level::{Level, vectorised},
     values::{Values, bf16_bits},
 };
@@ -40,7 +44,7 @@ impl Kind {
 /// An operand as it is stored: lines of `depth` values, over which a product sums.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix<'a> {
-    values: Values<'a>,
+    source: Source<'a>,
     stride: usize,
     /// Whether value `d` of line `i` is at `d · stride + i` instead of at `i · stride + d`.
     across: bool,
@@ -48,32 +52,33 @@ pub(crate) struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// Lines that lie one after the other, `stride` values apart.
-    pub(crate) fn rows(values: Values<'a>, stride: usize) -> Self {
-        Matrix { values, stride, across: false }
+    pub(crate) fn rows(source: impl Into<Source<'a>>, stride: usize) -> Self {
+        Matrix { source: source.into(), stride, across: false }
     }
 
     /// Lines that are the columns of a row-major matrix.
-    pub(crate) fn columns(values: Values<'a>, stride: usize) -> Self {
-        Matrix { values, stride, across: true }
+    pub(crate) fn columns(source: impl Into<Source<'a>>, stride: usize) -> Self {
+        Matrix { source: source.into(), stride, across: true }
     }
 
     /// The same lines without their first `depth` values.
     pub(super) fn past(self, depth: usize) -> Self {
         let skipped = if self.across { depth * self.stride } else { depth };
-        Matrix { values: self.values.from(skipped), ..self }
+        Matrix { source: self.source.from(skipped), ..self }
     }
 
     /// Asks for `count` values from `at` on, which need not be there.
     fn prefetch(&self, at: usize, count: usize) {
-        match self.values {
-            Values::F32(v) => prefetch(v.as_ptr().wrapping_add(at), count),
-            Values::Bf16(v) => prefetch(v.as_ptr().wrapping_add(at), count),
+        match self.source {
+            Source::Values(Values::F32(v)) => prefetch(v.as_ptr().wrapping_add(at), count),
+            Source::Values(Values::Bf16(v)) => prefetch(v.as_ptr().wrapping_add(at), count),
+            Source::Quantised { weight, start, .. } => weight.prefetch(start + at, count),
         }
     }
 
     pub(super) fn holds(&self, lines: usize, depth: usize) -> bool {
         let (far, near) = if self.across { (depth, lines) } else { (lines, depth) };
-        far == 0 || near == 0 || (far - 1) * self.stride + near <= self.values.len()
+        far == 0 || near == 0 || (far - 1) * self.stride + near <= self.source.len()
     }
 }
 
@@ -134,22 +139,30 @@ pub(super) fn pack_panels(kind: Kind, m: Matrix, columns: Columns, depth: usize,
 
 /// Up to 16 lines and up to 16 units of each; what is missing becomes zero.
 #[derive(Clone, Copy)]
-struct Part {
-    first: usize,
-    lines: usize,
+pub(super) struct Part {
+    pub first: usize,
+    pub lines: usize,
     /// Where in the depth it starts.
-    start: usize,
+    pub start: usize,
     /// Values of each line.
-    valid: usize,
+    pub valid: usize,
 }
 
 /// Writes a part, which is turned round if `turned`, to `out`, where a row starts every `stride` units.
-fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+pub(super) fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
     assert!(out.len() >= (BLOCK - 1) * stride + BLOCK, "a square must have its place");
     if part.lines == 0 {
         // Beyond the last line.
         return out.chunks_mut(stride).take(BLOCK).for_each(|row| row[..BLOCK].fill(0));
     }
+    let values = match m.source {
+        Source::Values(values) => values,
+        Source::Quantised { weight, start, .. } => {
+            let lines = Lines { weight, start, stride: m.stride, across: m.across };
+            return quantised_square(kind, lines, part, turned, out, stride);
+        }
+    };
+    let m = &Plain { values, stride: m.stride, across: m.across };
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
     if Level::current() >= Level::Avx512 {
@@ -165,8 +178,15 @@ fn square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], str
     narrow_square(kind, m, part, turned, out, stride);
 }
 
+/// A matrix of plain numbers.
+struct Plain<'a> {
+    values: Values<'a>,
+    stride: usize,
+    across: bool,
+}
+
 vectorised! {
-    fn narrow_square(kind: Kind, m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+    fn narrow_square(kind: Kind, m: &Plain, part: Part, turned: bool, out: &mut [u32], stride: usize) {
         let mut square = [[0u32; BLOCK]; BLOCK];
         if m.across {
             load_columns(kind, m, part, &mut square);
@@ -235,7 +255,7 @@ unsafe fn turn_avx2(square: &Square, out: &mut [u32], stride: usize) {
 /// A row of the square for each line. Whole rows, which most are, are read as arrays, so that the compiler knows their
 /// length. (It would leave `map` on arrays a call, and compile that for the least capable processor.)
 #[inline(always)]
-fn load_rows(kind: Kind, m: &Matrix, part: Part, square: &mut Square) {
+fn load_rows(kind: Kind, m: &Plain, part: Part, square: &mut Square) {
     let Part { first, lines, start, valid } = part;
     for (line, to) in square.iter_mut().enumerate().take(lines) {
         let at = (first + line) * m.stride + start;
@@ -250,7 +270,7 @@ fn load_rows(kind: Kind, m: &Matrix, part: Part, square: &mut Square) {
 
 /// A row of the square for each unit.
 #[inline(always)]
-fn load_columns(kind: Kind, m: &Matrix, part: Part, square: &mut Square) {
+fn load_columns(kind: Kind, m: &Plain, part: Part, square: &mut Square) {
     let Part { first, lines, start, valid } = part;
     for (unit, to) in square.iter_mut().enumerate().take(valid.div_ceil(kind.per_unit())) {
         let at = (start + unit * kind.per_unit()) * m.stride + first;
@@ -324,15 +344,15 @@ fn add_high<T: Copy>(values: &[T; BLOCK], bits: impl Fn(T) -> u32, to: &mut [u32
 /// The same in the registers of AVX-512, where most squares are whole.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-mod wide {
+pub(super) mod wide {
     use std::arch::x86_64::*;
 
     use half::bf16;
 
-    use super::{BLOCK, Matrix, Part};
+    use super::{BLOCK, Part, Plain};
     use crate::values::Values;
 
-    type Square = [__m512i; BLOCK];
+    pub(in crate::matmul) type Square = [__m512i; BLOCK];
 
     /// The lowest `count` bits.
     fn mask(count: usize) -> u32 {
@@ -359,7 +379,7 @@ mod wide {
     /// # Safety
     /// The processor has the features; `out` has places for 16 rows of 16, `stride` apart.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) unsafe fn square_f32(m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+    pub(super) unsafe fn square_f32(m: &Plain, part: Part, turned: bool, out: &mut [u32], stride: usize) {
         let Part { first, lines, start, valid } = part;
         let (count, width) = if m.across { (valid, lines) } else { (lines, valid) };
         let at = if m.across { start * m.stride + first } else { first * m.stride + start };
@@ -384,7 +404,7 @@ mod wide {
     /// # Safety
     /// As [`square_f32`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    pub(super) unsafe fn square_bf16(m: &Matrix, part: Part, turned: bool, out: &mut [u32], stride: usize) {
+    pub(super) unsafe fn square_bf16(m: &Plain, part: Part, turned: bool, out: &mut [u32], stride: usize) {
         let Part { first, lines, start, valid } = part;
         let r = if m.across {
             let mask = mask(lines) as __mmask16;
@@ -449,7 +469,7 @@ mod wide {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn store(r: Square, turned: bool, out: &mut [u32], stride: usize) {
+    pub(in crate::matmul) unsafe fn store(r: Square, turned: bool, out: &mut [u32], stride: usize) {
         let r = if turned { transposed(r) } else { r };
         for (i, row) in r.into_iter().enumerate() {
             // SAFETY: the caller has room for 16 rows of 64 bytes.

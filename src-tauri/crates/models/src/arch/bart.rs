@@ -48,7 +48,7 @@ struct Config {
 
 impl Config {
     fn parse(json: &JsonFile) -> Result<Self, ModelError> {
-        fields::unquantised(json)?;
+        fields::readable_weights(json)?;
         let side = |field: &str| json.required(field, json.size(field, 1..=MAX_SIDE)?);
         for &(field, value) in FIXED {
             if json.get(field).and_then(serde_json::Value::as_bool).is_some_and(|given| given != value) {

@@ -47,7 +47,7 @@ fn describe(
     pattern: usize,
     ropes: impl FnOnce(Heads, usize) -> Result<Vec<Rope>, ModelError>,
 ) -> Result<Description, ModelError> {
-    fields::unquantised(json)?;
+    fields::readable_weights(json)?;
     fields::off(json, "use_bidirectional_attention")?;
     let hidden_size = fields::side(json, "hidden_size")?;
     let context_length = fields::context(json, "max_position_embeddings")?;
@@ -119,7 +119,7 @@ pub(super) fn describe_gemma3(json: &JsonFile) -> Result<Description, ModelError
 /// The text part of `Gemma3ForConditionalGeneration`.
 pub(super) fn describe_gemma3_text_part(json: &JsonFile) -> Result<Description, ModelError> {
     let text = json.required("text_config", json.object("text_config")?)?;
-    fields::unquantised(json)?;
+    fields::readable_weights(json)?;
     let description = describe_gemma3(&text)?;
     let tied = match json.get("tie_word_embeddings") {
         Some(_) => json.flag("tie_word_embeddings")?,

@@ -22,7 +22,7 @@ const NAMES: Names = Names {
 
 /// `GPTJForCausalLM`.
 pub(super) fn describe(json: &JsonFile) -> Result<Description, ModelError> {
-    fields::unquantised(json)?;
+    fields::readable_weights(json)?;
     let hidden_size = fields::side(json, "n_embd")?;
     let context_length = fields::context(json, "n_positions")?;
     let queries = fields::side(json, "n_head")?;

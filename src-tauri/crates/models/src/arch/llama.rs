@@ -12,7 +12,7 @@ const GGUF: gguf::Kind = gguf::Kind { architecture: "llama", interleaved: true }
 
 /// `LlamaForCausalLM`.
 pub(super) fn describe(json: &JsonFile) -> Result<Description, ModelError> {
-    fields::unquantised(json)?;
+    fields::readable_weights(json)?;
     let hidden_size = fields::side(json, "hidden_size")?;
     let context_length = fields::context(json, "max_position_embeddings")?;
     let heads = fields::heads(json, hidden_size, None)?;

@@ -25,7 +25,7 @@ pub(super) fn describe(json: &JsonFile) -> Result<Description, ModelError> {
             json.wrong("text_config", format!("model_type {kind:?} is not supported, only \"mistral\""))
         );
     }
-    super::decoder::fields::unquantised(json)?;
+    super::decoder::fields::readable_weights(json)?;
     let description = llama::describe_mistral(&text.or(&usual()))?;
     let tied = match json.get("tie_word_embeddings") {
         Some(_) => json.flag("tie_word_embeddings")?,

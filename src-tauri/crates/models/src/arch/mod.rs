@@ -26,8 +26,10 @@ use types::{Provider, architecture::ModelKind};
 
 use self::decoder::Description;
 use crate::{
-    AnyModel, LoadOptions, ModelError, ModelInfo, Seq2SeqLm, SpanModel, export::gguf, json::JsonFile,
-    weights::Weights,
+    AnyModel, LoadOptions, ModelError, ModelInfo, Seq2SeqLm, SpanModel,
+    export::gguf,
+    json::JsonFile,
+    weights::{Quantise, Weights},
 };
 
 /// A family of models.
@@ -142,12 +144,24 @@ fn find(folder: &Path) -> Result<(&'static Architecture, JsonFile), ModelError> 
 
 /// Loads the model in `folder`: `config.json` and its safetensors files.
 pub fn load(folder: &Path, options: &LoadOptions) -> Result<AnyModel, ModelError> {
+    load_quantised(folder, options, None)
+}
+
+/// The same with linear layers in fewer bits, quantised as they are read: no more than a piece of a tensor is in memory in full.
+pub fn load_quantised(
+    folder: &Path,
+    options: &LoadOptions,
+    quantise: Option<Quantise>,
+) -> Result<AnyModel, ModelError> {
     kernels::stop_busy_waiting();
     kernels::keep_freed_memory();
     kernels::Level::forced()?;
     let (architecture, json) = find(folder)?;
     let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
-    let weights = Weights::open(folder, dtype, &options.device)?;
+    let mut weights = Weights::open(folder, dtype, &options.device)?;
+    if let Some(how) = quantise {
+        weights.quantise(how);
+    }
     let (name, provider) = (architecture.name, options.provider);
     Ok(match architecture.family {
         Family::Decoder(describe) => {

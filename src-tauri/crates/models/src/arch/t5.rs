@@ -35,7 +35,7 @@ struct Config {
 
 impl Config {
     fn parse(json: &JsonFile) -> Result<Self, ModelError> {
-        fields::unquantised(json)?;
+        fields::readable_weights(json)?;
         let side = |field: &str| json.required(field, json.size(field, 1..=MAX_SIDE)?);
         let (activation, gated) = match json.text("feed_forward_proj")?.unwrap_or("relu") {
             "relu" => (Activation::Relu, false),

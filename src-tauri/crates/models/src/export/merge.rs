@@ -35,6 +35,13 @@ impl Merged {
     /// Files that cannot be used, and an adapter that was made for another model.
     pub fn open(base: &Path, adapter: &Path) -> Result<Self, ModelError> {
         let base = Weights::open(base, DType::F32, &Device::Cpu)?.into_entries();
+        if base.keys().any(|name| name.ends_with(".weight.absmax") || name.ends_with(".SCB")) {
+            return Err(ModelError::Export(
+                "the base is stored in few bits, as bitsandbytes has quantised it, and an adapter is merged into weights in full: \
+                 export from the model that it was quantised from, or use base and adapter together"
+                    .to_owned(),
+            ));
+        }
         let adapter::Opened { config, scale, modules_to_save, mut weights } =
             adapter::open(adapter, &Device::Cpu)?;
         let mut updates = BTreeMap::new();

@@ -2,6 +2,7 @@
 
 pub mod header;
 pub(crate) mod mxfp4;
+mod quantised;
 
 use std::{
     borrow::Cow,
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use crate::{ModelError, json::JsonFile};
 use header::{Entry, Stored, read_header};
+pub use quantised::Quantise;
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 20;
@@ -27,6 +29,8 @@ pub struct Weights {
     source: PathBuf,
     device: Device,
     dtype: DType,
+    /// How linear layers are kept, where that is not as the rest is.
+    quantise: Option<Quantise>,
 }
 
 impl Weights {
@@ -43,6 +47,7 @@ impl Weights {
                 source: index,
                 device: device.clone(),
                 dtype,
+                quantise: None,
             });
         }
         let problem = if folder.join("pytorch_model.bin").is_file()
@@ -58,7 +63,8 @@ impl Weights {
 
     /// The tensors of one safetensors file.
     pub fn open_file(path: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
-        Ok(Weights { entries: read_header(path)?, source: path.to_owned(), device: device.clone(), dtype })
+        let entries = read_header(path)?;
+        Ok(Weights { entries, source: path.to_owned(), device: device.clone(), dtype, quantise: None })
     }
 
     /// Whether there is a tensor of this name that has not been taken.
@@ -259,26 +265,45 @@ impl Value32 for bf16 {
 
 /// Reads a tensor piece by piece, converting on the way.
 fn read<T: Value32>(entry: &Entry, stored: Stored) -> std::io::Result<Vec<T>> {
-    let mut file = File::open(&entry.path)?;
-    file.seek(SeekFrom::Start(entry.start))?;
     let count = usize::try_from(entry.bytes).map_err(std::io::Error::other)? / stored.bytes();
     let mut values = kernels::in_large_pages(count);
-    let mut buffer = vec![0u8; PIECE.min(count * stored.bytes())];
-    while values.len() < count {
-        let piece = buffer.len().min((count - values.len()) * stored.bytes());
-        let piece = &mut buffer[..piece];
+    in_pieces(entry, |piece| append(piece, stored, &mut values))?;
+    Ok(values)
+}
+
+/// Gives `f` the values of a tensor as f32, a piece at a time.
+fn floats_in_pieces(entry: &Entry, stored: Stored, mut f: impl FnMut(&[f32])) -> std::io::Result<()> {
+    let mut values = Vec::with_capacity(PIECE / stored.bytes());
+    in_pieces(entry, |piece| {
+        values.clear();
+        append(piece, stored, &mut values);
+        f(&values);
+    })
+}
+
+/// Gives `f` the bytes of a tensor, of which every piece holds whole values.
+fn in_pieces(entry: &Entry, mut f: impl FnMut(&[u8])) -> std::io::Result<()> {
+    let mut file = File::open(&entry.path)?;
+    file.seek(SeekFrom::Start(entry.start))?;
+    let mut left = usize::try_from(entry.bytes).map_err(std::io::Error::other)?;
+    let mut buffer = vec![0u8; PIECE.min(left)];
+    while left > 0 {
+        let piece = &mut buffer[..PIECE.min(left)];
         file.read_exact(piece)?;
-        match stored {
-            Stored::F32 => {
-                values.extend(piece.as_chunks().0.iter().map(|&b| T::narrow(f32::from_le_bytes(b))))
-            }
-            Stored::Bf16 => {
-                values.extend(piece.as_chunks().0.iter().map(|&b| T::from_bf16(bf16::from_le_bytes(b))))
-            }
-            Stored::F16 => {
-                values.extend(piece.as_chunks().0.iter().map(|&b| T::narrow(f16::from_le_bytes(b).to_f32())))
-            }
+        left -= piece.len();
+        f(piece);
+    }
+    Ok(())
+}
+
+fn append<T: Value32>(piece: &[u8], stored: Stored, values: &mut Vec<T>) {
+    match stored {
+        Stored::F32 => values.extend(piece.as_chunks().0.iter().map(|&b| T::narrow(f32::from_le_bytes(b)))),
+        Stored::Bf16 => {
+            values.extend(piece.as_chunks().0.iter().map(|&b| T::from_bf16(bf16::from_le_bytes(b))));
+        }
+        Stored::F16 => {
+            values.extend(piece.as_chunks().0.iter().map(|&b| T::narrow(f16::from_le_bytes(b).to_f32())));
         }
     }
-    Ok(values)
 }

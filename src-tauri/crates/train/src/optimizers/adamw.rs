@@ -1,21 +1,33 @@
 //! AdamW with 32-bit state.
 
-use kernels::AdamWStep;
+use std::path::Path;
+
+use kernels::{AdamWStep, Pages};
 
 use super::{Optimizer, Parameter, StateEntry, StateValues};
+
+/// Elements from which on state is worth a file of its own, as in bitsandbytes.
+const PAGED: usize = 100_000;
 
 /// AdamW with both moving means in full; see [`AdamWStep`].
 pub struct AdamW {
     weight_decay: f64,
-    exp_avg: Vec<f32>,
-    exp_avg_sq: Vec<f32>,
+    exp_avg: Pages,
+    exp_avg_sq: Pages,
+    /// Whether state may leave memory.
+    paged: bool,
 }
 
 impl AdamW {
     /// Both means start at zero.
     pub fn new(parameter: Parameter) -> Self {
-        let zeros = vec![0.0; parameter.len];
-        Self { weight_decay: parameter.weight_decay, exp_avg: zeros.clone(), exp_avg_sq: zeros }
+        let zeros = || Pages::zeros(parameter.len);
+        Self { weight_decay: parameter.weight_decay, exp_avg: zeros(), exp_avg_sq: zeros(), paged: false }
+    }
+
+    /// The same with state that may leave memory.
+    pub fn paged(parameter: Parameter) -> Self {
+        Self { paged: true, ..Self::new(parameter) }
     }
 }
 
@@ -23,6 +35,16 @@ impl Optimizer for AdamW {
     fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64) -> bool {
         let step = AdamWStep::new(step, learning_rate, self.weight_decay);
         step.apply(weights, gradient, &mut self.exp_avg, &mut self.exp_avg_sq)
+    }
+
+    fn page(&mut self, folder: &Path) {
+        if !self.paged || self.exp_avg.len() < PAGED {
+            return;
+        }
+        for state in [&mut self.exp_avg, &mut self.exp_avg_sq] {
+            // Where there is no room for a file, the state stays where it is.
+            let _ = tempfile::tempfile_in(folder).and_then(|file| state.move_to(&file));
+        }
     }
 
     fn state(&mut self) -> Vec<StateEntry<'_>> {
@@ -37,6 +59,31 @@ impl Optimizer for AdamW {
 mod tests {
     use super::*;
     use crate::optimizers::tests::check;
+
+    #[test]
+    fn paged_state_is_in_files_and_computes_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        for (len, mapped) in [(PAGED, true), (PAGED - 1, false)] {
+            let parameter = Parameter { len, weight_decay: 0.01 };
+            let (mut plain, mut paged) = (AdamW::new(parameter), AdamW::paged(parameter));
+            let (mut want, mut got) = (vec![0.5; len], vec![0.5; len]);
+            for step in 1..4 {
+                let gradient: Vec<f32> = (0..len).map(|i| (i as f32 + step as f32).sin()).collect();
+                plain.update(&mut want, &gradient, step, 1e-2);
+                paged.update(&mut got, &gradient, step, 1e-2);
+                // In the middle of a run, as after a checkpoint has been read.
+                paged.page(folder.path());
+                plain.page(folder.path());
+            }
+            assert_eq!(got, want);
+            assert_eq!((paged.exp_avg.are_mapped(), paged.exp_avg_sq.are_mapped()), (mapped, mapped));
+            assert!(!plain.exp_avg.are_mapped(), "only where it was asked for");
+        }
+        let mut nowhere = AdamW::paged(Parameter { len: PAGED, weight_decay: 0.0 });
+        nowhere.page(&folder.path().join("missing"));
+        assert!(!nowhere.exp_avg.are_mapped(), "without a folder state stays in memory");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no file has a name");
+    }
 
     #[test]
     fn equals_torch() {

@@ -3,14 +3,12 @@
 //! Each block is decoded, updated by the same formula in 32 bits, and encoded again; the weights never see rounded new
 //! means, only rounded old ones. Tensors below [`SMALLEST`] elements keep 32-bit state.
 
-use kernels::AdamWStep;
+use kernels::{AdamWStep, DynamicMap};
 
-use super::{
-    Optimizer, Parameter, StateEntry, StateValues,
-    adamw::AdamW,
-    dynamic_map::{BLOCK, SIGNED, UNSIGNED},
-};
+use super::{Optimizer, Parameter, StateEntry, StateValues, adamw::AdamW};
 
+/// Values that share a scale.
+const BLOCK: usize = DynamicMap::BLOCK;
 /// Smaller tensors would save nothing and lose precision.
 const SMALLEST: usize = 4096;
 
@@ -49,6 +47,7 @@ impl AdamW8bit {
 impl Optimizer for AdamW8bit {
     fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64) -> bool {
         let step = AdamWStep::new(step, learning_rate, self.weight_decay);
+        let (means_of, squares_of) = (DynamicMap::signed(), DynamicMap::unsigned());
         let (mut m, mut v) = ([0.0; BLOCK], [0.0; BLOCK]);
         let means = self.exp_avg.chunks_mut(BLOCK).zip(&mut self.exp_avg_scale);
         let squares = self.exp_avg_sq.chunks_mut(BLOCK).zip(&mut self.exp_avg_sq_scale);
@@ -56,11 +55,11 @@ impl Optimizer for AdamW8bit {
         let mut finite = true;
         for ((weights, gradient), ((mean, mean_scale), (square, square_scale))) in blocks {
             let (m, v) = (&mut m[..weights.len()], &mut v[..weights.len()]);
-            SIGNED.decode(mean, *mean_scale, m);
-            UNSIGNED.decode(square, *square_scale, v);
+            means_of.decode(mean, *mean_scale, m);
+            squares_of.decode(square, *square_scale, v);
             finite &= step.apply(weights, gradient, m, v);
-            *mean_scale = SIGNED.encode(m, mean);
-            *square_scale = UNSIGNED.encode(v, square);
+            *mean_scale = means_of.encode_signed(m, mean);
+            *square_scale = squares_of.encode(v, square);
         }
         finite
     }

@@ -5,8 +5,9 @@
 
 mod adamw;
 mod adamw_8bit;
-mod dynamic_map;
 mod sgd;
+
+use std::path::Path;
 
 use types::Optim;
 
@@ -25,6 +26,10 @@ pub struct Parameter {
 pub trait Optimizer: Send {
     /// Updates the weights where they are by their gradient. `step` counts from 1. False if a new weight is not finite.
     fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64) -> bool;
+
+    /// Moves large state into files of `folder` without a name, from where it may leave memory; where an optimizer's state does
+    /// that.
+    fn page(&mut self, _folder: &Path) {}
 
     /// Everything remembered, for a checkpoint to copy out or in. Always the same entries in the same order.
     fn state(&mut self) -> Vec<StateEntry<'_>>;
@@ -58,12 +63,12 @@ pub struct OptimizerEntry {
 
 /// Every optimizer.
 ///
-/// `paged_adamw_32bit` is AdamW whose state may leave the device's memory. On the CPU the device's memory is the
-/// computer's own, from which the system pages by itself: there the two are the same.
+/// `paged_adamw_32bit` is AdamW whose state may leave memory: that of large tensors is in files of the job folder, mapped into
+/// memory, which the system writes back and lets go of when memory is short.
 pub const OPTIMIZERS: &[OptimizerEntry] = &[
     OptimizerEntry { name: Optim::AdamwTorch, build: |p| Box::new(adamw::AdamW::new(p)) },
     OptimizerEntry { name: Optim::Adamw8bit, build: adamw_8bit::build },
-    OptimizerEntry { name: Optim::PagedAdamw32bit, build: |p| Box::new(adamw::AdamW::new(p)) },
+    OptimizerEntry { name: Optim::PagedAdamw32bit, build: |p| Box::new(adamw::AdamW::paged(p)) },
     OptimizerEntry { name: Optim::Sgd, build: |p| Box::new(sgd::Sgd::new(p)) },
 ];
 

@@ -55,8 +55,12 @@ impl From<Tensor> for Loss {
 pub type Make = fn(&TrainingConfig) -> Box<dyn Strategy>;
 
 /// Every strategy, by the setting that picks it.
-pub const STRATEGIES: &[(types::Strategy, Make)] =
-    &[(types::Strategy::Sft, |_| Box::new(Sft)), (types::Strategy::Dpo, |config| Box::new(Dpo::new(config)))];
+pub const STRATEGIES: &[(types::Strategy, Make)] = &[
+    (types::Strategy::Sft, |_| Box::new(Sft)),
+    // A quantised base is a matter of loading; the loss is that of supervised fine-tuning.
+    (types::Strategy::Qlora, |_| Box::new(Sft)),
+    (types::Strategy::Dpo, |config| Box::new(Dpo::new(config))),
+];
 
 /// The strategy that the settings pick.
 pub(crate) fn find(config: &TrainingConfig) -> std::result::Result<Box<dyn Strategy>, TrainError> {
@@ -81,6 +85,7 @@ mod tests {
             TrainingConfig::from_json(request.as_object().unwrap()).unwrap()
         };
         assert!(find(&config("sft")).is_ok_and(|strategy| !strategy.needs_reference()));
+        assert!(find(&config("qlora")).is_ok_and(|strategy| !strategy.needs_reference()));
         assert!(find(&config("dpo")).is_ok_and(|strategy| strategy.needs_reference()));
         assert!(matches!(find(&config("rlhf")), Err(TrainError::NotAvailable { value: "rlhf", .. })));
     }

@@ -3,12 +3,14 @@
 
 mod check;
 mod fallback;
+mod quantisation;
 mod support;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 
+pub use quantisation::{QuantCodes, Quantisation};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
@@ -66,9 +68,9 @@ pub struct TrainingConfig {
     lora_alpha: u32, int(1, MANY), I(32), "The adapter's output is scaled by lora_alpha / lora_r.";
     lora_dropout: f64, float(0.0, 1.0, Lower), F(0.1), "Dropout on the adapter's input while training.";
     target_modules: Option<Vec<String>>, Kind::TextList, Found("every linear layer of the decoder"), "Names of the layers that get an adapter, such as q_proj.";
-    use_4bit: bool, Kind::Bool, ByStrategy("true for qlora unless use_8bit is, else false"), "Keeps the base weights in 4 bits.";
-    use_8bit: bool, Kind::Bool, B(false), "Keeps the base weights in 8 bits.";
-    bnb_4bit_compute_dtype: BnbDtype, choice(BnbDtype::NAMES), T("float16"), "The dtype 4-bit weights are multiplied in.";
+    use_4bit: bool, Kind::Bool, ByStrategy("true for qlora unless use_8bit is, else false"), "Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are.";
+    use_8bit: bool, Kind::Bool, B(false), "Keeps the weights of the base's linear layers in 8 bits, with a scale for each row.";
+    bnb_4bit_compute_dtype: BnbDtype, choice(BnbDtype::NAMES), T("float16"), "The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32.";
     bnb_4bit_quant_type: QuantType, choice(QuantType::NAMES), T("nf4"), "The code book of 4-bit weights.";
     use_nested_quant: bool, Kind::Bool, B(false), "Quantises the scales of 4-bit weights too.";
     fp16: bool, Kind::Bool, B(false), "Computes in 16-bit IEEE floats.";

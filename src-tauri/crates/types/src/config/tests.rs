@@ -194,19 +194,33 @@ fn defaults_follow_the_strategy() {
 }
 
 #[test]
+fn a_base_is_quantised_as_the_settings_say() {
+    let of = |changes| TrainingConfig::from_json(&request(changes)).unwrap().quantisation();
+    let (codes, nested, bf16) = (QuantCodes::Nf4, false, false);
+    assert_eq!(of(json!({})), None);
+    assert_eq!(of(json!({"strategy": "qlora"})), Some(Quantisation { codes, nested, bf16 }));
+    let narrow = json!({"use_4bit": true, "bf16": true, "use_nested_quant": true});
+    assert_eq!(of(narrow), Some(Quantisation { codes, nested: true, bf16: true }));
+    let wide = json!({"use_4bit": true, "bf16": true, "bnb_4bit_compute_dtype": "float32"});
+    assert_eq!(of(wide), Some(Quantisation { codes, nested, bf16 }));
+    let fp4 = json!({"use_4bit": true, "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_quant_type": "fp4"});
+    assert_eq!(of(fp4), Some(Quantisation { codes: QuantCodes::Fp4, nested, bf16: true }));
+    let int8 = json!({"strategy": "qlora", "use_8bit": true, "bf16": true});
+    assert_eq!(of(int8), Some(Quantisation { codes: QuantCodes::Int8, nested, bf16: true }));
+    let plain = Quantisation { codes, nested, bf16 };
+    assert_eq!(plain.bytes(6400), 3200 + 400, "half a byte each, and four for each 64");
+}
+
+#[test]
 fn what_no_engine_carries_out_is_refused_with_a_reason() {
-    for (changes, field) in [
-        (json!({"strategy": "rlhf"}), "strategy"),
-        (json!({"strategy": "qlora"}), "strategy"),
-        (json!({"use_4bit": true}), "use_4bit"),
-        (json!({"use_8bit": true}), "use_8bit"),
-        (json!({"fp16": true}), "fp16"),
-    ] {
+    for (changes, field) in [(json!({"strategy": "rlhf"}), "strategy"), (json!({"fp16": true}), "fp16")] {
         let config = TrainingConfig::from_json(&request(changes.clone())).unwrap();
         assert_eq!(config.unsupported()[0].field(), field, "{changes}");
     }
-    for changes in [json!({}), json!({"strategy": "dpo"})] {
-        let plain = TrainingConfig::from_json(&request(changes)).unwrap();
-        assert!(plain.unsupported().is_empty(), "the defaults are carried out");
+    for changes in
+        [json!({}), json!({"strategy": "qlora"}), json!({"strategy": "dpo"}), json!({"use_8bit": true})]
+    {
+        let config = TrainingConfig::from_json(&request(changes)).unwrap();
+        assert!(config.unsupported().is_empty(), "{config:?} is carried out");
     }
 }

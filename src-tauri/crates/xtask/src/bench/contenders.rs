@@ -4,7 +4,7 @@ use std::fmt;
 
 use types::Provider;
 
-use Program::{Ours, Torch};
+use Program::{Nf4, Ours, Torch};
 
 /// A program and how it is asked to compute.
 pub struct Contender {
@@ -16,6 +16,8 @@ pub struct Contender {
 pub enum Program {
     /// Our engine.
     Ours { provider: Provider, bf16: bool },
+    /// Our engine on a base in NF4 with nested scales, computing in bf16.
+    Nf4,
     /// PyTorch with transformers and PEFT: `f32`, `bf16` (weights) or `autocast` (f32 weights, bf16 products).
     Torch { mode: &'static str },
 }
@@ -67,6 +69,7 @@ pub static CONTENDERS: &[Contender] = &[
     row(Ours { provider: REFERENCE, bf16: true }),
     row(Ours { provider: FUSED, bf16: false }),
     row(Ours { provider: FUSED, bf16: true }),
+    row(Nf4),
     checkpointed(Torch { mode: "f32" }),
     checkpointed(Torch { mode: "bf16" }),
     checkpointed(Torch { mode: "autocast" }),
@@ -74,6 +77,7 @@ pub static CONTENDERS: &[Contender] = &[
     checkpointed(Ours { provider: REFERENCE, bf16: true }),
     checkpointed(Ours { provider: FUSED, bf16: false }),
     checkpointed(Ours { provider: FUSED, bf16: true }),
+    checkpointed(Nf4),
     held_to(Instructions::NoTiles, Torch { mode: "bf16" }),
     held_to(Instructions::NoTiles, Torch { mode: "autocast" }),
     // PyTorch has no products in bf16 without AVX-512, only a loop that is far slower than f32.
@@ -89,6 +93,7 @@ impl fmt::Display for Contender {
             Torch { mode } => ("torch", mode),
             Ours { provider: REFERENCE, bf16 } => ("reference", if bf16 { "bf16" } else { "f32" }),
             Ours { provider: FUSED, bf16 } => ("fused", if bf16 { "bf16" } else { "f32" }),
+            Nf4 => ("fused", "nf4"),
         };
         let checkpointed = if self.checkpointing { "-checkpointed" } else { "" };
         let held = match self.instructions {
@@ -126,6 +131,7 @@ mod tests {
             assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");
         }
         assert!(names.iter().any(|name| name == "fused-bf16-checkpointed"), "{names:?}");
+        assert!(names.iter().any(|name| name == "fused-nf4-checkpointed"), "{names:?}");
         assert!(names.iter().any(|name| name == "torch-f32-avx2"), "{names:?}");
     }
 

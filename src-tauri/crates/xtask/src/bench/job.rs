@@ -61,8 +61,8 @@ mod tests {
         let job = write(home.path(), Path::new("model"), Path::new("rows"), settings).unwrap();
         let spec: RunSpec = serde_json::from_slice(&fs::read(job.run_json()).unwrap()).unwrap();
         assert_eq!((spec.config.max_steps, spec.config.lora_r), (4, RANK));
-        let refused = write(home.path(), Path::new("model"), Path::new("rows"), json!({"use_8bit": true}));
-        assert!(refused.unwrap_err().to_string().contains("use_8bit"), "a refusal names the setting");
+        let refused = write(home.path(), Path::new("model"), Path::new("rows"), json!({"fp16": true}));
+        assert!(refused.unwrap_err().to_string().contains("fp16"), "a refusal names the setting");
         let wrong = write(home.path(), Path::new("model"), Path::new("rows"), json!({"lora_rank": 3}));
         assert!(wrong.unwrap_err().to_string().contains("lora_rank"), "a mistake names the setting");
     }

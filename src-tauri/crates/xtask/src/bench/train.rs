@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Bench,
@@ -107,19 +107,33 @@ fn one(bench: &Bench, given: &Given, contender: &Contender) -> Result<Measured> 
             read(&follow(command.arg(request.to_string()), bench.limits(contender.instructions), "")?)
         }
         Program::Ours { provider, bf16 } => {
-            let home = tempfile::tempdir()?;
-            // Rows of one length are computed at once; a mix is packed into sequences of the longest length.
-            let packing = workload.is_mixed();
-            let settings = json!({
-                "provider": provider, "bf16": bf16, "gradient_checkpointing": contender.checkpointing,
-                "max_steps": bench.steps, "packing": packing, "max_seq_length": workload.longest,
-                "per_device_train_batch_size": if packing { 1 } else { workload.batch },
+            ours(bench, given, contender, json!({"provider": provider, "bf16": bf16}))
+        }
+        Program::Nf4 => {
+            let quantised = json!({
+                "provider": "unsloth", "bf16": true, "strategy": "qlora", "use_4bit": true, "use_nested_quant": true,
             });
-            let job = job::write(home.path(), model, rows, settings)?;
-            let mut command = bench.engine("train");
-            read(&follow(command.arg(job.path()), bench.limits(contender.instructions), "")?)
+            ours(bench, given, contender, quantised)
         }
     }
+}
+
+/// One run of our engine with these settings.
+fn ours(bench: &Bench, given: &Given, contender: &Contender, settings: Value) -> Result<Measured> {
+    let Given { workload, model, rows } = given;
+    let home = tempfile::tempdir()?;
+    // Rows of one length are computed at once; a mix is packed into sequences of the longest length.
+    let packing = workload.is_mixed();
+    let mut all = json!({
+        "gradient_checkpointing": contender.checkpointing, "max_steps": bench.steps, "packing": packing,
+        "max_seq_length": workload.longest, "per_device_train_batch_size": if packing { 1 } else { workload.batch },
+    });
+    if let (Some(all), Value::Object(settings)) = (all.as_object_mut(), settings) {
+        all.extend(settings);
+    }
+    let job = job::write(home.path(), model, rows, all)?;
+    let mut command = bench.engine("train");
+    read(&follow(command.arg(job.path()), bench.limits(contender.instructions), "")?)
 }
 
 /// The steps of a run. The peers tell a step as our engine does.

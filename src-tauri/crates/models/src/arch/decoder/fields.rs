@@ -45,14 +45,20 @@ pub(in crate::arch) fn eps(json: &JsonFile, field: &str, usual: f64) -> Result<f
     Ok(eps as f32)
 }
 
-/// Fails where the weights are quantised.
-pub(in crate::arch) fn unquantised(json: &JsonFile) -> Result<(), ModelError> {
-    if json.get("quantization_config").is_none() {
-        return Ok(());
+/// Fails where the weights are quantised in a way that is not read: any but bitsandbytes'.
+pub(in crate::arch) fn readable_weights(json: &JsonFile) -> Result<(), ModelError> {
+    let Some(quantised) = json.object("quantization_config")? else { return Ok(()) };
+    match quantised.text("quant_method")? {
+        Some("bitsandbytes") => Ok(()),
+        method => {
+            let problem = format!(
+                "weights quantised by {} cannot be read here; use the model's f16, bf16 or f32 weights, or those by \
+                 bitsandbytes",
+                method.unwrap_or("an unknown method")
+            );
+            Err(json.wrong("quantization_config", problem))
+        }
     }
-    let problem =
-        "weights that are already quantised cannot be trained here; use the model's f16, bf16 or f32 weights";
-    Err(json.wrong("quantization_config", problem))
 }
 
 /// A setting that changes what is computed and is only known off.

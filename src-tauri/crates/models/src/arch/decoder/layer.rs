@@ -89,7 +89,7 @@ impl Layer {
         for linear in &description.linears {
             let path = format!("{path}.{}", linear.path);
             let (out, inputs) = (linear.outputs, linear.inputs);
-            let weight = source.take(&format!("{path}.weight"), &[out, inputs], linear.fields)?;
+            let weight = source.take_linear(&format!("{path}.weight"), (out, inputs), linear.fields)?;
             let bias = match linear.bias {
                 true => Some(source.take(&format!("{path}.bias"), &[out], linear.fields)?),
                 false => None,

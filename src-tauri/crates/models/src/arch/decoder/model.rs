@@ -1,7 +1,7 @@
 //! A described model with its weights.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use kernels::Head;
+use kernels::{FrozenWeight, Head};
 use types::Provider;
 
 use super::{
@@ -29,6 +29,16 @@ impl Source {
         fields: &str,
     ) -> std::result::Result<Tensor, ModelError> {
         self.weights.take_sized(name, shape, fields)
+    }
+
+    /// The weight `[out, in]` of a linear layer, whose shape `fields` give.
+    pub fn take_linear(
+        &mut self,
+        name: &str,
+        shape: (usize, usize),
+        fields: &str,
+    ) -> std::result::Result<FrozenWeight, ModelError> {
+        self.weights.take_linear(name, shape, fields)
     }
 
     /// A tensor of this shape that is stored in MXFP4.

@@ -2,7 +2,7 @@
 
 use kernels::Gelu;
 
-use crate::{ModelError, json::JsonFile};
+use crate::{ModelError, arch::decoder::fields::readable_weights, json::JsonFile};
 
 /// No encoder has a larger side.
 const MAX_SIDE: usize = 1 << 20;
@@ -84,12 +84,7 @@ pub(in crate::arch) struct Config {
 impl Config {
     /// Reads what all families have; places are learned, from row 0 on, and there are no segments.
     pub(in crate::arch) fn parse(json: &JsonFile, fields: &Fields) -> Result<Self, ModelError> {
-        if json.get("quantization_config").is_some() {
-            return Err(json.wrong(
-                "quantization_config",
-                "weights that are already quantised cannot be trained here; use the model's f16, bf16 or f32 weights",
-            ));
-        }
+        readable_weights(json)?;
         for field in ["is_decoder", "add_cross_attention"] {
             if json.flag(field)? {
                 return Err(

@@ -148,7 +148,9 @@ impl<'a> Reader<'a> {
         let fields = format!("{} and {}", self.family.fields.hidden, self.family.fields.intermediate);
         let mut linear = |at: usize, out: usize, inputs: usize| {
             let path = names.path(index, names.linears[at]);
-            let weight = self.take(&format!("{path}.weight"), &[out, inputs], &fields)?;
+            let name = format!("{path}.weight");
+            let stored = self.stored(&name).to_owned();
+            let weight = self.weights.take_linear(&stored, (out, inputs), &fields)?;
             let bias = self.take(&format!("{path}.bias"), &[out], &fields)?;
             Ok::<_, ModelError>(LoraLinear::new(&path, weight, Some(bias)))
         };

@@ -23,7 +23,7 @@ impl Linear {
         bias: bool,
     ) -> std::result::Result<Self, ModelError> {
         let (stored, path) = names;
-        let weight = weights.take(&format!("{stored}.weight"), &[out, inputs])?;
+        let weight = weights.take_linear(&format!("{stored}.weight"), (out, inputs), "")?;
         let bias = bias.then(|| weights.take(&format!("{stored}.bias"), &[out])).transpose()?;
         Ok(Linear { path: path.to_owned(), linear: LoraLinear::new(path, weight, bias) })
     }
