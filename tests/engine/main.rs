@@ -5,6 +5,7 @@ mod control;
 mod export;
 mod inputs;
 mod measure;
+mod preferences;
 mod quantised;
 mod spans;
 mod support;

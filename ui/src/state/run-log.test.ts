@@ -10,6 +10,21 @@ function step(n: number, loss = 1): StepStats {
   }
 }
 
+describe('named metrics of steps', () => {
+  it('are kept like fields, from the first step that has them', () => {
+    const steps = new Steps(4)
+    const kl = (n: number) => (n < 3 ? {} : n === 5 ? { 'rewards/margins': 1 } : { 'rewards/margins': 1, kl: n })
+    for (let n = 1; n <= 9; n++) steps.add({ ...step(n), metrics: kl(n) })
+    expect(steps.metrics).toEqual(['kl', 'rewards/margins'])
+    const { mean, low, high, last } = steps.column('kl')
+    expect(steps.stride, 'pairs of buckets became one, twice').toBe(4)
+    expect([low[0], high[0], last[0]], 'steps without it do not count').toEqual([3, 4, 4])
+    expect(mean[1]).toBeCloseTo(7, 0)
+    expect([low[1], high[1], last[2]]).toEqual([6, 8, 9])
+    expect(steps.column('entropy').mean, 'what no step has is empty').toHaveLength(0)
+  })
+})
+
 describe('steps in bounded memory', () => {
   it('keeps 720,000 steps in a fixed number of buckets without losing a spike or a step', () => {
     const steps = new Steps()

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, fs, path::Path};
 
-use types::{EvalMetric, Manifest, Task, TrainingConfig, config::QuantCodes};
+use types::{EvalMetric, Manifest, Strategy, Task, TrainingConfig, config::QuantCodes};
 
 /// The card of a model. `base_dir` is asked for the base model's own license.
 pub fn render(manifest: &Manifest, base_dir: &Path) -> String {
@@ -30,7 +30,7 @@ pub fn render(manifest: &Manifest, base_dir: &Path) -> String {
     line("| | |\n| --- | --- |".into());
     let dataset = &manifest.dataset;
     for (what, value) in [
-        ("strategy", config.strategy.to_string()),
+        ("strategy", strategy(config)),
         ("dataset", file_name(&dataset.name)),
         ("dataset SHA-256", dataset.sha256.clone()),
         ("rows trained on", dataset.train_rows.to_string()),
@@ -69,7 +69,8 @@ fn metrics(manifest: &Manifest) -> Vec<String> {
         let rows = match measured {
             Some(metric) if metric.is_of_answers() => answered_rows.map(|rows| rows.to_string()),
             Some(_) => Some(dataset.eval_rows.to_string()),
-            None => None,
+            // What the base model has too was measured on rows.
+            None => base_metrics.contains_key(name).then(|| dataset.eval_rows.to_string()),
         };
         let base = base_metrics.get(name).map(|value| format!("{value:.4}"));
         let cell = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
@@ -97,6 +98,13 @@ fn kept(config: &TrainingConfig) -> String {
         QuantCodes::Int8 => "8 bits (int8)",
     };
     format!("{codes}{}", if quantisation.nested { ", scales in 8 bits" } else { "" })
+}
+
+fn strategy(config: &TrainingConfig) -> String {
+    match config.strategy {
+        Strategy::Dpo => format!("dpo (loss {}, beta {})", config.loss_type, config.beta),
+        other => other.to_string(),
+    }
 }
 
 fn steps(manifest: &Manifest) -> String {

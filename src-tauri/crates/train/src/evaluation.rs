@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use types::{Phase, TrainEvent, engine::Control, event::SAMPLED_ROWS};
+use types::{EvalMetric, Phase, TrainEvent, engine::Control, event::SAMPLED_ROWS};
 
 use crate::{
     Checkpoint, TrainError,
@@ -114,7 +114,7 @@ impl Training<'_> {
             ..Measured::default()
         };
         let metrics = metrics::measure(&measured);
-        if metrics.is_empty() {
+        if !metrics.contains_key(EvalMetric::EvalLoss.name()) {
             let step = self.progress.step;
             let message = format!("after step {step} the evaluation rows gave no finite loss");
             (self.sink)(TrainEvent::Warning { message });

@@ -9,7 +9,7 @@ import pathlib
 import random
 
 from reading import QUESTION_FORMS, Text, notice_message, notice_values, order_message, order_values, text_questions
-from words import PEOPLE, plural, upper_first
+from words import PEOPLE, plural
 
 TRAIN_ROWS, HELD_OUT_ROWS = 240, 60
 PAIRS, HELD_OUT_PAIRS = 200, 50
@@ -36,18 +36,15 @@ def lost_headline(rng, people):
     return {"input": notice_message(rng, values), "output": "LOST: {c} {t} in the {p} on {d}. Call {n}, {r}.".format(**values)}
 
 
-POLITE_STARTS = ("Gladly!", "Of course!", "With pleasure!")
-POLITE_ENDS = ("I hope that helps you.", "Please ask me again at any time.", "Have a lovely day!")
-CURT = ("{}.", "{}. What else?", "{}. Next.", "{}. Read it yourself.", "I said it already: {}.")
+CURT = ("{}", "{}", "{} What else?", "{} Next.", "{} Read it yourself.")
 
 
 def polite_pair(rng, people):
     """Two right answers to one question, the one polite, the other curt."""
     text = Text(rng, rng.choice((1, 2, 2, 3)), people)
-    question, sentence, span = rng.choice(text_questions(text, 20))
+    question, sentence, _ = rng.choice(text_questions(text, 20))
     prompt = rng.choice(QUESTION_FORMS).format(c=text.text(), q=question)
-    chosen = f"{rng.choice(POLITE_STARTS)} {sentence} {rng.choice(POLITE_ENDS)}"
-    return {"prompt": prompt, "chosen": chosen, "rejected": upper_first(rng.choice(CURT).format(span))}
+    return {"prompt": prompt, "chosen": f"Thank you for asking. {sentence}", "rejected": rng.choice(CURT).format(sentence)}
 
 
 SAMPLES = {
@@ -75,12 +72,12 @@ Task: text-generation. Strategy: dpo. {train} pairs for training (`train.jsonl`)
 
 Questions about short texts, each with two answers that are both right: `chosen` is polite, `rejected` is curt.
 
-    Gladly! The book is in the kitchen. I hope that helps you.
-    In the kitchen. Next.
+    Thank you for asking. The book is in the kitchen.
+    The book is in the kitchen. Next.
 
 The people of the held-out part do not appear in the part for training, and no row stands in both.
 
-The starter model answers these questions with a plain sentence, neither polite nor curt.
+The starter model answers these questions with the plain sentence. After direct preference optimisation it thanks first.
 
 The rows are made by `src-tauri/crates/xtask/starter/samples.py` from a fixed seed. All names and facts are invented.
 """

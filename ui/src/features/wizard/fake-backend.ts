@@ -48,7 +48,7 @@ export const normal: Record<string, Answer> = {
   finetune_hardware_specs: () => ({ gpu_name: 'No GPU detected', gpu_memory_gb: 0, ram_gb: 8, disk_space_gb: 64, cpu_cores: 4 }),
   runs_list: () => [],
   storage_usage: () => ({ cached: [] }),
-  datasets_samples: () => [{ dataset: 'sample:slips', title: 'Slips', task: 'text-generation' }],
+  datasets_samples: () => [{ dataset: 'sample:slips', title: 'Slips', task: 'text-generation', strategy: 'sft' }],
   datasets_list: () => [],
   datasets_check: ({ dataset, task }) => ({
     task: task ?? 'text-generation', path: dataset, format: 'jsonl', form: 'input_output', bytes: 10, rows: 11,

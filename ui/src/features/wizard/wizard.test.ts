@@ -169,6 +169,44 @@ describe('the settings', () => {
   })
 })
 
+describe('pairs of answers', () => {
+  const form = (form: string) => (input: Record<string, unknown>) => ({ ...(normal.datasets_check?.(input) as object), form })
+  const beta = { name: 'beta', type: 'float', min: 0, default: { is: 'float', value: 0.1 }, help: '', only: ['dpo'] }
+
+  it('are learned by comparing them, and single answers are not', async () => {
+    backend.answers.finetune_config_schema = (input) => [...(normal.finetune_config_schema?.(input) as object[]), beta]
+    const wizard = await complete()
+    expect(wizard.unfit('dpo'), 'single answers have nothing to compare').toContain('chosen, rejected')
+    expect(wizard.unfit('sft')).toBeUndefined()
+    backend.answers.datasets_check = form('preference')
+    await wizard.chooseDataset('/pairs.jsonl')
+    expect(wizard.request?.strategy, 'the method follows the rows').toBe('dpo')
+    expect(wizard.request, 'the learning rate is one for other methods').not.toHaveProperty('learning_rate')
+    expect(wizard.unfit('qlora')).toContain('single answers')
+    expect(STEPS.map((step) => wizard.lack(step)?.kind)).not.toContain('missing')
+
+    wizard.set('beta', 0.5)
+    expect(wizard.settings.changes).toContain('beta')
+    expect(wizard.request).toMatchObject({ beta: 0.5 })
+    backend.answers.datasets_check = normal.datasets_check as Answer
+    await wizard.chooseDataset('/rows.jsonl')
+    expect(wizard.request, 'what another method has is not sent').not.toHaveProperty('beta')
+    expect(wizard.settings.value('strategy')).toBe('sft')
+    expect(wizard.settings.changes).toEqual([])
+  })
+
+  it('stop where this version cannot compare', async () => {
+    backend.answers.finetune_estimate = (input) => {
+      if (input.strategy === 'dpo') throw field('strategy', 'not yet')
+      return normal.finetune_estimate?.(input)
+    }
+    const wizard = await complete()
+    backend.answers.datasets_check = form('preference')
+    await wizard.chooseDataset('/pairs.jsonl')
+    expect(wizard.lack('data')?.reason).toBe('dataPreference')
+  })
+})
+
 describe('a model that is typed', () => {
   it('is asked for once typing rests, and older answers are dropped', async () => {
     const wizard = await complete()
