@@ -131,7 +131,7 @@ impl Source<'_> {
     pub(crate) fn len(self) -> usize {
         match self {
             Source::Values(values) => values.len(),
-            Source::Quantised { weight, start, .. } => weight.shape().0 * weight.shape().1 - start,
+            Source::Quantised { weight, start, .. } => weight.len() - start,
         }
     }
 

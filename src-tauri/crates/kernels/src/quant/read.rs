@@ -5,10 +5,9 @@
 use std::arch::x86_64::*;
 
 use super::{Codes, Quantised};
-use crate::{
-    level::{Level, vectorised},
-    matmul::prefetch,
-};
+#[cfg(target_arch = "x86_64")]
+use crate::level::Level;
+use crate::{level::vectorised, matmul::prefetch};
 
 /// Values of four bits that are read at a time: those of eight bytes.
 const CHUNK: usize = 16;
@@ -17,7 +16,7 @@ impl Quantised {
     /// The values from `start` on, in row-major order, as many as `to` takes.
     #[inline]
     pub(crate) fn read(&self, start: usize, to: &mut [f32]) {
-        assert!(start + to.len() <= self.shape.0 * self.shape.1, "values are read inside the matrix");
+        assert!(start + to.len() <= self.len(), "values are read inside the matrix");
         match self.codes.book() {
             Some(book) => self.read_four_bits(book, start, to),
             None => self.read_eight_bits(start, to),
