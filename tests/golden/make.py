@@ -1,6 +1,6 @@
 """Makes every golden file of this folder with transformers and PEFT. Development only: `cargo xtask golden` runs it.
 
-    python tests/golden/make.py [--out FOLDER] [--only text|scores|models|pairs|spans|preferences|SHAPE]
+    python tests/golden/make.py [--out FOLDER] [--only text|scores|models|pairs|spans|preferences|rl|SHAPE]
 
 Needs the packages of requirements.txt. The same versions on the same kind of machine give the same files.
 """
@@ -20,6 +20,7 @@ from transformers.utils import logging
 import pairs
 import preferences
 import reference
+import rl
 import score
 import shapes
 import spans
@@ -34,7 +35,7 @@ def main():
     names = [shape.name for shape in shapes.SHAPES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE, help="where the files go; this folder unless told")
-    parser.add_argument("--only", choices=["text", "scores", "models", "pairs", "spans", "preferences"] + names, help="one part, or one model, only")
+    parser.add_argument("--only", choices=["text", "scores", "models", "pairs", "spans", "preferences", "rl"] + names, help="one part, or one model, only")
     options = parser.parse_args()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="Could not find a config file")
@@ -48,7 +49,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only in (None, "scores"):
         score.make(options.out / "scores.json")
-    if options.only not in ("text", "scores", "pairs", "spans", "preferences"):
+    if options.only not in ("text", "scores", "pairs", "spans", "preferences", "rl"):
         reference.make_dataset(options.out / "dataset.jsonl")
         reference.make_optimizers(options.out / "optimizers.json")
         reference.make_schedules(options.out / "schedules.json")
@@ -67,6 +68,8 @@ def main():
     if options.only in (None, "spans"):
         print("encoders that point at answers:")
         spans.make_all(options.out)
+    if options.only in (None, "rl"):
+        rl.make(options.out / "rl.json")
     if options.only in (None, "preferences"):
         preferences.make(options.out)
 

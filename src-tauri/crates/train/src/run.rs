@@ -290,7 +290,7 @@ impl<'a> Training<'a> {
         self.gradients.reset();
         for (micro_batch, batch) in (0..).zip(&group.batches) {
             let seed = seeds::dropout(self.config.seed, done, micro_batch);
-            let pass = Pass { adapter: true, dropout_seed: Some(seed) };
+            let pass = Pass { dropout_seed: Some(seed), ..Pass::EVAL };
             let computed = self.backward.run(batch, pass, scale, &mut self.gradients)?;
             total.sum += computed.sum;
             observed.extend(computed.observed);
