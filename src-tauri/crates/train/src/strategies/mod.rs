@@ -10,10 +10,10 @@ use models::{Model, Pass};
 use types::TrainingConfig;
 
 pub use dpo::Dpo;
-pub(crate) use dpo::likelihoods;
+pub(crate) use dpo::{likelihoods, with_gradient};
 pub use sft::Sft;
 
-use crate::{TrainError, metrics::Observed};
+use crate::{TrainError, metrics::Observed, rl::Prompts};
 
 /// What a way of training adds to the loop.
 pub trait Strategy: Send + Sync {
@@ -55,8 +55,11 @@ impl From<Tensor> for Loss {
 pub type Make = fn(&TrainingConfig) -> Box<dyn Strategy>;
 
 /// Every strategy, by the setting that picks it.
-pub const STRATEGIES: &[(types::Strategy, Make)] =
-    &[(types::Strategy::Sft, |_| Box::new(Sft)), (types::Strategy::Dpo, |config| Box::new(Dpo::new(config)))];
+pub const STRATEGIES: &[(types::Strategy, Make)] = &[
+    (types::Strategy::Sft, |_| Box::new(Sft)),
+    (types::Strategy::Dpo, |config| Box::new(Dpo::new(config))),
+    (types::Strategy::Rlhf, |_| Box::new(Prompts)),
+];
 
 /// The strategy that the settings pick.
 pub(crate) fn find(config: &TrainingConfig) -> std::result::Result<Box<dyn Strategy>, TrainError> {
@@ -82,6 +85,6 @@ mod tests {
         };
         assert!(find(&config("sft")).is_ok_and(|strategy| !strategy.needs_reference()));
         assert!(find(&config("dpo")).is_ok_and(|strategy| strategy.needs_reference()));
-        assert!(matches!(find(&config("rlhf")), Err(TrainError::NotAvailable { value: "rlhf", .. })));
+        assert!(find(&config("rlhf")).is_ok_and(|strategy| !strategy.needs_reference()));
     }
 }

@@ -14,7 +14,11 @@ impl TrainingConfig {
             }
         };
         let strategy = format!("strategy {} is not available in this version; use sft", self.strategy);
-        refuse(!matches!(self.strategy, Strategy::Sft | Strategy::Dpo), "strategy", &strategy);
+        refuse(
+            !matches!(self.strategy, Strategy::Sft | Strategy::Dpo | Strategy::Rlhf),
+            "strategy",
+            &strategy,
+        );
         let quantised = "a quantised base is not available in this version; use bf16 to halve the memory";
         refuse(self.use_4bit, "use_4bit", quantised);
         refuse(self.use_8bit, "use_8bit", quantised);
