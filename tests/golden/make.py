@@ -1,6 +1,6 @@
 """Makes every golden file of this folder with transformers and PEFT. Development only: `cargo xtask golden` runs it.
 
-    python tests/golden/make.py [--out FOLDER] [--only text|scores|models|pairs|spans|preferences|quant|SHAPE]
+    python tests/golden/make.py [--out FOLDER] [--only text|scores|models|pairs|spans|preferences|rl|quant|SHAPE]
 
 Needs the packages of requirements.txt. The same versions on the same kind of machine give the same files.
 """
@@ -22,6 +22,7 @@ import pairs
 import preferences
 import quant
 import reference
+import rl
 import score
 import shapes
 import spans
@@ -31,12 +32,16 @@ HERE = Path(__file__).resolve().parent
 STARTER = HERE.parents[1] / "src-tauri" / "resources" / "starter"
 
 
+# What can be made alone, besides single models.
+PARTS = ["text", "scores", "pairs", "spans", "preferences", "rl", "quant"]
+
+
 def main():
     """Everything, or the part that was asked for."""
     names = [shape.name for shape in shapes.SHAPES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE, help="where the files go; this folder unless told")
-    parser.add_argument("--only", choices=["text", "scores", "models", "pairs", "spans", "preferences", "quant"] + names, help="one part, or one model, only")
+    parser.add_argument("--only", choices=PARTS + ["models"] + names, help="one part, or one model, only")
     options = parser.parse_args()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message="Could not find a config file")
@@ -50,7 +55,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only in (None, "scores"):
         score.make(options.out / "scores.json")
-    if options.only not in ("text", "scores", "pairs", "spans", "preferences", "quant"):
+    if options.only not in PARTS:
         reference.make_dataset(options.out / "dataset.jsonl")
         reference.make_optimizers(options.out / "optimizers.json")
         reference.make_schedules(options.out / "schedules.json")
@@ -69,6 +74,8 @@ def main():
     if options.only in (None, "spans"):
         print("encoders that point at answers:")
         spans.make_all(options.out)
+    if options.only in (None, "rl"):
+        rl.make(options.out / "rl.json")
     if options.only in (None, "preferences"):
         preferences.make(options.out)
     if options.only in (None, "quant"):

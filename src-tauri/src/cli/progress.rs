@@ -246,6 +246,7 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Downloading => "Downloading the model",
         Phase::PreparingData => "Preparing the data",
         Phase::LoadingModel => "Loading the model",
+        Phase::RewardModel => "Training the reward model",
         Phase::Reference => "Measuring the base model",
         Phase::Training => "Training",
         Phase::Evaluating => "Measuring",

@@ -61,6 +61,9 @@ pub enum EngineError {
     /// Settings this version does not carry out.
     #[error("{0}")]
     Unsupported(types::FieldError),
+    /// A reward model without a scalar head.
+    #[error("{} is no reward model: its adapter has no trained layer score", .0.display())]
+    NoScores(PathBuf),
     /// A request came before a model was loaded.
     #[error("no model is loaded")]
     NoModel,

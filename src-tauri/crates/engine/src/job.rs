@@ -12,11 +12,13 @@ use std::{
 
 use models::Model;
 use train::{Checkpoint, Outcome, Summary, TrainRun};
-use types::{JobFolder, Phase, RunSpec, TrainEvent, TrainingConfig, TrainingResult, engine::Control};
+use types::{
+    JobFolder, Phase, RunSpec, Strategy, TrainEvent, TrainingConfig, TrainingResult, engine::Control,
+};
 
 use crate::{
     EngineError, answers::Answers, complain, event_log::EventLog, inputs::Inputs, load, memory,
-    orders::Orders, publish,
+    orders::Orders, publish, rlhf,
 };
 
 /// How often, and how far apart, a job's lock is tried.
@@ -141,23 +143,22 @@ fn run(
     }
 
     emit(TrainEvent::Phase { phase: Phase::LoadingModel });
-    let model = load::model(spec, &tokenizer)?;
+    let mut model = load::model(spec, &tokenizer)?;
     emit(loaded_event(&*model, config));
 
-    let answers = Answers::new(&*model, &tokenizer, &prepared, spec)?;
-    let run = TrainRun {
-        model: &*model,
-        data: &prepared,
-        config,
-        job,
-        resume: checkpoint,
-        answers: Some(&answers),
+    let outcome = if config.strategy == Strategy::Rlhf {
+        rlhf::train(spec, job, &mut model, (&tokenizer, &prepared), checkpoint, emit, orders)?
+    } else {
+        let model = &*model;
+        let answers = Answers::new(model, &tokenizer, &prepared, spec)?;
+        let run =
+            TrainRun { model, data: &prepared, config, job, resume: checkpoint, answers: Some(&answers) };
+        train::run(run, emit, &|| orders.newest())?
     };
-    let outcome = train::run(run, emit, &|| orders.newest())?;
     let Outcome::Finished(summary) = outcome else { return Ok(()) };
 
     emit(TrainEvent::Phase { phase: Phase::Saving });
-    publish::model(spec, &*model, &tokenizer, &prepared, &inputs, &summary)?;
+    publish::model(spec, job, &*model, &tokenizer, &prepared, &inputs, &summary)?;
     // Tokenized rows can be made again; a finished run needs them no more. Some systems delete no open file.
     drop(prepared);
     if let Err(error) = fs::remove_dir_all(job.tokens()) {

@@ -18,6 +18,7 @@ mod memory;
 mod orders;
 mod probe;
 mod publish;
+mod rlhf;
 
 use std::{
     ffi::OsString,

@@ -6,14 +6,14 @@ use data::{Prepared, Tokenizer};
 use models::Model;
 use train::Summary;
 use types::{
-    Manifest, ModelFolder, RunSpec, files, id,
+    JobFolder, Manifest, ModelFolder, RunSpec, files, id,
     manifest::{BaseModel, DatasetOrigin},
 };
 
 use crate::{
     EngineError, card,
     inputs::{self, Inputs},
-    load, memory,
+    load, memory, rlhf,
 };
 
 /// Files of the base model that a model folder carries along, so that it is whole without it but for the weights.
@@ -35,6 +35,7 @@ pub const TOKENIZER_FILES: &[&str] = &[
 /// A file cannot be written; then no folder of the model's name exists.
 pub fn model(
     spec: &RunSpec,
+    job: &JobFolder,
     model: &dyn Model,
     tokenizer: &Tokenizer,
     prepared: &Prepared,
@@ -50,6 +51,7 @@ pub fn model(
     }
     fs::create_dir(&temporary).map_err(EngineError::file(&temporary))?;
     let written = fill(&temporary, spec, model, tokenizer)
+        .and_then(|()| rlhf::keep_reward_model(job, &ModelFolder::new(&temporary)))
         .and_then(|()| describe(&temporary, spec, prepared, inputs, summary))
         .and_then(|()| {
             files::publish_folder(&temporary, &spec.model_dir).map_err(EngineError::file(&spec.model_dir))

@@ -3,6 +3,7 @@
 //!
 //! A model is used as it is, with its adapter on or off; nothing here trains or merges.
 
+mod batch;
 mod beam;
 mod decoder;
 mod error;
@@ -14,6 +15,7 @@ mod stop;
 mod target;
 mod writer;
 
+pub use batch::{BatchPrompt, Written, write_batch};
 pub use decoder::Decoder;
 pub use error::InferError;
 pub use extract::{Extracted, Search, extract};

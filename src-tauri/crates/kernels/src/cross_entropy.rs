@@ -40,6 +40,20 @@ impl Head {
         self.bias.is_none() && self.cap.is_none()
     }
 
+    /// The head that gives logits divided by `temperature` of hidden states that are divided by it: so they are where the head
+    /// is plain, and bias and cap are divided with them.
+    ///
+    /// # Errors
+    /// The temperature is not above 0.
+    pub fn divided(&self, temperature: f64) -> Result<Self> {
+        if !(temperature.is_finite() && temperature > 0.0) {
+            bail!("a temperature must be above 0, not {temperature}");
+        }
+        let bias = self.bias.as_ref().map(|bias| bias / temperature).transpose()?;
+        let cap = self.cap.map(|cap| (f64::from(cap) / temperature) as f32);
+        Ok(Head { weight: self.weight.clone(), bias, cap })
+    }
+
     /// Logits of f32 `[rows, hidden]` → `[rows, vocab]`, without a gradient.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let logits = frozen_linear(&hidden.detach(), &self.weight)?;

@@ -414,3 +414,14 @@ fn an_operation_computed_twice_gives_the_same_bits() {
     let first = values(&kernels::frozen_linear(&x, &w).unwrap());
     assert_eq!(first, values(&kernels::frozen_linear(&x, &w).unwrap()), "a product must be reproducible");
 }
+
+#[test]
+fn a_head_can_be_divided_by_a_temperature() {
+    let head = Head { weight: numbers(&[33, 16], 5), bias: Some(numbers(&[33], 6)), cap: Some(1.5) };
+    let (hidden, temperature) = (numbers(&[4, 16], 7), 0.7);
+    let want = (head.logits(&hidden).unwrap() / temperature).unwrap();
+    let got = head.divided(temperature).unwrap().logits(&(hidden / temperature).unwrap()).unwrap();
+    let apart = (got - want).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+    assert!(apart.to_scalar::<f32>().unwrap() < 1e-5, "off by {apart}");
+    assert!([0.0, -1.0, f64::NAN].iter().all(|temperature| head.divided(*temperature).is_err()));
+}

@@ -233,6 +233,8 @@ fn peft_config(
     kind: ModelKind,
 ) -> Value {
     let task_type = match kind {
+        // A decoder with a head of one label.
+        ModelKind::Causal if modules_to_save.is_some() => "SEQ_CLS",
         ModelKind::Causal => "CAUSAL_LM",
         ModelKind::Seq2Seq => "SEQ_2_SEQ_LM",
         ModelKind::Span => "QUESTION_ANS",

@@ -48,6 +48,8 @@ impl Sequences {
 pub struct Pass {
     /// Whether the adapter takes part; without it the base model answers.
     pub adapter: bool,
+    /// Whether it is the second adapter that takes part, which was shelved before the one that is trained was attached.
+    pub second: bool,
     /// Dropout on the adapter's input, drawn from this seed: the same seed gives the same masks, so that a layer can
     /// be computed again in the backward pass. `None` outside training.
     pub dropout_seed: Option<u64>,
@@ -55,9 +57,16 @@ pub struct Pass {
 
 impl Pass {
     /// Evaluation and chat: adapter on, no dropout.
-    pub const EVAL: Pass = Pass { adapter: true, dropout_seed: None };
+    pub const EVAL: Pass = Pass { adapter: true, second: false, dropout_seed: None };
     /// The base model alone.
-    pub const BASE: Pass = Pass { adapter: false, dropout_seed: None };
+    pub const BASE: Pass = Pass { adapter: false, second: false, dropout_seed: None };
+    /// The base model with the second adapter.
+    pub const SECOND: Pass = Pass { adapter: true, second: true, dropout_seed: None };
+
+    /// Of an adapter's part and the second one's, that which takes part.
+    pub(crate) fn of<'a, T>(self, first: &'a Option<T>, second: &'a Option<T>) -> Option<&'a T> {
+        if self.second { second } else { first }.as_ref().filter(|_| self.adapter)
+    }
 }
 
 /// Keys and values of the tokens one layer has already seen, with room for more, so that a token costs no copy of the
@@ -163,6 +172,19 @@ pub trait CausalLm: Model {
         cache: Option<&mut LayerCache>,
     ) -> Result<Tensor>;
 
+    /// One decoder layer over the next tokens of several sequences, as many as `lengths` says, each of which goes on after a
+    /// cache of its own: `[tokens, hidden]` → the same. What is computed of a sequence does not depend on the others.
+    fn layer_of_many(
+        &self,
+        index: usize,
+        hidden: &Tensor,
+        lengths: &[usize],
+        pass: Pass,
+        caches: &mut [LayerCache],
+    ) -> Result<Tensor> {
+        each_layer(self, index, hidden, lengths, pass, caches)
+    }
+
     /// Whether the caches of a sequence that was `before` tokens long are right for one of `now`. They are not in a model whose
     /// rotary positions differ in long sequences, where only one of the two is long.
     fn keeps_cache(&self, _before: usize, _now: usize) -> bool {
@@ -176,8 +198,23 @@ pub trait CausalLm: Model {
     /// norm; a target of [`kernels::IGNORED`] is not counted. f32 scalar.
     fn cross_entropy(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor>;
 
-    /// `log p(target)` of each row of such a tensor, 0 where the target is [`kernels::IGNORED`]: f32 `[tokens]`.
-    fn token_log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor>;
+    /// `log p(target)` of each row of such a tensor where logits are divided by `temperature`, 0 where the target is
+    /// [`kernels::IGNORED`]: f32 `[tokens]`.
+    fn token_log_probs_at(&self, hidden: &Tensor, targets: &[u32], temperature: f64) -> Result<Tensor>;
+
+    /// The same of the model's own distribution.
+    fn token_log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
+        self.token_log_probs_at(hidden, targets, 1.0)
+    }
+
+    /// What the scalar head makes of rows of such a tensor, f32 `[rows]`: rewards with a reward model's adapter, values with a
+    /// policy's.
+    ///
+    /// # Errors
+    /// The model has no such head: [`Model::set_scored`] gives it one.
+    fn score(&self, _hidden: &Tensor, _pass: Pass) -> Result<Tensor> {
+        candle_core::bail!("the model has no scalar head")
+    }
 
     /// Logits of chosen rows of a `[tokens, hidden]` tensor that has gone through all layers, f32 `[rows, vocab]`.
     fn logits(&self, hidden: &Tensor) -> Result<Tensor>;
@@ -190,4 +227,27 @@ pub fn forward(model: &dyn CausalLm, ids: &Tensor, sequences: &Sequences, pass: 
         hidden = model.layer(index, &hidden, sequences, pass, None)?;
     }
     model.final_norm(&hidden)
+}
+
+/// [`CausalLm::layer_of_many`], one sequence after the other.
+pub(crate) fn each_layer<M: CausalLm + ?Sized>(
+    model: &M,
+    index: usize,
+    hidden: &Tensor,
+    lengths: &[usize],
+    pass: Pass,
+    caches: &mut [LayerCache],
+) -> Result<Tensor> {
+    if lengths.len() != caches.len() {
+        candle_core::bail!("{} caches do not go on with {lengths:?} tokens", caches.len());
+    }
+    let mut first = 0;
+    let mut computed = Vec::with_capacity(caches.len());
+    for (cache, &length) in caches.iter_mut().zip(lengths) {
+        let sequences = Sequences::continued(length, cache.len());
+        let own = hidden.narrow(0, first, length)?;
+        computed.push(model.layer(index, &own, &sequences, pass, Some(cache))?);
+        first += length;
+    }
+    Tensor::cat(&computed, 0)
 }

@@ -101,6 +101,8 @@ pub struct LoraLinear {
     weight: FrozenWeight,
     bias: Option<Tensor>,
     adapter: Option<Adapter>,
+    /// The adapter of passes with [`Pass::second`].
+    second: Option<Adapter>,
     /// Tells this layer's dropout apart from that of the others.
     stream: u64,
 }
@@ -109,7 +111,7 @@ impl LoraLinear {
     /// A layer of weight `[out, in]` and bias `[out]`; `path` is its name in the model, such as
     /// `model.layers.0.self_attn.q_proj`.
     pub fn new(path: &str, weight: impl Into<FrozenWeight>, bias: Option<Tensor>) -> Self {
-        LoraLinear { weight: weight.into(), bias, adapter: None, stream: stream(path) }
+        LoraLinear { weight: weight.into(), bias, adapter: None, second: None, stream: stream(path) }
     }
 
     /// Shape of the weight: `(out, in)`.
@@ -132,9 +134,14 @@ impl LoraLinear {
         self.adapter = adapter;
     }
 
+    /// Keeps the adapter for passes with the second one; there is none in its place until one is set.
+    pub(crate) fn shelve(&mut self) {
+        self.second = self.adapter.take();
+    }
+
     /// The same layer as a part of a fused decoder layer, and the factor of its adapter.
     pub(crate) fn part(&self, pass: Pass) -> (kernels::LayerLinear, f32) {
-        let adapter = self.adapter.as_ref().filter(|_| pass.adapter);
+        let adapter = pass.of(&self.adapter, &self.second);
         let linear = kernels::LayerLinear {
             weight: self.weight.clone(),
             bias: self.bias.clone(),
@@ -152,7 +159,7 @@ impl LoraLinear {
             Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
             None => y,
         };
-        let Some(adapter) = self.adapter.as_ref().filter(|_| pass.adapter) else { return Ok(y) };
+        let Some(adapter) = pass.of(&self.adapter, &self.second) else { return Ok(y) };
         let update = adapter.update(x, pass.dropout_seed.map(|seed| seed ^ self.stream))?;
         if y.dtype() == DType::F32 {
             y + update

@@ -67,6 +67,27 @@ pub trait Model: Send + Sync {
         adapter::detach(self);
     }
 
+    /// Gives the model a scalar head, `score` as transformers calls that of a sequence classifier with one label, which is
+    /// trained as a whole beside an adapter that is attached from then on, or takes it away with what it has learnt. It begins
+    /// at zero.
+    ///
+    /// # Errors
+    /// Only decoder-only models have one.
+    fn set_scored(&mut self, _scored: bool) -> Result<(), ModelError> {
+        Err(ModelError::Kind {
+            architecture: self.info().architecture.clone(),
+            is: self.view().kind(),
+            wanted: ModelKind::Causal,
+        })
+    }
+
+    /// Keeps the adapter, with layers trained as a whole, for passes with [`Pass::second`](crate::Pass::second), so that
+    /// another can be attached beside it. It is trained and saved no more.
+    fn shelve_adapter(&mut self) {
+        self.linears().into_iter().for_each(|(_, linear)| linear.shelve());
+        self.trained_layers().into_iter().for_each(|(_, layer)| layer.shelve());
+    }
+
     /// Writes the adapter into `folder` as PEFT does. `base_model` is what PEFT calls `base_model_name_or_path`.
     ///
     /// # Errors

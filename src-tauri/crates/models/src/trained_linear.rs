@@ -8,17 +8,23 @@ use crate::Pass;
 #[derive(Debug, Clone)]
 pub struct TrainedLinear {
     weight: Tensor,
-    bias: Tensor,
-    trained: Option<(Var, Var)>,
+    bias: Option<Tensor>,
+    trained: Option<Trained>,
+    /// What is trained beside [`Pass::second`].
+    second: Option<Trained>,
 }
 
+/// Weight and bias that are trained.
+type Trained = (Var, Option<Var>);
+
 impl TrainedLinear {
-    /// A layer of weight `[out, in]` and bias `[out]`, both computed with in f32.
+    /// A layer of weight `[out, in]` and perhaps a bias `[out]`, both computed with in f32.
     ///
     /// # Errors
     /// They cannot be widened.
-    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
-        Ok(Self { weight: weight.to_dtype(DType::F32)?, bias: bias.to_dtype(DType::F32)?, trained: None })
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let bias = bias.map(|bias| bias.to_dtype(DType::F32)).transpose()?;
+        Ok(Self { weight: weight.to_dtype(DType::F32)?, bias, trained: None, second: None })
     }
 
     /// Begins to train it, from the base's values.
@@ -26,7 +32,8 @@ impl TrainedLinear {
     /// # Errors
     /// The values cannot be copied.
     pub fn train(&mut self) -> Result<()> {
-        self.trained = Some((Var::from_tensor(&self.weight.copy()?)?, Var::from_tensor(&self.bias.copy()?)?));
+        let fresh = |values: &Tensor| Var::from_tensor(&values.copy()?);
+        self.trained = Some((fresh(&self.weight)?, self.bias.as_ref().map(fresh).transpose()?));
         Ok(())
     }
 
@@ -35,11 +42,17 @@ impl TrainedLinear {
         self.trained = None;
     }
 
+    /// Keeps what is trained for passes with the second adapter; nothing is trained in its place until then.
+    pub(crate) fn shelve(&mut self) {
+        self.second = self.trained.take();
+    }
+
     /// Weight and bias that are trained, with their names within the layer.
     pub fn trained(&self) -> Vec<(&'static str, Var)> {
         self.trained
             .iter()
-            .flat_map(|(weight, bias)| [("weight", weight.clone()), ("bias", bias.clone())])
+            .flat_map(|(weight, bias)| [Some(("weight", weight.clone())), bias.clone().map(|b| ("bias", b))])
+            .flatten()
             .collect()
     }
 
@@ -49,9 +62,15 @@ impl TrainedLinear {
     /// The shapes do not fit.
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
         let x = x.to_dtype(DType::F32)?;
-        match self.trained.as_ref().filter(|_| pass.adapter) {
-            Some((weight, bias)) => x.matmul(&weight.t()?)?.broadcast_add(bias),
-            None => x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias),
+        let trained = pass.of(&self.trained, &self.second);
+        let (weight, bias) = match trained {
+            Some((weight, bias)) => (weight.as_tensor(), bias.as_ref().map(Var::as_tensor)),
+            None => (&self.weight, self.bias.as_ref()),
+        };
+        let y = x.matmul(&weight.t()?)?;
+        match bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
         }
     }
 }

@@ -70,7 +70,7 @@ fn every_trainable_tensor_gets_a_gradient_in_every_architecture() {
             assert_eq!(model.trainable().len(), 2 * model.linears().len(), "A and B of every linear layer");
             let trainable = model.trainable();
             let ids = Tensor::new(&[1u32, 2, 3, 4, 5, 6], &Device::Cpu).unwrap();
-            let pass = Pass { adapter: true, dropout_seed: Some(3) };
+            let pass = Pass { dropout_seed: Some(3), ..Pass::EVAL };
             let out = forward(model.as_ref(), &ids, &Sequences::new(vec![4, 2]), pass).unwrap();
             let loss = model.cross_entropy(&out, &[2, 3, 4, kernels::IGNORED, 6, 7]).unwrap();
             let gradients = loss.backward().unwrap();
@@ -112,7 +112,7 @@ fn sequences_side_by_side_do_not_see_each_other() {
 #[test]
 fn a_layer_computed_again_with_the_same_seed_is_the_same() {
     let model = adapted("llama-tied-gqa", false, Provider::Unsloth);
-    let pass = |seed| Pass { adapter: true, dropout_seed: Some(seed) };
+    let pass = |seed| Pass { dropout_seed: Some(seed), ..Pass::EVAL };
     let run = |pass| hidden(model.as_ref(), &[&[1, 2, 3, 4, 5]], pass);
     assert_eq!(run(pass(1)), run(pass(1)), "the same seed must give the same numbers");
     assert_ne!(run(pass(1)), run(pass(2)), "another seed must drop other values");

@@ -25,7 +25,7 @@ fn step(criterion: &mut Criterion) {
         let name = if checkpointing { "forward and backward, checkpointed" } else { "forward and backward" };
         group.bench_function(name, |bencher| {
             let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
-            let pass = Pass { adapter: true, dropout_seed: Some(1) };
+            let pass = Pass { dropout_seed: Some(1), ..Pass::EVAL };
             bencher.iter(|| backward.run(&batch, pass, 1e-3, &mut gradients).unwrap());
         });
     }

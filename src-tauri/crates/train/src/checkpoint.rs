@@ -307,7 +307,7 @@ fn fill(folder: &Path, contents: &mut Contents) -> Result<(), TrainError> {
 }
 
 /// Removes a checkpoint so that no half of one ever carries its name.
-fn remove(job: &JobFolder, step: u64) -> Result<(), TrainError> {
+pub(crate) fn remove(job: &JobFolder, step: u64) -> Result<(), TrainError> {
     let doomed = job.path().join(format!("{UNFINISHED}{step}.removing"));
     fs::rename(job.checkpoint(step), &doomed).map_err(TrainError::file(job.checkpoint(step)))?;
     fs::remove_dir_all(&doomed).map_err(TrainError::file(&doomed))

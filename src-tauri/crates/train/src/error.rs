@@ -58,6 +58,27 @@ pub enum TrainError {
         /// The step of the newest checkpoint, which is from before.
         checkpoint: Option<u64>,
     },
+    /// A policy that learns from rewards has gone where nobody wanted it.
+    #[error("step {step}: {why}{}", kept(*.checkpoint))]
+    Guard {
+        /// The step, from 1.
+        step: u64,
+        /// What is wrong, and what to change.
+        why: String,
+        /// The step of the newest checkpoint that is good.
+        checkpoint: Option<u64>,
+    },
+    /// A reward is to be learnt from rows that compare nothing.
+    #[error(
+        "a reward model learns from pairs of answers: the dataset needs rows with prompt, chosen and rejected, or choose another reward"
+    )]
+    NoPairs,
+    /// The pattern that answers are to match is none.
+    #[error("reward_pattern is not a regular expression: {0}")]
+    Pattern(String),
+    /// Prompts could not be answered.
+    #[error("the model could not write its answers: {0}")]
+    Rollout(String),
     /// A setting whose code this version does not have.
     #[error("{field} {value} is not available in this version")]
     NotAvailable {

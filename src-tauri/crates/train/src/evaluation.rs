@@ -91,6 +91,33 @@ impl Training<'_> {
     /// `None` if it was broken off to pause.
     fn measure(&mut self) -> Result<Option<Evaluation>, TrainError> {
         (self.sink)(TrainEvent::Phase { phase: Phase::Evaluating });
+        let (total, observed) = match self.policy {
+            Some(policy) => match self.observe_policy(policy)? {
+                Some(observed) => (None, observed),
+                None => return Ok(None),
+            },
+            None => match self.eval_losses()? {
+                Some((total, observed)) => (Some(total), observed),
+                None => return Ok(None),
+            },
+        };
+        let Some(answers) = self.answers() else { return Ok(None) };
+        let task = Some(self.config.task);
+        let (strategy, observed) = (self.config.strategy, Some(&observed));
+        let measured =
+            Measured { eval: total, task, strategy, observed, answers: &answers, ..Measured::default() };
+        let metrics = metrics::measure(&measured);
+        if !metrics.contains_key(EvalMetric::EvalLoss.name()) && self.policy.is_none() {
+            let step = self.progress.step;
+            let message = format!("after step {step} the evaluation rows gave no finite loss");
+            (self.sink)(TrainEvent::Warning { message });
+        }
+        let answered = Some(answers.len() as u64).filter(|&rows| rows > 0);
+        Ok(Some(Evaluation { metrics, answered }))
+    }
+
+    /// The loss on the evaluation rows, and what the strategy saw; `None` if it was broken off to pause.
+    fn eval_losses(&mut self) -> Result<Option<(Total, Observed)>, TrainError> {
         let (mut total, mut observed) = (Total::default(), Observed::default());
         for index in 0..self.batches.eval_len() {
             if self.is_broken_off() {
@@ -102,25 +129,7 @@ impl Training<'_> {
             total.sum += computed.sum;
             observed.extend(computed.observed);
         }
-        let Some(answers) = self.answers() else { return Ok(None) };
-        let task = Some(self.config.task);
-        let (strategy, observed) = (self.config.strategy, Some(&observed));
-        let measured = Measured {
-            eval: Some(total),
-            task,
-            strategy,
-            observed,
-            answers: &answers,
-            ..Measured::default()
-        };
-        let metrics = metrics::measure(&measured);
-        if !metrics.contains_key(EvalMetric::EvalLoss.name()) {
-            let step = self.progress.step;
-            let message = format!("after step {step} the evaluation rows gave no finite loss");
-            (self.sink)(TrainEvent::Warning { message });
-        }
-        let answered = Some(answers.len() as u64).filter(|&rows| rows > 0);
-        Ok(Some(Evaluation { metrics, answered }))
+        Ok(Some((total, observed)))
     }
 
     /// Has rows answered, tells the first answers, and returns those to be scored; `None` if it was broken off to pause.

@@ -23,6 +23,7 @@ pub mod optimizers;
 mod probe;
 mod progress;
 mod reference;
+pub mod rl;
 mod run;
 pub mod schedules;
 mod seeds;

@@ -38,6 +38,12 @@ pub struct Progress {
     /// Evaluations since then.
     #[serde(default)]
     pub no_better: u32,
+    /// Where it learns from rewards: the weight of the divergence, once it was adapted.
+    #[serde(default)]
+    pub kl_coef: Option<Exact>,
+    /// How many of the last rollouts, one after the other, had no words.
+    #[serde(default)]
+    pub empty_rollouts: u32,
 }
 
 impl Progress {

@@ -26,6 +26,7 @@ use crate::{
     optimizers::{self, Optimizer, Parameter, decays},
     progress::{Exact, Progress},
     reference::Reference,
+    rl::Policy,
     schedules::{self, Schedule, Span},
     seeds,
     strategies::{self, Strategy},
@@ -115,16 +116,7 @@ pub fn run(
     let TrainRun { model, data, config, job, resume, answers } = run;
     let mut batches = EpochBatches::new(data, config)?;
     let done = resume.as_ref().map_or(0, Checkpoint::step);
-    sink(TrainEvent::Prepared {
-        train_rows: data.train.len() as u64,
-        eval_rows: data.eval.len() as u64,
-        truncated_rows: data.stats.truncated_rows,
-        skipped_rows: data.stats.skipped_rows,
-        tokens_per_epoch: data.stats.tokens_per_epoch,
-        trained_tokens_per_epoch: data.stats.trained_tokens_per_epoch,
-        max_seq_length: data.max_seq_length as u64,
-        total_steps: batches.total_steps(),
-    });
+    sink(prepared(data, batches.total_steps()));
     if batches.needs_reference() {
         let wanted = || !breaks_off(control(), done);
         match Reference::of(model, data, config, job, sink, &wanted)? {
@@ -162,6 +154,20 @@ pub fn run_batches(
     })
 }
 
+/// What is told once the steps are planned.
+pub(crate) fn prepared(data: &Prepared, total_steps: u64) -> TrainEvent {
+    TrainEvent::Prepared {
+        train_rows: data.train.len() as u64,
+        eval_rows: data.eval.len() as u64,
+        truncated_rows: data.stats.truncated_rows,
+        skipped_rows: data.stats.skipped_rows,
+        tokens_per_epoch: data.stats.tokens_per_epoch,
+        trained_tokens_per_epoch: data.stats.trained_tokens_per_epoch,
+        max_seq_length: data.max_seq_length as u64,
+        total_steps,
+    }
+}
+
 /// A run under way.
 pub(crate) struct Training<'a> {
     pub(crate) batches: &'a mut dyn Batches,
@@ -174,10 +180,12 @@ pub(crate) struct Training<'a> {
     pub(crate) backward: Backward<'a>,
     /// One for each tensor of `trainable`, as are the gradients.
     optimizers: Vec<Box<dyn Optimizer>>,
-    gradients: Gradients,
+    pub(crate) gradients: Gradients,
     schedule: &'static dyn Schedule,
     span: Span,
     pub(crate) progress: Progress,
+    /// Where it learns from rewards: what that takes.
+    pub(crate) policy: Option<Policy<'a>>,
     /// The step of the newest checkpoint.
     saved: Option<u64>,
     started: Instant,
@@ -230,10 +238,11 @@ impl<'a> Training<'a> {
             started: Instant::now(),
             elapsed_before: Duration::from_millis(progress.elapsed_ms),
             progress,
+            policy: None,
         })
     }
 
-    fn run(mut self) -> Result<Outcome, TrainError> {
+    pub(crate) fn run(mut self) -> Result<Outcome, TrainError> {
         self.evaluate_base()?;
         (self.sink)(TrainEvent::Phase { phase: Phase::Training });
         loop {
@@ -277,6 +286,9 @@ impl<'a> Training<'a> {
 
     /// Does one step, saves and evaluates nothing.
     pub(crate) fn step(&mut self) -> Result<(), TrainError> {
+        if let Some(policy) = self.policy {
+            return self.policy_step(policy);
+        }
         let started = Instant::now();
         let done = self.progress.step;
         let group = self.batches.step(done)?;
@@ -291,7 +303,7 @@ impl<'a> Training<'a> {
         self.gradients.reset();
         for (micro_batch, batch) in (0..).zip(&group.batches) {
             let seed = seeds::dropout(self.config.seed, done, micro_batch);
-            let pass = Pass { adapter: true, dropout_seed: Some(seed) };
+            let pass = Pass { dropout_seed: Some(seed), ..Pass::EVAL };
             let computed = self.backward.run(batch, pass, scale, &mut self.gradients)?;
             total.sum += computed.sum;
             observed.extend(computed.observed);
@@ -300,7 +312,7 @@ impl<'a> Training<'a> {
         self.check_finite("the loss", loss)?;
         let grad_norm = self.gradients.clip(self.config.max_grad_norm);
         self.check_finite("the gradient", grad_norm)?;
-        let learning_rate = self.span.learning_rate(self.schedule, done);
+        let learning_rate = self.learning_rate(done);
         self.update(done + 1, learning_rate)?;
 
         let tokens: u64 = group.batches.iter().map(|b| b.tokens() as u64).sum();
@@ -329,7 +341,7 @@ impl<'a> Training<'a> {
     }
 
     /// Updates the weights where they are, several tensors at once. No tape is alive that would see them change.
-    fn update(&mut self, step: u64, learning_rate: f64) -> Result<(), TrainError> {
+    pub(crate) fn update(&mut self, step: u64, learning_rate: f64) -> Result<(), TrainError> {
         let tensors = self.trainable.par_iter().zip(&mut self.optimizers).zip(self.gradients.par_iter());
         let finite = tensors
             .map(|(((_, var), optimizer), gradient)| {
@@ -339,7 +351,24 @@ impl<'a> Training<'a> {
         if finite { Ok(()) } else { self.check_finite("a weight", f64::NAN) }
     }
 
-    fn check_finite(&self, what: &'static str, value: f64) -> Result<(), TrainError> {
+    /// Of the step after so many.
+    pub(crate) fn learning_rate(&self, done: u64) -> f64 {
+        self.span.learning_rate(self.schedule, done)
+    }
+
+    /// Gives up on a policy. Where its newest checkpoint is of the very weights that are no good, the one before is the last good
+    /// one.
+    pub(crate) fn stopped_by_guard(&mut self, why: String) -> TrainError {
+        let step = self.progress.step;
+        let steps = self.job.checkpoints().unwrap_or_default();
+        let good = steps.into_iter().filter(|&saved| saved < step).max();
+        if good.is_some() && self.saved == Some(step) && checkpoint::remove(self.job, step).is_ok() {
+            self.saved = good;
+        }
+        TrainError::Guard { step: step + 1, why, checkpoint: self.saved }
+    }
+
+    pub(crate) fn check_finite(&self, what: &'static str, value: f64) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
         }
@@ -373,7 +402,7 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.elapsed_before + self.started.elapsed()
     }
 

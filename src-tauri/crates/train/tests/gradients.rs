@@ -9,7 +9,7 @@ use models::{CausalLm, Model, Pass};
 use support::{GROUPED, Noise, PLAIN, Shape, Watched, batch, model, shake_adapter};
 use train::{TrainError, backward::Backward, gradients::Gradients, strategies::Sft};
 
-const TRAIN: Pass = Pass { adapter: true, dropout_seed: Some(5) };
+const TRAIN: Pass = Pass { adapter: true, second: false, dropout_seed: Some(5) };
 
 fn gradients(model: &dyn CausalLm, batches: &[Batch], scale: f64, checkpointing: bool) -> (f64, Gradients) {
     let trainable = model.trainable();

@@ -200,6 +200,8 @@ choice! {
         RewardAccuracies = "rewards/accuracies",
         /// How much higher it is.
         RewardMargins = "rewards/margins",
+        /// What answers to rows that the model does not learn from are rewarded with.
+        EvalReward = "eval_reward",
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Phase {
     PreparingData,
     /// Reading the base model.
     LoadingModel,
+    /// Training a reward model on pairs of answers, before the first step.
+    RewardModel,
     /// Finding what the base model finds of both answers of each pair, before the first step.
     Reference,
     /// Optimizer steps.

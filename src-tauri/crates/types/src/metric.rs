@@ -40,7 +40,8 @@ impl EvalMetric {
     /// Whether it says something about how well a model does a task, learned with a strategy.
     pub fn goes_with(self, task: Task, strategy: Strategy) -> bool {
         match self {
-            Self::EvalLoss => true,
+            Self::EvalLoss => strategy != Strategy::Rlhf,
+            Self::EvalReward => strategy == Strategy::Rlhf,
             Self::Perplexity => strategy.is_supervised(),
             Self::Rouge1 | Self::Rouge2 | Self::RougeL => task == Task::Summarization,
             Self::ExactMatch | Self::F1 => task == Task::ExtractiveQuestionAnswering,

@@ -1,8 +1,9 @@
-//! A decoder layer over the tokens that go on after cached ones, where nothing trains.
+//! A decoder layer over the tokens that go on after cached ones, of one sequence or of several, where nothing trains.
 
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, Result, Storage, Tensor, bail, op::BackpropOp};
+use rayon::prelude::*;
 
 use super::{
     DecoderLayer, KeyValueCache, LayerInput,
@@ -49,9 +50,44 @@ impl DecoderLayer {
         cache: &mut KeyValueCache,
     ) -> Result<Tensor> {
         let (tokens, _) = hidden.dims2()?;
-        let positions = (cache.len()..cache.len() + tokens).map(|p| p as u32).collect();
-        let input =
-            LayerInput { lengths: vec![tokens], table: table.cloned(), positions: Arc::new(positions) };
+        self.cached(hidden, table, &[tokens], vec![cache], |parameters, x, cached, narrow| match cached {
+            [(cached, 1)] => parameters.one(x, cached, narrow),
+            many => parameters.many(x, many, narrow),
+        })
+    }
+
+    /// What [`forward_cached`](Self::forward_cached) computes of each of several sequences, whose next tokens, as many as
+    /// `lengths` says, lie end to end and go on after a cache each: `[tokens, hidden]` f32 → the same. What is computed of a
+    /// sequence does not depend on the others, nor on their number, to the bit.
+    ///
+    /// # Errors
+    /// As there, or there are more or fewer caches than lengths.
+    pub fn forward_cached_many(
+        &self,
+        hidden: &Tensor,
+        table: Option<&Arc<RopeTable>>,
+        lengths: &[usize],
+        caches: Vec<&mut KeyValueCache>,
+    ) -> Result<Tensor> {
+        self.cached(hidden, table, lengths, caches, |parameters, x, cached, narrow| {
+            parameters.many(x, cached, narrow)
+        })
+    }
+
+    fn cached(
+        &self,
+        hidden: &Tensor,
+        table: Option<&Arc<RopeTable>>,
+        lengths: &[usize],
+        caches: Vec<&mut KeyValueCache>,
+        compute: impl Fn(&Parameters, &[f32], &mut [(Cached, usize)], bool) -> Vec<f32> + Sync,
+    ) -> Result<Tensor> {
+        if lengths.len() != caches.len() || lengths.contains(&0) {
+            bail!("{} caches do not go on with {lengths:?} tokens", caches.len());
+        }
+        let places = caches.iter().zip(lengths).flat_map(|(cache, length)| cache.len()..cache.len() + length);
+        let positions = Arc::new(places.map(|position| position as u32).collect());
+        let input = LayerInput { lengths: lengths.to_vec(), table: table.cloned(), positions };
         self.check(hidden, &input)?;
         if hidden.track_op() {
             bail!("nothing trains through a cached layer");
@@ -62,16 +98,12 @@ impl DecoderLayer {
         let norms = head_norms(self.query_key_norms.as_ref())?;
         let heading = Heading { norms: norms.as_ref(), eps: self.eps, table: table.map(Arc::as_ref) };
         let y = self.with(|parameters, narrow| {
-            let mut cached = Cached { cache, heads: self.heads, heading };
-            cached.check(narrow)?;
+            let of = |(cache, &length)| (Cached { cache, heads: self.heads, heading }, length);
+            let mut cached: Vec<(Cached, usize)> = caches.into_iter().zip(lengths).map(of).collect();
+            cached.iter().try_for_each(|(cached, _)| cached.check(narrow))?;
             let mut y = Vec::new();
             // On one of the pool's threads: a thread outside would pay for waking them at every product.
-            rayon::scope(|_| {
-                y = match tokens {
-                    1 => parameters.one(x, &mut cached, narrow),
-                    _ => parameters.many(x, &mut cached, narrow),
-                };
-            });
+            rayon::scope(|_| y = compute(parameters, x, &mut cached, narrow));
             Ok(y)
         })?;
         let storage = Storage::Cpu(CpuStorage::F32(y));
@@ -135,8 +167,8 @@ impl Parameters<'_> {
         y
     }
 
-    /// Several tokens: products of packed matrices.
-    fn many(&self, x: &[f32], cached: &mut Cached, narrow: bool) -> Vec<f32> {
+    /// The next tokens of one or more sequences: products of packed matrices over all of them, attention in each.
+    fn many(&self, x: &[f32], cached: &mut [(Cached, usize)], narrow: bool) -> Vec<f32> {
         let kind = Kind::of(narrow);
         let all_a = [&self.groups.qkv, &self.groups.o, &self.groups.gate_up, &self.groups.down].map(a_of);
         let [a_qkv, a_o, a_gate_up, a_down] = &all_a;
@@ -151,10 +183,10 @@ impl Parameters<'_> {
         };
         let mut heads = Numbers::any(narrow, tokens * qkv.outputs());
         qkv.forward(tokens, &|row, to| normed(x, &self.norms[0], row, to), heads.values_mut(), None);
-        cached.append(heads.values(), tokens, narrow);
-        let mixed = cached.attend(heads.values(), tokens, kind);
+        let mixed = attend(cached, heads.values(), qkv.outputs(), o.inputs, (kind, narrow));
         let mut middle = vec![0f32; x.len()];
-        o.forward(tokens, &|row, to| mixed.read(row, to), ValuesMut::F32(&mut middle), Some(x));
+        let read = |row: usize, to: &mut [f32]| to.copy_from_slice(&mixed[row * o.inputs..][..o.inputs]);
+        o.forward(tokens, &read, ValuesMut::F32(&mut middle), Some(x));
         let mut both = Numbers::any(narrow, tokens * gate_up.outputs());
         gate_up.forward(tokens, &|row, to| normed(&middle, &self.norms[1], row, to), both.values_mut(), None);
         let activated = |row: usize, to: &mut [f32]| gated(both.values(), row, to);
@@ -162,6 +194,37 @@ impl Parameters<'_> {
         down.forward(tokens, &activated, ValuesMut::F32(&mut y), Some(&middle));
         y
     }
+}
+
+/// Attention of each sequence over what it sees, `[tokens, width]`, once its cache has the keys and values of its rows of
+/// `qkv`, which are `stride` wide.
+fn attend(
+    cached: &mut [(Cached, usize)],
+    qkv: Values,
+    stride: usize,
+    width: usize,
+    (kind, narrow): (Kind, bool),
+) -> Vec<f32> {
+    let tokens: usize = cached.iter().map(|(_, length)| length).sum();
+    let mut mixed = vec![0f32; tokens * width];
+    let (mut jobs, mut rest, mut first) = (Vec::with_capacity(cached.len()), mixed.as_mut_slice(), 0);
+    for (cached, length) in cached {
+        let (own, after) = rest.split_at_mut(*length * width);
+        jobs.push((cached, *length, qkv.from(first * stride), own));
+        (rest, first) = (after, first + *length);
+    }
+    jobs.into_par_iter().with_max_len(1).for_each(|(cached, length, qkv, to)| {
+        cached.append(qkv, length, narrow);
+        if length == 1 {
+            let mut queries = vec![0f32; width];
+            qkv.read(0, &mut queries);
+            to.copy_from_slice(&cached.attend_one(&queries));
+            return;
+        }
+        let mixed = cached.attend(qkv, length, kind);
+        to.chunks_exact_mut(width).enumerate().for_each(|(row, to)| mixed.read(row, to));
+    });
+    mixed
 }
 
 /// A of every adapter, one after the other.

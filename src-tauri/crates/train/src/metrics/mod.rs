@@ -141,6 +141,7 @@ pub const METRICS: &[&dyn Metric] = &[
     &squad::F1,
     &preference::RewardAccuracies,
     &preference::RewardMargins,
+    &preference::EvalReward,
 ];
 
 /// Every metric that has a finite value, by name, and whatever else the strategy observed.

@@ -53,3 +53,28 @@ impl Metric for RewardMargins {
         measured.observed?.mean(self.name())
     }
 }
+
+/// What answers to evaluation rows are rewarded with.
+pub struct EvalReward;
+
+impl Metric for EvalReward {
+    fn name(&self) -> &'static str {
+        EvalMetric::EvalReward.name()
+    }
+
+    fn description(&self) -> &'static str {
+        "The mean reward of answers to prompts that the model does not learn from."
+    }
+
+    fn unit(&self) -> &'static str {
+        "reward"
+    }
+
+    fn better(&self) -> Better {
+        Better::Higher
+    }
+
+    fn value(&self, measured: &Measured) -> Option<f64> {
+        measured.observed?.mean(self.name())
+    }
+}

@@ -102,7 +102,7 @@ pub(crate) fn likelihoods(log_probs: &[f32], batch: &Batch) -> Vec<Likelihood> {
 }
 
 /// The scalar `value`, whose gradient by `x` is known.
-fn with_gradient(x: &Tensor, gradient: Vec<f32>, value: f64) -> Result<Tensor> {
+pub(crate) fn with_gradient(x: &Tensor, gradient: Vec<f32>, value: f64) -> Result<Tensor> {
     let linear = (x * Tensor::from_vec(gradient, x.dims(), x.device())?)?.sum_all()?;
     // Where a value is not finite the difference is not either, so that it is noticed.
     (&linear - linear.detach())? + value

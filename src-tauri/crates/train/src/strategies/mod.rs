@@ -10,10 +10,10 @@ use models::{Model, Pass};
 use types::TrainingConfig;
 
 pub use dpo::Dpo;
-pub(crate) use dpo::likelihoods;
+pub(crate) use dpo::{likelihoods, with_gradient};
 pub use sft::Sft;
 
-use crate::{TrainError, metrics::Observed};
+use crate::{TrainError, metrics::Observed, rl::Prompts};
 
 /// What a way of training adds to the loop.
 pub trait Strategy: Send + Sync {
@@ -60,6 +60,7 @@ pub const STRATEGIES: &[(types::Strategy, Make)] = &[
     // A quantised base is a matter of loading; the loss is that of supervised fine-tuning.
     (types::Strategy::Qlora, |_| Box::new(Sft)),
     (types::Strategy::Dpo, |config| Box::new(Dpo::new(config))),
+    (types::Strategy::Rlhf, |_| Box::new(Prompts)),
 ];
 
 /// The strategy that the settings pick.
@@ -87,6 +88,6 @@ mod tests {
         assert!(find(&config("sft")).is_ok_and(|strategy| !strategy.needs_reference()));
         assert!(find(&config("qlora")).is_ok_and(|strategy| !strategy.needs_reference()));
         assert!(find(&config("dpo")).is_ok_and(|strategy| strategy.needs_reference()));
-        assert!(matches!(find(&config("rlhf")), Err(TrainError::NotAvailable { value: "rlhf", .. })));
+        assert!(find(&config("rlhf")).is_ok_and(|strategy| !strategy.needs_reference()));
     }
 }

@@ -237,8 +237,12 @@ impl CausalLm for Watched<'_> {
         self.inner.cross_entropy(hidden, targets)
     }
 
-    fn token_log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
-        self.inner.token_log_probs(hidden, targets)
+    fn token_log_probs_at(&self, hidden: &Tensor, targets: &[u32], temperature: f64) -> Result<Tensor> {
+        self.inner.token_log_probs_at(hidden, targets, temperature)
+    }
+
+    fn score(&self, hidden: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.inner.score(hidden, pass)
     }
 
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {

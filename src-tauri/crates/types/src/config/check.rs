@@ -8,6 +8,9 @@ use crate::{
     field::{self, Fallback, Field, Input},
 };
 
+/// The largest compiled pattern, in bytes.
+const MAX_PATTERN: usize = 1 << 20;
+
 impl Input for TrainingConfig {
     const FIELDS: &'static [Field] = FIELDS;
 
@@ -35,7 +38,9 @@ impl TrainingConfig {
 
     /// What the best evaluation is told by.
     pub fn best_metric(&self) -> EvalMetric {
-        self.metric_for_best_model.unwrap_or(EvalMetric::EvalLoss)
+        let usual =
+            if self.strategy == Strategy::Rlhf { EvalMetric::EvalReward } else { EvalMetric::EvalLoss };
+        self.metric_for_best_model.unwrap_or(usual)
     }
 
     /// Evaluation rows whose answers are scored, at most.
@@ -100,6 +105,9 @@ impl TrainingConfig {
             "reward_pattern",
             "reward regex needs a regular expression here",
         );
+        if let Some(Err(error)) = self.reward_pattern.as_deref().map(pattern) {
+            check(true, "reward_pattern", &format!("is not a regular expression: {error}"));
+        }
         let judged = self.load_best_model_at_end || self.early_stopping_patience > 0;
         let measured = self.eval_split > 0.0 || self.eval_dataset.is_some();
         let unmeasured = "needs rows to measure on: eval_split above 0 or an eval_dataset";
@@ -121,6 +129,14 @@ impl TrainingConfig {
         }
         found
     }
+}
+
+/// A pattern that answers have to match, of a size that can be looked for.
+///
+/// # Errors
+/// It is no regular expression, or its program is too large.
+pub fn pattern(text: &str) -> Result<regex::Regex, regex::Error> {
+    regex::RegexBuilder::new(text).size_limit(MAX_PATTERN).build()
 }
 
 /// Settings of other strategies that are not what they are by default: none is ignored.

@@ -61,3 +61,15 @@ pub(super) fn gamma() -> f64 {
 pub(super) fn lam() -> f64 {
     0.95
 }
+
+pub(super) fn reward_learning_rate() -> f64 {
+    1e-4
+}
+
+pub(super) fn reward_num_train_epochs() -> u32 {
+    1
+}
+
+pub(super) fn kl_limit() -> f64 {
+    2.0
+}

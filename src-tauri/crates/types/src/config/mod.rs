@@ -10,6 +10,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+pub use check::pattern;
 pub use quantisation::{QuantCodes, Quantisation};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -103,6 +104,10 @@ pub struct TrainingConfig {
     reward_model: Option<String>, Kind::Text, Found("one is trained on the preference pairs"), "A trained reward model: its name or folder.", RLHF;
     #[serde(default)]
     reward_pattern: Option<String>, Kind::Text, Found("none"), "The regular expression that an answer has to match, for reward regex.", RLHF;
+    #[serde(default = "fallback::reward_learning_rate")]
+    reward_learning_rate: f64, float(0.0, 1.0, Upper), F(1e-4), "The highest learning rate of a reward model that is trained first.", RLHF;
+    #[serde(default = "fallback::reward_num_train_epochs")]
+    reward_num_train_epochs: u32, int(1, MANY), I(1), "How often a reward model that is trained first goes through the pairs.", RLHF;
     #[serde(default = "fallback::rollout_batch_size")]
     rollout_batch_size: u32, int(1, MANY), I(8), "Prompts that are answered before the policy learns from the answers.", RLHF;
     #[serde(default = "fallback::response_length")]
@@ -119,6 +124,8 @@ pub struct TrainingConfig {
     kl_coef: f64, float(0.0, f64::MAX, Both), F(0.05), "Weight of the divergence from the base model.", RLHF;
     #[serde(default)]
     kl_target: Option<f64>, float(0.0, f64::MAX, Upper), Found("none: kl_coef stays as it is"), "The divergence per answer that kl_coef is adapted to keep.", RLHF;
+    #[serde(default = "fallback::kl_limit")]
+    kl_limit: f64, float(0.0, f64::MAX, Upper), F(2.0), "Stops the run where answers are further from the base model than this, in nats per token; the last good checkpoint is kept.", RLHF;
     #[serde(default = "fallback::cliprange")]
     cliprange: f64, float(0.0, f64::MAX, Upper), F(0.2), "How far the ratio of new to old likelihoods counts beyond 1.", RLHF;
     #[serde(default = "fallback::cliprange")]

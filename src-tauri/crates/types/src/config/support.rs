@@ -2,7 +2,7 @@
 //! starts, so that nothing is ever silently ignored.
 
 use super::TrainingConfig;
-use crate::{FieldError, Strategy};
+use crate::FieldError;
 
 impl TrainingConfig {
     /// Every setting that no engine of this version carries out, with what to use instead.
@@ -13,8 +13,6 @@ impl TrainingConfig {
                 found.push(FieldError::value(field, msg));
             }
         };
-        let strategy = format!("strategy {} is not available in this version; use sft", self.strategy);
-        refuse(self.strategy == Strategy::Rlhf, "strategy", &strategy);
         refuse(self.fp16, "fp16", "fp16 needs a GPU, which this version does not use; use bf16");
         found
     }

@@ -104,6 +104,11 @@ fn fields_that_contradict_each_other() {
         (json!({"strategy": "dpo", "kl_coef": 0}), "kl_coef"),
         (json!({"strategy": "dpo", "loss_type": "ipo", "label_smoothing": 0.1}), "label_smoothing"),
         (json!({"strategy": "rlhf", "reward": "regex"}), "reward_pattern"),
+        (json!({"strategy": "rlhf", "reward": "regex", "reward_pattern": "("}), "reward_pattern"),
+        (
+            json!({"strategy": "rlhf", "reward": "regex", "reward_pattern": "(a{1000}){1000}"}),
+            "reward_pattern",
+        ),
         (json!({"strategy": "rlhf", "reward_pattern": "a+"}), "reward_pattern"),
         (
             json!({"strategy": "rlhf", "reward": "regex", "reward_pattern": "a", "reward_model": "x"}),
@@ -213,10 +218,8 @@ fn a_base_is_quantised_as_the_settings_say() {
 
 #[test]
 fn what_no_engine_carries_out_is_refused_with_a_reason() {
-    for (changes, field) in [(json!({"strategy": "rlhf"}), "strategy"), (json!({"fp16": true}), "fp16")] {
-        let config = TrainingConfig::from_json(&request(changes.clone())).unwrap();
-        assert_eq!(config.unsupported()[0].field(), field, "{changes}");
-    }
+    let config = TrainingConfig::from_json(&request(json!({"fp16": true}))).unwrap();
+    assert_eq!(config.unsupported()[0].field(), "fp16");
     for changes in
         [json!({}), json!({"strategy": "qlora"}), json!({"strategy": "dpo"}), json!({"use_8bit": true})]
     {

@@ -102,6 +102,7 @@ fn at_work(run: &Run, total: u64) -> String {
         }
         Some(Phase::PreparingData) => "Preparing the dataset".into(),
         Some(Phase::LoadingModel) => "Loading the model".into(),
+        Some(Phase::RewardModel) => "Training the reward model".into(),
         Some(Phase::Reference) => "Measuring the base model on the pairs".into(),
         Some(Phase::Training) => format!("Training {step}"),
         Some(Phase::Evaluating) => format!("Evaluating {step}"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
-use kernels::{DecoderLayer, Gate, Heads, LayerInput, LayerLinear};
+use kernels::{DecoderLayer, Gate, Heads, LayerInput, LayerLinear, RopeTable};
 
 use super::{
     Description, FeedForward, NormKind, Slot,
@@ -11,6 +11,9 @@ use super::{
     rope::{Angles, Scaling},
 };
 use crate::{LayerCache, LoraLinear, Pass, Sequences};
+
+/// A table of rotary angles, and the places in it of some tokens.
+type Placed = (Arc<RopeTable>, Arc<Vec<u32>>);
 
 /// The linear layers in the order of [`DecoderLayer`].
 const SLOTS: [Slot; 7] = [Slot::Q, Slot::K, Slot::V, Slot::O, Slot::Gate, Slot::Up, Slot::Down];
@@ -44,11 +47,43 @@ pub(super) fn forward(
     pass: Pass,
     cache: Option<&mut LayerCache>,
 ) -> Result<Tensor> {
-    let angles = layer.rope.and_then(|index| ropes.get(index));
-    let (table, positions) = match angles.map(|angles| angles.at(sequences)).transpose()? {
+    let (table, positions) = match angles(layer, ropes, sequences)? {
         Some((table, positions)) => (Some(table), positions),
         None => (None, Arc::new(sequences.positions())),
     };
+    let fused = operation(layer, pass)?;
+    match cache {
+        Some(cache) => fused.forward_cached(hidden, table.as_ref(), cache.fused()),
+        None => {
+            let lengths = sequences.lengths.clone();
+            fused.forward(hidden, LayerInput { lengths, table, positions })
+        }
+    }
+}
+
+/// The layer on the next tokens of several sequences, `[tokens, hidden]` f32.
+pub(super) fn forward_many(
+    layer: &Layer,
+    hidden: &Tensor,
+    ropes: &[Angles],
+    lengths: &[usize],
+    pass: Pass,
+    caches: &mut [LayerCache],
+) -> Result<Tensor> {
+    // The table must reach as far as the longest does.
+    let longest = caches.iter().zip(lengths).map(|(cache, length)| cache.len() + length).max().unwrap_or(0);
+    let table = angles(layer, ropes, &Sequences::new(vec![longest]))?.map(|(table, _)| table);
+    let caches = caches.iter_mut().map(LayerCache::fused).collect();
+    operation(layer, pass)?.forward_cached_many(hidden, table.as_ref(), lengths, caches)
+}
+
+/// The rotary angles of a layer that has any, and the places of the tokens in them.
+fn angles(layer: &Layer, ropes: &[Angles], sequences: &Sequences) -> Result<Option<Placed>> {
+    layer.rope.and_then(|index| ropes.get(index)).map(|angles| angles.at(sequences)).transpose()
+}
+
+/// The layer as one operation.
+fn operation(layer: &Layer, pass: Pass) -> Result<DecoderLayer> {
     let (Norm::Rms { weight, eps }, Some(Norm::Rms { weight: second, .. })) =
         (&layer.input_norm, &layer.feed_forward_norm)
     else {
@@ -70,7 +105,7 @@ pub(super) fn forward(
         bail!("a fused layer needs seven linear layers")
     };
     let heads: Heads = layer.attention.heads;
-    let fused = DecoderLayer {
+    Ok(DecoderLayer {
         input_norm: weight.clone(),
         post_attention_norm: second.clone(),
         query_key_norms,
@@ -78,12 +113,5 @@ pub(super) fn forward(
         linears,
         scale,
         heads,
-    };
-    match cache {
-        Some(cache) => fused.forward_cached(hidden, table.as_ref(), cache.fused()),
-        None => {
-            let lengths = sequences.lengths.clone();
-            fused.forward(hidden, LayerInput { lengths, table, positions })
-        }
-    }
+    })
 }

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     CausalLm, LayerCache, LoraLinear, Model, ModelError, ModelInfo, ModelView, Pass, Sequences,
-    adapter::tensor_name,
+    TrainedLinear,
+    adapter::{tensor_name, whole_name},
+    causal::each_layer,
     weights::{Weights, mxfp4},
 };
 
@@ -52,6 +54,9 @@ impl Source {
     }
 }
 
+/// The path of the scalar head.
+const SCORE: &str = "score";
+
 struct Decoder {
     info: ModelInfo,
     embeddings: Tensor,
@@ -63,6 +68,8 @@ struct Decoder {
     norm: Norm,
     /// The embeddings themselves where they are tied.
     head: Head,
+    /// The scalar head, where there is one.
+    score: Option<TrainedLinear>,
     device: Device,
     /// Whether the fused kernels compute it. Its residual stream is f32 then, also on bf16 weights.
     fused: bool,
@@ -125,6 +132,7 @@ pub(in crate::arch) fn build(
         paths,
         norm,
         head,
+        score: None,
         device: embeddings.device().clone(),
         embeddings,
         fused: provider == Provider::Unsloth && fused::fits(description),
@@ -163,6 +171,8 @@ impl Model for Decoder {
                 }
             }
         }
+        let score = self.score.iter().flat_map(TrainedLinear::trained);
+        named.extend(score.map(|(part, var)| (whole_name(SCORE, part), var)));
         named
     }
 
@@ -173,6 +183,22 @@ impl Model for Decoder {
                 paths.iter().cloned().zip(layer.linears.iter_mut().map(|(_, linear)| linear))
             })
             .collect()
+    }
+
+    fn trained_layers(&mut self) -> Vec<(String, &mut TrainedLinear)> {
+        self.score.iter_mut().map(|score| (SCORE.to_owned(), score)).collect()
+    }
+
+    fn set_scored(&mut self, scored: bool) -> std::result::Result<(), ModelError> {
+        self.score = match (scored, self.score.take()) {
+            (false, _) => None,
+            (true, Some(score)) => Some(score),
+            (true, None) => {
+                let weight = Tensor::zeros((1, self.info.hidden_size), DType::F32, &self.device)?;
+                Some(TrainedLinear::new(&weight, None)?)
+            }
+        };
+        Ok(())
     }
 }
 
@@ -212,6 +238,22 @@ impl CausalLm for Decoder {
         }
     }
 
+    fn layer_of_many(
+        &self,
+        index: usize,
+        hidden: &Tensor,
+        lengths: &[usize],
+        pass: Pass,
+        caches: &mut [LayerCache],
+    ) -> Result<Tensor> {
+        match self.layers.get(index) {
+            Some(layer) if self.fused => {
+                fused::forward_many(layer, hidden, &self.ropes, lengths, pass, caches)
+            }
+            _ => each_layer(self, index, hidden, lengths, pass, caches),
+        }
+    }
+
     fn keeps_cache(&self, before: usize, now: usize) -> bool {
         before == 0 || self.ropes.iter().all(|angles| angles.is_long(before) == angles.is_long(now))
     }
@@ -228,11 +270,19 @@ impl CausalLm for Decoder {
         }
     }
 
-    fn token_log_probs(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    fn token_log_probs_at(&self, hidden: &Tensor, targets: &[u32], temperature: f64) -> Result<Tensor> {
+        let hidden = if temperature == 1.0 { hidden.clone() } else { (hidden / temperature)? };
         if self.fused && self.head.is_plain() {
-            kernels::fused_token_log_probs(hidden, &self.head.weight, targets)
+            kernels::fused_token_log_probs(&hidden, &self.head.weight, targets)
         } else {
-            kernels::token_log_probs(hidden, self.head.clone(), targets)
+            kernels::token_log_probs(&hidden, self.head.divided(temperature)?, targets)
+        }
+    }
+
+    fn score(&self, hidden: &Tensor, pass: Pass) -> Result<Tensor> {
+        match &self.score {
+            Some(score) => score.forward(hidden, pass)?.squeeze(1),
+            None => candle_core::bail!("the model has no scalar head"),
         }
     }
 

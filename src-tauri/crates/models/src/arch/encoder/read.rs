@@ -176,12 +176,12 @@ impl<'a> Reader<'a> {
         let [weight, bias] = ["weight", "bias"].map(|part| format!("{HEAD}.{part}"));
         if architecture.ends_with("ForQuestionAnswering") || self.weights.has(&weight) {
             let (weight, bias) = (self.weights.take(&weight, &[2, hidden])?, self.weights.take(&bias, &[2])?);
-            return Ok(TrainedLinear::new(&weight, &bias)?);
+            return Ok(TrainedLinear::new(&weight, Some(&bias))?);
         }
         let fresh: Vec<f32> = normal(2 * hidden, self.config.initializer_range);
         let weight = Tensor::from_vec(fresh, (2, hidden), like.device())?;
         let bias = Tensor::zeros(2, DType::F32, like.device())?;
-        Ok(TrainedLinear::new(&weight, &bias)?)
+        Ok(TrainedLinear::new(&weight, Some(&bias))?)
     }
 
     /// Fails where a tensor is left that is no head of another task and none that older versions of transformers stored.
