@@ -8,7 +8,10 @@ use std::{
 
 use data::{BadRows, DataError};
 use store::{BaseModel, RunStatus};
-use types::{ApiError, JobFolder, Provider, RunSpec, TrainingConfig, files, id};
+use types::{
+    ApiError, FieldError, JobFolder, Provider, Reward, RunSpec, Strategy, TrainingConfig, dataset::RowForm,
+    files, folder::REWARD_MODEL, id,
+};
 
 use crate::{Api, base::Reached, fitness, run::ActiveRun};
 
@@ -86,6 +89,9 @@ impl Api {
         fitness::check(&base, config.task, config.strategy)?;
         let dataset_path = self.dataset_path(&config.dataset)?;
         check_dataset(dataset_path.clone(), config.clone()).await?;
+        if let Some(named) = &config.reward_model {
+            config.reward_model = Some(self.reward_model(named)?);
+        }
         let eval_dataset_path =
             config.eval_dataset.as_deref().map(|name| self.eval_dataset_path(name)).transpose()?;
         if let Some(path) = &eval_dataset_path {
@@ -136,6 +142,27 @@ impl Api {
         }
     }
 
+    /// The folder of a reward model: of a finished model of this id or name that was made with one, or the folder itself.
+    fn reward_model(&self, named: &str) -> Result<String, ApiError> {
+        let refuse = |problem: String| ApiError::invalid(vec![FieldError::value("reward_model", problem)]);
+        let models = self.store.models()?;
+        let known = models.iter().find(|model| model.model_id == named || model.name == named);
+        let folder = match known {
+            Some(model) => PathBuf::from(&model.path),
+            None => absolute(named).map_err(|e| refuse(format!("{named}: {e}")))?,
+        };
+        let holds = |folder: &Path| folder.join("adapter_config.json").is_file();
+        match [folder.join(REWARD_MODEL), folder.clone()].into_iter().find(|folder| holds(folder)) {
+            Some(folder) if known.is_none() || folder.ends_with(REWARD_MODEL) => {
+                Ok(folder.to_string_lossy().into_owned())
+            }
+            _ => Err(refuse(format!(
+                "{named} is no reward model: give the name of a model that was tuned with strategy rlhf and reward model, or the \
+                 folder of a reward model"
+            ))),
+        }
+    }
+
     pub(crate) fn refuse_second_run(&self) -> Result<(), ApiError> {
         match self.store.active_run()? {
             Some(job_id) => Err(ApiError::bad_request(format!("Training already in progress: {job_id}"))),
@@ -179,6 +206,13 @@ async fn check_dataset(path: PathBuf, config: TrainingConfig) -> Result<(), ApiE
     let check = move || data::check(&path, config.task, config.strategy, NAMED_ROWS);
     let refuse = |error: DataError| ApiError::bad_request(error.to_string());
     let report = crate::blocking(check).await?.map_err(refuse)?;
+    let learns_rewards =
+        config.strategy == Strategy::Rlhf && config.reward == Reward::Model && config.reward_model.is_none();
+    if learns_rewards && report.form.is_some_and(|form| form != RowForm::Preference) {
+        let message = "model needs rows with prompt, chosen and rejected to train a reward model on; take such a dataset, give a \
+                       reward_model, or choose reward regex or exact_match";
+        return Err(ApiError::invalid(vec![FieldError::value("reward", message)]));
+    }
     let errors = BadRows { errors: report.errors, total: report.error_count };
     match (report.usable_rows, errors.total) {
         (0, _) => Err(refuse(DataError::NoUsableRows { path: shown, errors })),

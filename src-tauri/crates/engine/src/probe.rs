@@ -11,7 +11,7 @@ use std::{
 
 use train::{Answers as _, TrainRun};
 use types::{
-    JobFolder, Phase,
+    FieldError, JobFolder, Phase, Strategy,
     engine::{ProbeLine, ProbeReport},
     event::SAMPLED_ROWS,
 };
@@ -40,6 +40,10 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
     // A dry run that nobody waits for any more is not worth its time.
     let say = |line: &ProbeLine| tell(line).map_err(EngineError::file("standard output"));
     let spec = load::spec(job)?;
+    if spec.config.strategy == Strategy::Rlhf {
+        let problem = "a run that learns from rewards has no dry run: how long answers get is known only once it writes them";
+        return Err(EngineError::Unsupported(FieldError::value("strategy", problem)));
+    }
     // Beside the job's own tokens, which an engine may be working on.
     let tokens = tempfile::Builder::new()
         .prefix(".probe-")

@@ -11,12 +11,10 @@ use train::{
 };
 use types::{
     GenerateParams, JobFolder, ModelFolder, Phase, RlAlgorithm, RunSpec, TrainEvent, engine::Control, files,
+    folder::REWARD_MODEL,
 };
 
 use crate::{EngineError, answers::Answers, load, orders::Orders};
-
-/// The folder of a reward model: within that of a job, and of the model that was made with it.
-pub const REWARD_MODEL: &str = "reward_model";
 
 /// Trains the adapter of `model`, in whose place others are put on the way.
 ///

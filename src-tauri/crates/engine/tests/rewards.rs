@@ -84,33 +84,138 @@ fn failure(events: &[TrainEvent]) -> Option<String> {
     }
 }
 
-fn tell(events: &[TrainEvent]) {
-    for event in events {
-        match event {
-            TrainEvent::Step(stats) => eprintln!(
-                "{} loss {:.4} grad {:.3} {:.0}ms {:.3?}",
-                stats.step, stats.loss, stats.grad_norm, stats.step_ms, stats.metrics
-            ),
-            TrainEvent::Eval { step, metrics, .. } => eprintln!("EVAL {step} {metrics:.3?}"),
-            TrainEvent::Sample { step, prompt, text, .. } => {
-                eprintln!("SAMPLE {step} {prompt:?} -> {text:?}")
-            }
-            other => eprintln!("{other:?}"),
-        }
-    }
+/// The first and the last evaluation.
+fn ends(events: &[TrainEvent]) -> (&BTreeMap<String, f64>, &BTreeMap<String, f64>) {
+    let all = evals(events);
+    (all.first().unwrap().1, all.last().unwrap().1)
 }
 
 #[test]
 fn a_policy_learns_to_write_what_a_pattern_rewards() {
     let home = tempfile::tempdir().unwrap();
-    let more: Value = serde_json::from_str(&std::env::var("RL_MORE").unwrap_or("{}".into())).unwrap();
-    let mut changes = json!({
+    let changes = json!({
         "rl_algorithm": "grpo", "reward": "regex", "reward_pattern": "^The ", "num_generations": 6, "rollout_batch_size": 6,
-        "temperature": 1.0, "learning_rate": 2e-3, "lr_scheduler_type": "constant", "max_steps": 12, "num_ppo_epochs": 2, "kl_coef": 0.02,
+        "temperature": 1.0, "learning_rate": 2e-3, "lr_scheduler_type": "constant", "max_steps": 12, "num_ppo_epochs": 2,
+        "kl_coef": 0.02,
     });
-    changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let events = run(&job(home.path(), changes));
+    assert_eq!(failure(&events), None);
+    let (base, tuned) = ends(&events);
+    assert!(tuned["eval_reward"] > base["eval_reward"] + 0.25, "from {base:?} to {tuned:?}");
+    assert!(base["eval_kl"].abs() < 1e-3 && tuned["eval_kl"] > base["eval_kl"], "it has left the base");
+    for metrics in steps(&events) {
+        let names = [
+            "reward",
+            "kl",
+            "entropy",
+            "policy_loss",
+            "clip_fraction",
+            "response_length",
+            "rollout_time_share",
+        ];
+        assert!(
+            names.iter().all(|name| metrics.contains_key(*name)),
+            "each step tells of its rollout: {metrics:?}"
+        );
+        assert!((0.0..=1.0).contains(&metrics["rollout_time_share"]) && metrics["entropy"] > 0.0);
+        assert!(!metrics.contains_key("value_loss"), "there are no values without a critic");
+    }
+    assert_eq!(steps(&events)[0]["kl"].abs() < 1e-3, true, "a fresh adapter is the base model");
+    assert!(events.iter().any(|e| matches!(e, TrainEvent::Sample { step: 12, .. })), "answers are shown");
+}
+
+/// Few and short rollouts.
+fn small(algorithm: &str) -> Value {
+    json!({
+        "rl_algorithm": algorithm, "reward": "exact_match", "num_generations": 3, "rollout_batch_size": 3, "response_length": 12,
+        "temperature": 1.0, "learning_rate": 1e-3, "max_steps": 4, "num_ppo_epochs": 2, "num_mini_batches": 2, "eval_answers": 2,
+        "save_steps": 1, "kl_target": 3.0,
+    })
+}
+
+#[test]
+fn a_paused_run_goes_on_as_if_it_had_not_been() {
+    for algorithm in ["ppo", "grpo"] {
+        let (calm, rough) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let told = |events: &[TrainEvent]| -> Vec<(u64, u64, BTreeMap<String, f64>)> {
+            let step = |event: &TrainEvent| match event {
+                TrainEvent::Step(stats) => {
+                    let mut metrics = stats.metrics.clone();
+                    metrics.remove("rollout_time_share");
+                    Some((stats.step, stats.loss.to_bits(), metrics))
+                }
+                _ => None,
+            };
+            events.iter().filter_map(step).collect()
+        };
+        let undisturbed = told(&run(&job(calm.path(), small(algorithm))));
+        assert_eq!(undisturbed.len(), 4);
+        let paused = job(rough.path(), small(algorithm));
+        std::thread::scope(|scope| {
+            let engine = scope.spawn(|| run(&paused));
+            let begun =
+                || fs::read_to_string(paused.events()).is_ok_and(|text| text.contains("\"event\":\"step\""));
+            while !begun() && !engine.is_finished() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            types::engine::Control::Pause.give(&paused).unwrap();
+            engine.join().unwrap();
+        });
+        let stopped = events(&paused);
+        assert!(
+            matches!(stopped.last(), Some(TrainEvent::Stopped { step: 1..4, .. })),
+            "{:?}",
+            stopped.last()
+        );
+        assert_eq!(told(&run(&paused)), undisturbed, "{algorithm}: the same rollouts and losses to the bit");
+    }
+}
+
+#[test]
+fn a_policy_that_runs_away_is_stopped_and_its_last_good_checkpoint_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let mut changes = small("grpo");
+    changes["kl_limit"] = json!(0.02);
+    changes["learning_rate"] = json!(0.05);
+    changes["reward"] = json!("regex");
+    changes["reward_pattern"] = json!("e");
+    changes["max_steps"] = json!(30);
     let job = job(home.path(), changes);
     let events = run(&job);
-    tell(&events);
+    let why = failure(&events).expect("it must not finish");
+    assert!(why.contains("nats per token") && why.contains("kl_limit"), "{why}");
+    let done = steps(&events).len() as u64;
+    let kept = job.checkpoints().unwrap();
+    assert!(kept.iter().all(|&step| step < done.max(2)), "{kept:?} of {done} steps");
+    if let Some(newest) = kept.last() {
+        assert!(why.contains(&format!("The checkpoint after step {newest} is kept")), "{why}");
+    }
+}
+
+#[test]
+fn a_policy_learns_what_a_reward_model_likes_and_stays_near_its_base() {
+    let home = tempfile::tempdir().unwrap();
+    let changes = json!({
+        "reward_learning_rate": 1e-3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "rollout_batch_size": 24,
+        "num_ppo_epochs": 2, "num_mini_batches": 2, "learning_rate": 2e-3, "max_steps": 16, "temperature": 1.0,
+        "response_length": 20,
+    });
+    let job = job(home.path(), changes);
+    let events = run(&job);
     assert_eq!(failure(&events), None);
+    let (base, tuned) = ends(&events);
+    assert!(base["reward_model/accuracy"] > 0.9, "held-out pairs: {base:?}");
+    let rise = tuned["eval_reward"] - base["eval_reward"];
+    assert!(rise >= base["eval_reward_std"], "by a standard deviation: {base:?}, then {tuned:?}");
+    assert!(steps(&events).iter().all(|metrics| metrics["value_loss"].is_finite()));
+
+    let model = home.path().join("models/model_20260101_000000");
+    let config = |folder: &Path| -> Value {
+        serde_json::from_slice(&fs::read(folder.join("adapter_config.json")).unwrap()).unwrap()
+    };
+    assert_eq!(config(&model)["task_type"], "CAUSAL_LM");
+    assert_eq!(config(&model)["modules_to_save"], Value::Null, "the values stay behind");
+    let judge = config(&model.join("reward_model"));
+    assert_eq!((&judge["task_type"], &judge["modules_to_save"]), (&json!("SEQ_CLS"), &json!(["score"])));
+    assert!(!job.path().join(".reward").exists(), "nothing goes on from its checkpoints");
 }

@@ -70,6 +70,9 @@ impl JobFolder {
     }
 }
 
+/// The folder of a reward model within that of a job, and of the model that was tuned with it.
+pub const REWARD_MODEL: &str = "reward_model";
+
 /// A fine-tuned model's folder in PEFT's layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFolder(PathBuf);
