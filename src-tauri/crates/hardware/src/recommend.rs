@@ -179,7 +179,7 @@ mod tests {
             (16, 0, small),
             (64, 0, small),
             (16, 4, small),
-            (16, 8, "meta-llama/Llama-3.2-3B-Instruct"),
+            (16, 8, "meta-llama/Llama-3.1-8B-Instruct"),
             (64, 12, "meta-llama/Llama-3.1-8B-Instruct"),
             (64, 24, "meta-llama/Llama-3.1-8B-Instruct"),
             (128, 24, "meta-llama/Llama-3.1-8B-Instruct"),
@@ -238,18 +238,18 @@ mod tests {
     #[test]
     fn fewer_bits_are_taken_where_more_do_not_fit() {
         use Strategy::{Qlora, Sft};
-        let way = |name: &str, ram: u64| {
-            let got = ask(Task::TextGeneration, ram, 0).possible;
+        let way = |name: &str, ram: u64, vram: u64| {
+            let got = ask(Task::TextGeneration, ram, vram).possible;
             got.into_iter().find(|p| p.model.name.ends_with(name)).map(|p| (p.strategy, p.bf16))
         };
-        let small = [3, 5, 8, 64].map(|ram| way("1.7B-Instruct", ram));
+        let small = [3, 5, 8, 64].map(|ram| way("1.7B-Instruct", ram, 0));
         let want = [None, Some((Qlora, false)), Some((Sft, true)), Some((Sft, false))];
         assert_eq!(
             small, want,
             "f32 takes 7 GB, bf16 half of it, four bits a fourth of that and the embeddings"
         );
-        let large = [8, 16, 64].map(|ram| way("Mistral-7B-Instruct-v0.3", ram));
-        assert_eq!(large, [None, Some((Qlora, false)), Some((Sft, false))], "a 7B takes 29 GB in f32");
+        let large = [8, 16, 64].map(|ram| way("Llama-3.1-8B-Instruct", ram, 8).map(|(strategy, _)| strategy));
+        assert_eq!(large, [None, Some(Qlora), Some(Sft)], "an 8B takes 16 GB in bf16");
     }
 
     /// What stands between these lines of the README.
