@@ -103,6 +103,7 @@ fn kept(config: &TrainingConfig) -> String {
 fn strategy(config: &TrainingConfig) -> String {
     match config.strategy {
         Strategy::Dpo => format!("dpo (loss {}, beta {})", config.loss_type, config.beta),
+        Strategy::Rlhf => format!("rlhf ({}, reward {})", config.rl_algorithm, config.reward),
         other => other.to_string(),
     }
 }

@@ -60,6 +60,14 @@ impl MemoryPlan {
         let longest_row = longest_row.unwrap_or(limit).clamp(1, limit.max(1));
         // A row of two answers is two sequences.
         let answers = if config.strategy == Strategy::Dpo { 2 } else { 1 };
+        let rewarded = config.strategy == Strategy::Rlhf;
+        // Prompts are no longer than rows, and answers come on top.
+        let longest_row = match rewarded {
+            true => longest_row.saturating_add(config.response_length.into()).min(shape.context_length),
+            false => longest_row,
+        };
+        // The answers of a rollout are gone through a few at a time, as short micro-batches are.
+        let rollout = u64::from(config.rollout_batch_size) * u64::from(config.num_generations);
         // Bins are as long as the setting says; where it is left to be found, that is the longest row.
         let fill = config.packing && config.max_seq_length.is_some();
         Ok(Self {
@@ -71,7 +79,7 @@ impl MemoryPlan {
             target_modules: config.target_modules.clone(),
             dropout: config.lora_dropout > 0.0,
             batch_size: u64::from(config.per_device_train_batch_size) * answers,
-            accumulation: config.gradient_accumulation_steps.into(),
+            accumulation: if rewarded { rollout } else { config.gradient_accumulation_steps.into() },
             eval_batch_size: if config.eval_split > 0.0 || config.eval_dataset.is_some() {
                 u64::from(config.per_device_eval_batch_size) * answers
             } else {
