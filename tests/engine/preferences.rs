@@ -53,7 +53,11 @@ fn the_starter_model_learns_to_tell_polite_answers_from_curt_ones() {
     assert!(manifest.metrics["rewards/margins"] > 0.5, "{:?}", manifest.metrics);
     assert_eq!(evaluations(&job).last().unwrap().1[accuracy], after);
     let likelier = |name: &str| manifest.metrics[name] - manifest.base_metrics[name];
-    assert!(likelier("logps/chosen") > 20.0, "polite answers became likelier by {} nats", likelier("logps/chosen"));
+    assert!(
+        likelier("logps/chosen") > 20.0,
+        "polite answers became likelier by {} nats",
+        likelier("logps/chosen")
+    );
     let card = fs::read_to_string(home.path().join("models/model_20260101_000000/README.md")).unwrap();
     assert!(card.contains("| strategy | dpo (loss sigmoid, beta 0.1) |"), "{card}");
     assert!(card.contains(&format!("| {accuracy} | {before:.4} | {after:.4} | 50 |")), "{card}");
