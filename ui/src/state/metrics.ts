@@ -3,8 +3,8 @@ import { decimal, percent, t, type Key } from '../i18n'
 
 /** Scores of answers, of summaries, of questions and of pairs; what a model is judged by comes first. */
 export const SCORES = ['rougeL', 'rouge1', 'rouge2', 'f1', 'exact_match', 'eval_reward', 'rewards/accuracies', 'rewards/margins'] as const
-/** What evaluations measure of every strategy, in the order it is shown; others follow by name. */
-const MEASURED: readonly string[] = [...SCORES, 'eval_loss', 'perplexity']
+/** What is measured, in the order it is shown; others follow by name. */
+const MEASURED: readonly string[] = [...SCORES, 'reward', 'kl', 'response_length', 'entropy', 'eval_loss', 'perplexity']
 
 /** The names of all that was measured, in the order they are shown. */
 export function measuredNames(all: readonly Readonly<Record<string, number>>[]): string[] {

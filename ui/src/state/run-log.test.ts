@@ -13,7 +13,7 @@ function step(n: number, loss = 1): StepStats {
 describe('named metrics of steps', () => {
   it('are kept like fields, from the first step that has them', () => {
     const steps = new Steps(4)
-    const kl = (n: number) => (n < 3 ? {} : n === 5 ? { 'rewards/margins': 1 } : { 'rewards/margins': 1, kl: n })
+    const kl = (n: number): Record<string, number> => (n < 3 ? {} : n === 5 ? { 'rewards/margins': 1 } : { 'rewards/margins': 1, kl: n })
     for (let n = 1; n <= 9; n++) steps.add({ ...step(n), metrics: kl(n) })
     expect(steps.metrics).toEqual(['kl', 'rewards/margins'])
     const { mean, low, high, last } = steps.column('kl')

@@ -46,7 +46,8 @@ async fn every_refusal_has_the_documented_status() {
     let api = app(temp.path(), Local::new("no-such-program"));
     for (changes, status, fields, words) in [
         (json!({"lora_r": 0, "lora_rank": 1}), 400, 2, "lora_r"),
-        (json!({"strategy": "dpo"}), 400, 1, "strategy"),
+        (json!({"fp16": true}), 400, 1, "fp16"),
+        (json!({"strategy": "dpo"}), 400, 0, "They need prompt, chosen and rejected"),
         (json!({"dataset": "/no/such/rows.jsonl"}), 400, 0, "Dataset validation failed: File not found"),
         (json!({"dataset": "sample:none"}), 400, 0, "order-slips"),
         (

@@ -364,10 +364,6 @@ fn what_cannot_be_trained_is_refused() {
     watched.idle.push(("half".into(), Var::zeros(2, DType::F16, &Device::Cpu).unwrap()));
     let (outcome, _) = train(&watched, &mut batches(PLAIN.vocab, 1), &settings, &job, None);
     assert!(matches!(outcome, Err(TrainError::AdapterDtype { .. })), "an adapter in f16: {outcome:?}");
-
-    let preference = config(&json!({"strategy": "rlhf"}));
-    let (outcome, _) = train(plain.as_ref(), &mut batches(PLAIN.vocab, 1), &preference, &job, None);
-    assert!(matches!(outcome, Err(TrainError::NotAvailable { field: "strategy", .. })), "{outcome:?}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ Questions about short texts, each with two answers that are both right: `chosen`
 
 The people of the held-out part do not appear in the part for training, and no row stands in both.
 
-The starter model answers these questions with the plain sentence. After direct preference optimisation it thanks first.
+The starter model answers these questions with the plain sentence and tells the two no better than by chance.
 
 The rows are made by `src-tauri/crates/xtask/starter/samples.py` from a fixed seed. All names and facts are invented.
 """
