@@ -130,10 +130,7 @@ fn a_run_that_cannot_work_is_refused_before_it_starts() {
             ],
         ),
         (train("good.jsonl", "hollow").into(), &["hollow", "tokenizer.json"]),
-        (
-            [&train("good.jsonl", starter)[..], &["--fp16".into()]].concat(),
-            &["--fp16", "needs a GPU"],
-        ),
+        ([&train("good.jsonl", starter)[..], &["--fp16".into()]].concat(), &["--fp16", "needs a GPU"]),
         ([&train("good.jsonl", starter)[..], &["--fp16".into()]].concat(), &["--fp16"]),
         (vec!["train".into()], &["--task", "--model-name", "--dataset"]),
         (

@@ -847,7 +847,7 @@ export interface ModelsManifestOutput {
 export type Optim = "adamw_torch" | "adamw_8bit" | "paged_adamw_32bit" | "sgd";
 
 /** The part of a run that is under way. */
-export type Phase = "downloading" | "preparing_data" | "loading_model" | "reference" | "training" | "evaluating" | "saving";
+export type Phase = "downloading" | "preparing_data" | "loading_model" | "reward_model" | "reference" | "training" | "evaluating" | "saving";
 
 /** A part of an answer. */
 export type Piece = {
@@ -1362,7 +1362,7 @@ export interface TrainingConfig {
   /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
   eval_answers: number;
   /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
-  metric_for_best_model: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | null;
+  metric_for_best_model: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | "eval_reward" | null;
   /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
   load_best_model_at_end: boolean;
   /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
@@ -1383,6 +1383,10 @@ export interface TrainingConfig {
   reward_model: string | null;
   /** The regular expression that an answer has to match, for reward regex. */
   reward_pattern: string | null;
+  /** The highest learning rate of a reward model that is trained first. */
+  reward_learning_rate: number;
+  /** How often a reward model that is trained first goes through the pairs. */
+  reward_num_train_epochs: number;
   /** Prompts that are answered before the policy learns from the answers. */
   rollout_batch_size: number;
   /** The longest answer to a prompt, in tokens. */
@@ -1399,6 +1403,8 @@ export interface TrainingConfig {
   kl_coef: number;
   /** The divergence per answer that kl_coef is adapted to keep. */
   kl_target: number | null;
+  /** Stops the run where answers are further from the base model than this, in nats per token; the last good checkpoint is kept. */
+  kl_limit: number;
   /** How far the ratio of new to old likelihoods counts beyond 1. */
   cliprange: number;
   /** How far a new value counts beyond the old one; ppo only. */
@@ -1591,7 +1597,7 @@ export interface FinetuneStartTrainingInput {
   /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
   eval_answers?: number;
   /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
-  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | null;
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | "eval_reward" | null;
   /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
   load_best_model_at_end?: boolean;
   /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
@@ -1612,6 +1618,10 @@ export interface FinetuneStartTrainingInput {
   reward_model?: string | null;
   /** The regular expression that an answer has to match, for reward regex. */
   reward_pattern?: string | null;
+  /** The highest learning rate of a reward model that is trained first. */
+  reward_learning_rate?: number;
+  /** How often a reward model that is trained first goes through the pairs. */
+  reward_num_train_epochs?: number;
   /** Prompts that are answered before the policy learns from the answers. */
   rollout_batch_size?: number;
   /** The longest answer to a prompt, in tokens. */
@@ -1628,6 +1638,8 @@ export interface FinetuneStartTrainingInput {
   kl_coef?: number;
   /** The divergence per answer that kl_coef is adapted to keep. */
   kl_target?: number | null;
+  /** Stops the run where answers are further from the base model than this, in nats per token; the last good checkpoint is kept. */
+  kl_limit?: number;
   /** How far the ratio of new to old likelihoods counts beyond 1. */
   cliprange?: number;
   /** How far a new value counts beyond the old one; ppo only. */
@@ -1781,7 +1793,7 @@ export interface FinetuneEstimateInput {
   /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
   eval_answers?: number;
   /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
-  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | null;
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | "eval_reward" | null;
   /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
   load_best_model_at_end?: boolean;
   /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
@@ -1802,6 +1814,10 @@ export interface FinetuneEstimateInput {
   reward_model?: string | null;
   /** The regular expression that an answer has to match, for reward regex. */
   reward_pattern?: string | null;
+  /** The highest learning rate of a reward model that is trained first. */
+  reward_learning_rate?: number;
+  /** How often a reward model that is trained first goes through the pairs. */
+  reward_num_train_epochs?: number;
   /** Prompts that are answered before the policy learns from the answers. */
   rollout_batch_size?: number;
   /** The longest answer to a prompt, in tokens. */
@@ -1818,6 +1834,8 @@ export interface FinetuneEstimateInput {
   kl_coef?: number;
   /** The divergence per answer that kl_coef is adapted to keep. */
   kl_target?: number | null;
+  /** Stops the run where answers are further from the base model than this, in nats per token; the last good checkpoint is kept. */
+  kl_limit?: number;
   /** How far the ratio of new to old likelihoods counts beyond 1. */
   cliprange?: number;
   /** How far a new value counts beyond the old one; ppo only. */
@@ -1910,7 +1928,7 @@ export interface FinetuneDryRunInput {
   /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
   eval_answers?: number;
   /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
-  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | null;
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | "eval_reward" | null;
   /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
   load_best_model_at_end?: boolean;
   /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
@@ -1931,6 +1949,10 @@ export interface FinetuneDryRunInput {
   reward_model?: string | null;
   /** The regular expression that an answer has to match, for reward regex. */
   reward_pattern?: string | null;
+  /** The highest learning rate of a reward model that is trained first. */
+  reward_learning_rate?: number;
+  /** How often a reward model that is trained first goes through the pairs. */
+  reward_num_train_epochs?: number;
   /** Prompts that are answered before the policy learns from the answers. */
   rollout_batch_size?: number;
   /** The longest answer to a prompt, in tokens. */
@@ -1947,6 +1969,8 @@ export interface FinetuneDryRunInput {
   kl_coef?: number;
   /** The divergence per answer that kl_coef is adapted to keep. */
   kl_target?: number | null;
+  /** Stops the run where answers are further from the base model than this, in nats per token; the last good checkpoint is kept. */
+  kl_limit?: number;
   /** How far the ratio of new to old likelihoods counts beyond 1. */
   cliprange?: number;
   /** How far a new value counts beyond the old one; ppo only. */
