@@ -26,7 +26,7 @@ fn job(home: &Path, changes: Value) -> JobFolder {
     let mut request = json!({
         "task": "text-generation", "model_name": "modelforge/starter", "strategy": "rlhf",
         "dataset": sample.join("train.jsonl"), "eval_dataset": sample.join("heldout.jsonl"),
-        "lora_r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "warmup_ratio": 0.0, "gradient_checkpointing": false,
+        "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "warmup_ratio": 0.0, "gradient_checkpointing": false,
         "optim": "adamw_torch", "max_grad_norm": 1.0, "eval_answers": 24, "eval_steps": 1000, "response_length": 24,
     });
     request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
@@ -95,8 +95,8 @@ fn a_policy_learns_to_write_what_a_pattern_rewards() {
     let home = tempfile::tempdir().unwrap();
     let changes = json!({
         "rl_algorithm": "grpo", "reward": "regex", "reward_pattern": "^The ", "num_generations": 6, "rollout_batch_size": 6,
-        "temperature": 1.0, "learning_rate": 2e-3, "lr_scheduler_type": "constant", "max_steps": 12, "num_ppo_epochs": 2,
-        "kl_coef": 0.02,
+        "temperature": 1.2, "learning_rate": 3e-3, "lr_scheduler_type": "constant", "max_steps": 20, "num_ppo_epochs": 2,
+        "kl_coef": 0.02, "kl_limit": 8,
     });
     let events = run(&job(home.path(), changes));
     assert_eq!(failure(&events), None);
@@ -121,7 +121,7 @@ fn a_policy_learns_to_write_what_a_pattern_rewards() {
         assert!(!metrics.contains_key("value_loss"), "there are no values without a critic");
     }
     assert!(steps(&events)[0]["kl"].abs() < 1e-3, "a fresh adapter is the base model");
-    assert!(events.iter().any(|e| matches!(e, TrainEvent::Sample { step: 12, .. })), "answers are shown");
+    assert!(events.iter().any(|e| matches!(e, TrainEvent::Sample { step: 20, .. })), "answers are shown");
 }
 
 /// Few and short rollouts.
@@ -196,9 +196,9 @@ fn a_policy_that_runs_away_is_stopped_and_its_last_good_checkpoint_kept() {
 fn a_policy_learns_what_a_reward_model_likes_and_stays_near_its_base() {
     let home = tempfile::tempdir().unwrap();
     let changes = json!({
-        "reward_learning_rate": 1e-3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "rollout_batch_size": 24,
-        "num_ppo_epochs": 4, "num_mini_batches": 2, "learning_rate": 2e-3, "max_steps": 28, "temperature": 1.0,
-        "cliprange_value": 5.0, "response_length": 20,
+        "reward_learning_rate": 1e-3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "rollout_batch_size": 32,
+        "num_ppo_epochs": 4, "num_mini_batches": 2, "learning_rate": 3e-4, "lr_scheduler_type": "constant", "max_steps": 20,
+        "temperature": 1.2, "cliprange_value": 5.0, "response_length": 20, "kl_coef": 0.02, "kl_limit": 8,
     });
     let job = job(home.path(), changes);
     let events = run(&job);
@@ -206,7 +206,7 @@ fn a_policy_learns_what_a_reward_model_likes_and_stays_near_its_base() {
     let (base, tuned) = ends(&events);
     assert!(base["reward_model/accuracy"] > 0.9, "held-out pairs: {base:?}");
     let rise = tuned["eval_reward"] - base["eval_reward"];
-    assert!(rise >= 0.5 * base["eval_reward_std"], "by half a standard deviation: {base:?}, then {tuned:?}");
+    assert!(rise >= base["eval_reward_std"], "by a standard deviation: {base:?}, then {tuned:?}");
     assert!(steps(&events).iter().all(|metrics| metrics["value_loss"].is_finite()));
 
     let model = home.path().join("models/model_20260101_000000");
