@@ -14,7 +14,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use types::{EventLine, JobFolder, RunSpec, TrainEvent, TrainingConfig, files};
+use types::{
+    EventLine, ExportFormat, JobFolder, RunSpec, TrainEvent, TrainingConfig, export::ExportRequest, files,
+};
 
 fn resources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../resources")
@@ -27,7 +29,7 @@ fn job(home: &Path, changes: Value) -> JobFolder {
         "task": "text-generation", "model_name": "modelforge/starter", "strategy": "rlhf",
         "dataset": sample.join("train.jsonl"), "eval_dataset": sample.join("heldout.jsonl"),
         "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "warmup_ratio": 0.0, "gradient_checkpointing": false,
-        "optim": "adamw_torch", "max_grad_norm": 1.0, "eval_answers": 24, "eval_steps": 1000, "response_length": 24,
+        "optim": "adamw_torch", "max_grad_norm": 1.0, "eval_answers": 24, "eval_steps": 1000,
     });
     request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     let config = TrainingConfig::from_json(request.as_object().unwrap()).unwrap();
@@ -35,7 +37,10 @@ fn job(home: &Path, changes: Value) -> JobFolder {
         version: RunSpec::VERSION,
         job_id: "train_20260101_000000".into(),
         model_id: "model_20260101_000000".into(),
-        base_dir: resources().join("starter"),
+        base_dir: match config.model_name.as_str() {
+            "modelforge/starter" => resources().join("starter"),
+            folder => folder.into(),
+        },
         dataset_path: config.dataset.clone().into(),
         eval_dataset_path: config.eval_dataset.clone().map(PathBuf::from),
         model_dir: home.join("models/model_20260101_000000"),
@@ -95,7 +100,7 @@ fn a_policy_learns_to_write_what_a_pattern_rewards() {
     let home = tempfile::tempdir().unwrap();
     let changes = json!({
         "rl_algorithm": "grpo", "reward": "regex", "reward_pattern": "^The ", "num_generations": 6, "rollout_batch_size": 6,
-        "temperature": 1.2, "learning_rate": 3e-3, "lr_scheduler_type": "constant", "max_steps": 20, "num_ppo_epochs": 2,
+        "response_length": 24, "temperature": 1.2, "learning_rate": 3e-3, "lr_scheduler_type": "constant", "max_steps": 20, "num_ppo_epochs": 2,
         "kl_coef": 0.02, "kl_limit": 8,
     });
     let events = run(&job(home.path(), changes));
@@ -192,22 +197,59 @@ fn a_policy_that_runs_away_is_stopped_and_its_last_good_checkpoint_kept() {
     }
 }
 
-#[test]
-fn a_policy_learns_what_a_reward_model_likes_and_stays_near_its_base() {
-    let home = tempfile::tempdir().unwrap();
+/// The starter, tuned on the sample's questions so that it answers one in four politely, as a model of its own in `home`.
+fn sometimes_polite(home: &Path) -> PathBuf {
+    let pairs = fs::read_to_string(resources().join("samples/polite/train.jsonl")).unwrap();
+    let rows = pairs.lines().enumerate().map(|(index, line)| {
+        let pair: Value = serde_json::from_str(line).unwrap();
+        let answer = if index % 4 == 0 { &pair["chosen"] } else { &pair["rejected"] };
+        json!({"input": pair["prompt"], "output": answer}).to_string()
+    });
+    let dataset = home.join("mixed.jsonl");
+    files::write(&dataset, rows.collect::<Vec<_>>().join("\n").as_bytes()).unwrap();
     let changes = json!({
+        "strategy": "sft", "dataset": dataset, "eval_dataset": null, "eval_split": 0.02,
+        "num_train_epochs": 2, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 1e-3,
+    });
+    let home = home.join("before");
+    assert_eq!(failure(&run(&job(&home, changes))), None);
+    let folder = home.join("merged");
+    fs::create_dir(&folder).unwrap();
+    let request = ExportRequest {
+        base_dir: resources().join("starter"),
+        adapter_dir: home.join("models/model_20260101_000000"),
+        name: "sometimes polite".into(),
+        format: ExportFormat::Safetensors,
+        dtype: None,
+        folder: folder.clone(),
+        free_bytes: None,
+    };
+    engine::main([OsString::from("export"), serde_json::to_string(&request).unwrap().into()]);
+    folder
+}
+
+#[test]
+fn a_policy_becomes_polite_by_what_a_reward_model_likes_and_stays_near_its_base() {
+    let home = tempfile::tempdir().unwrap();
+    let base = sometimes_polite(home.path());
+    let changes = json!({
+        "model_name": base,
         "reward_learning_rate": 1e-3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "rollout_batch_size": 32,
-        "num_ppo_epochs": 4, "num_mini_batches": 2, "learning_rate": 3e-4, "lr_scheduler_type": "constant", "max_steps": 20,
-        "temperature": 1.2, "cliprange_value": 5.0, "response_length": 20, "kl_coef": 0.02, "kl_limit": 8,
+        "num_mini_batches": 2, "learning_rate": 3e-4, "max_steps": 10, "response_length": 24, "temperature": 1.0, "cliprange_value": 5.0,
+        "kl_coef": 0.02,
     });
     let job = job(home.path(), changes);
     let events = run(&job);
-    assert_eq!(failure(&events), None);
+    assert_eq!(failure(&events), None, "it stays within the bound that holds by default");
     let (base, tuned) = ends(&events);
     assert!(base["reward_model/accuracy"] > 0.9, "held-out pairs: {base:?}");
     let rise = tuned["eval_reward"] - base["eval_reward"];
     assert!(rise >= base["eval_reward_std"], "by a standard deviation: {base:?}, then {tuned:?}");
     assert!(steps(&events).iter().all(|metrics| metrics["value_loss"].is_finite()));
+    let polite = |at| events.iter().filter(|event| matches!(
+        event, TrainEvent::Sample { step, text, .. } if *step == at && text.starts_with("Thank you for asking.")
+    )).count();
+    assert!(polite(10) > polite(0), "{} polite answers, then {}", polite(0), polite(10));
 
     let model = home.path().join("models/model_20260101_000000");
     let config = |folder: &Path| -> Value {

@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use data::{Batch, Prepared, TokenRows};
 use models::{Model, ModelView, Pass};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use sha2::{Digest, Sha256};
 use types::{JobFolder, Phase, TrainEvent, TrainingConfig, files};
 
 use crate::{TrainError, batches::JOINED_TOKENS, chain::chain, strategies};
@@ -81,42 +82,23 @@ fn key(data: &Prepared, config: &TrainingConfig, job: &JobFolder) -> Result<Stri
     } else {
         String::new()
     };
-    let mut hash = Fnv::default();
+    let mut hash = Sha256::new();
+    let mut add = |word: u32| hash.update(word.to_le_bytes());
     for rows in [&data.train, &data.eval] {
         for index in 0..rows.len() {
             let row = rows.read(index).map_err(TrainError::Rows)?;
             for row in std::iter::once(&row).chain(row.rejected.as_deref()) {
-                hash.add(row.ids.len() as u32);
-                row.ids
-                    .iter()
-                    .zip(&row.trained)
-                    .for_each(|(&id, &trained)| hash.add(id << 1 | u32::from(trained)));
+                add(row.ids.len() as u32);
+                row.ids.iter().zip(&row.trained).for_each(|(&id, &trained)| add(id << 1 | u32::from(trained)));
             }
         }
-        hash.add(u32::MAX);
+        add(u32::MAX);
     }
+    let rows: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let provider = config.provider.map_or("", |provider| provider.name());
     let quantised = [config.use_4bit, config.use_8bit, config.use_nested_quant];
     let types = format!("{:?} {} {}", quantised, config.bnb_4bit_quant_type, config.bnb_4bit_compute_dtype);
-    Ok(format!("{inputs} {:016x} {provider} bf16 {} {types}", hash.0, config.bf16))
-}
-
-/// Fowler, Noll and Vo's hash, variant 1a, of 32-bit words.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, word: u32) {
-        self.0 = word
-            .to_le_bytes()
-            .iter()
-            .fold(self.0, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    }
+    Ok(format!("{inputs} {rows} {provider} bf16 {} {types}", config.bf16))
 }
 
 /// What the file holds, if it is whole and of this key: otherwise it is made again.

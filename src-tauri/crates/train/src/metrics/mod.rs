@@ -139,9 +139,9 @@ pub const METRICS: &[&dyn Metric] = &[
     &rouge::Rouge::Longest,
     &squad::ExactMatch,
     &squad::F1,
-    &preference::RewardAccuracies,
-    &preference::RewardMargins,
-    &preference::EvalReward,
+    &preference::REWARD_ACCURACIES,
+    &preference::REWARD_MARGINS,
+    &preference::EVAL_REWARD,
 ];
 
 /// Every metric that has a finite value, by name, and whatever else the strategy observed.

@@ -7,13 +7,7 @@ use crate::FieldError;
 impl TrainingConfig {
     /// Every setting that no engine of this version carries out, with what to use instead.
     pub fn unsupported(&self) -> Vec<FieldError> {
-        let mut found = Vec::new();
-        let mut refuse = |bad: bool, field: &str, msg: &str| {
-            if bad {
-                found.push(FieldError::value(field, msg));
-            }
-        };
-        refuse(self.fp16, "fp16", "fp16 needs a GPU, which this version does not use; use bf16");
-        found
+        let fp16 = "fp16 needs a GPU, which this version does not use; use bf16";
+        self.fp16.then(|| FieldError::value("fp16", fp16)).into_iter().collect()
     }
 }
