@@ -5,6 +5,9 @@
 
 Each time both sides compute logits of the same token ids and greedy text after the same prompts, without and with the
 adapter. Logits must agree within 1e-4 and the text for 64 tokens. A table shows by how much they differ.
+
+3. On the starter model the command trains by every strategy; PEFT loads each adapter. The reward model of a run that learns
+   from rewards is loaded as a sequence classifier, and must tell as many of the held-out pairs apart as the run said.
 """
 
 import argparse
@@ -21,7 +24,7 @@ sys.dont_write_bytecode = True
 
 import torch
 from peft import PeftModel, get_peft_model
-from transformers import AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from shapes import SHAPES, load, lora_config
@@ -59,12 +62,26 @@ def finished(program, arguments, home):
     return [json.loads(line) for line in out.splitlines() if line.startswith(("{", "["))]
 
 
-def train(modelforge, base, home):
-    """Five steps of our own training on the dialogues; the folder of the model that came out."""
+PAIRS = {"dataset": "sample:polite", "eval-dataset": "sample:polite"}
+REWARDS = PAIRS | {
+    "strategy": "rlhf", "rollout-batch-size": 8, "response-length": 12, "max-steps": 2, "learning-rate": 1e-3, "kl-limit": 20,
+}  # fmt: skip
+STRATEGIES = {
+    "qlora": {"strategy": "qlora"},
+    "dpo": PAIRS | {"strategy": "dpo"},
+    "rlhf, ppo": REWARDS | {"rl-algorithm": "ppo", "reward-num-train-epochs": 1, "per-device-train-batch-size": 8},
+    "rlhf, grpo": REWARDS | {"rl-algorithm": "grpo", "reward": "regex", "reward-pattern": "^The ", "num-generations": 4},
+}
+
+
+def train(modelforge, base, home, **changes):
+    """A few steps of our own training, on the dialogues if not said otherwise; the folder of the model that came out."""
     settings = {
         "task": "text-generation", "model-name": base, "dataset": HERE / "dataset.jsonl", "provider": "huggingface",
         "max-steps": 5, "eval-split": 0, "lora-r": 8, "lora-alpha": 16, "learning-rate": 5e-3, "warmup-ratio": 0,
-    }  # fmt: skip
+    } | changes  # fmt: skip
+    if "eval-dataset" in settings:
+        del settings["eval-split"]
     events = finished(modelforge, ["train", "--json", *(f"--{key}={value}" for key, value in settings.items())], home)
     return Path(events[-1]["result"]["model_path"])
 
@@ -110,8 +127,8 @@ def our_texts(modelforge, base, adapter, home):
     return texts
 
 
-def compare(label, base, adapter, tools, home):
-    """One row of the table, and whether it is within the tolerance."""
+def compare(label, base, adapter, tools, home, texts=True):
+    """One row of the table, and whether it is within the tolerance. `texts`: whether our chat engine answers on the same base."""
     modelforge, logits = tools
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = PeftModel.from_pretrained(load(base, torch.float32), adapter).eval()
@@ -125,10 +142,47 @@ def compare(label, base, adapter, tools, home):
                 moved = max(moved, (model(input_ids=torch.tensor([ids])).logits[0] - theirs).abs().max().item())
         worst = max(worst, (ours - theirs).abs().max().item())
     theirs = [their_text(model, tokenizer, question) for question in QUESTIONS]
-    ours = our_texts(modelforge, base, adapter, home)
-    equal, tokens = sum(our == their for our, (their, _) in zip(ours, theirs)), sum(count for _, count in theirs)
-    good = worst <= TOLERANCE and equal == len(QUESTIONS) and moved > 100 * TOLERANCE
-    print(f"{label:<48} {worst:>10.1e} {moved:>16.2f} {equal:>8}/{len(QUESTIONS)} {tokens:>8}   {'' if good else 'DIFFERS'}")
+    ours = our_texts(modelforge, base, adapter, home) if texts else []
+    equal, tokens = sum(our == their for our, (their, _) in zip(ours, theirs, strict=False)), sum(count for _, count in theirs)
+    good = worst <= TOLERANCE and equal == len(ours) and moved > 100 * TOLERANCE
+    print(f"{label:<48} {worst:>10.1e} {moved:>16.2f} {equal:>8}/{len(ours)} {tokens:>8}   {'' if good else 'DIFFERS'}")
+    return good
+
+
+def accuracy(base, folder):
+    """The part of the held-out pairs whose better answer a reward model gives the higher number, in transformers."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, folder).eval()
+    model.config.pad_token_id = tokenizer.pad_token_id
+    rows = [json.loads(line) for line in (STARTER.parent / "samples" / "polite" / "heldout.jsonl").open()]
+
+    def score(prompt, answer):
+        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)["input_ids"]
+        # What the run scores ends with the end of the answer, without what a template puts after it.
+        last = (ids[0] == tokenizer.eos_token_id).nonzero().max()
+        with torch.no_grad():
+            return model(input_ids=ids[:, : last + 1]).logits.item()
+
+    right = [score(row["prompt"], row["chosen"]) > score(row["prompt"], row["rejected"]) for row in rows]
+    return sum(right) / len(right)
+
+
+def strategies(tools, scratch):
+    """Every strategy on the starter model, in PEFT."""
+    good = True
+    for number, (name, settings) in enumerate(STRATEGIES.items()):
+        home = scratch / f"strategy-{number}"
+        folder = train(tools[0], STARTER, home, **settings)
+        # The model that learned on a base in 4 bits chats on it, too.
+        good &= compare(f"starter, {name}: ours in PEFT", STARTER, folder, tools, home, texts=name != "qlora")
+        judge = folder / "reward_model"
+        if judge.is_dir():
+            told = json.loads((judge / "metrics.json").read_text())["reward_model/accuracy"]
+            measured = accuracy(STARTER, judge)
+            good &= measured == told
+            print(f"starter, {name}: held-out pairs told apart: {told} by the run, {measured} in transformers")
     return good
 
 
@@ -154,6 +208,8 @@ def main():
             theirs = home / "peft-adapter"
             peft_adapter(base, theirs)
             good &= compare(f"{name}: PEFT's in ours", base, theirs, tools, home)
+        if "starter" in bases:
+            good &= strategies(tools, Path(scratch))
     sys.exit(0 if good else "The adapters above marked DIFFERS do not mean the same on both sides.")
 
 

@@ -17,5 +17,6 @@ mod hub;
 mod playground;
 mod runs;
 mod shape;
+mod strategies;
 mod support;
 mod wizard;

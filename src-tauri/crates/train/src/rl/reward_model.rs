@@ -7,7 +7,7 @@ use data::{Batch, Prepared};
 use models::{Model, ModelView, Pass};
 use types::{EvalMetric, JobFolder, LossType, Strategy as Name, TrainEvent, TrainingConfig, engine::Control};
 
-use super::{losses::preference, rollout::last_of_each};
+use super::{losses::preference, rollout::ends};
 use crate::{
     BatchRun, Batches, Checkpoint, EpochBatches, Outcome, TrainError,
     ahead::Ahead,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The mean over pairs of `−log σ(reward of the better answer − reward of the worse one)`, trl's `RewardTrainer`; the reward of an
-/// answer is what the scalar head makes of its last token.
+/// answer is what the scalar head makes of the token that ends it.
 pub struct RewardPairs;
 
 impl Strategy for RewardPairs {
@@ -30,16 +30,13 @@ impl Strategy for RewardPairs {
             bail!("only decoder-only models have a scalar head");
         };
         let scores = model.score(hidden, pass)?;
-        let rewards = last_of_each(&scores.to_vec1()?, batch);
+        let (values, ends) = (scores.to_vec1::<f32>()?, ends(batch));
+        let rewards: Vec<f64> = ends.iter().map(|&end| f64::from(values[end])).collect();
         let pairs = rewards.as_chunks::<2>().0;
         let terms: Vec<_> = pairs.iter().map(|&[chosen, rejected]| preference(chosen, rejected)).collect();
-        let mut slopes = vec![0f32; batch.ids.len()];
-        let (mut end, by_answer) = (0, terms.iter().flat_map(|term| [term.slope, -term.slope]));
-        for (length, slope) in batch.lengths.iter().zip(by_answer) {
-            end += length;
-            if let Some(place) = end.checked_sub(1).and_then(|last| slopes.get_mut(last)) {
-                *place = slope as f32;
-            }
+        let mut slopes = vec![0f32; values.len()];
+        for (&end, slope) in ends.iter().zip(terms.iter().flat_map(|term| [term.slope, -term.slope])) {
+            slopes[end] = slope as f32;
         }
         let sum = with_gradient(&scores, slopes, terms.iter().map(|term| term.loss).sum())?;
         let mut observed = Observed::default();

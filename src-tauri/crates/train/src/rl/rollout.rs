@@ -131,8 +131,8 @@ impl Reader<'_> {
             let reference = self.log_probs(model, &self.hidden(&batch, Pass::BASE)?, &batch)?;
             let scores = match self.judge {
                 Judge::Model => {
-                    let scores = model.score(&self.hidden(&batch, Pass::SECOND)?, Pass::SECOND)?.to_vec1()?;
-                    last_of_each(&scores, &batch).into_iter().map(Some).collect()
+                    let scores: Vec<f32> = model.score(&self.hidden(&batch, Pass::SECOND)?, Pass::SECOND)?.to_vec1()?;
+                    ends(&batch).into_iter().map(|end| Some(f64::from(scores[end]))).collect()
                 }
                 Judge::Pattern(_) | Judge::OwnAnswer => vec![None; places.len()],
             };
@@ -175,12 +175,16 @@ fn counted(all: &[f32], batch: &Batch) -> Vec<Vec<f64>> {
     each.collect()
 }
 
-/// Of a number for each token, that of the last one of each sequence.
-pub(crate) fn last_of_each(all: &[f32], batch: &Batch) -> Vec<f64> {
-    let mut end = 0;
+/// The place of the token that ends each answer. What a template writes after it is not the answer's: a policy that answers stops
+/// at this token, so only here are a row and an answer scored alike.
+pub(crate) fn ends(batch: &Batch) -> Vec<usize> {
+    let mut first = 0;
     let each = batch.lengths.iter().map(|&length| {
-        end += length;
-        end.checked_sub(1).and_then(|last| all.get(last)).map_or(0.0, |value| f64::from(*value))
+        let own = first..first + length;
+        first = own.end;
+        let targets = &batch.targets[own.clone()];
+        // A target is the token after its place.
+        targets.iter().rposition(|target| *target != IGNORED).map_or(own.end - 1, |last| own.start + last + 1)
     });
     each.collect()
 }
@@ -220,6 +224,15 @@ fn entropy(logits: &[f32], temperature: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_ends_with_its_own_last_token() {
+        let mut batch = Batch::default();
+        batch.push(&[5, 6, 7, 8, 9], &[false, false, true, true, false]);
+        batch.push(&[5, 6, 7], &[false, true, true]);
+        batch.push(&[5, 6], &[false, false]);
+        assert_eq!(ends(&batch), [3, 7, 9], "not what the template writes after it");
+    }
 
     #[test]
     fn the_last_answer_of_a_row_is_its_own_and_all_before_it_the_prompt() {
