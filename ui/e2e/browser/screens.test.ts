@@ -129,6 +129,37 @@ test('wizard: a model that cannot be reached, a broken file, pairs that need ano
     await page.getByText(said).first().waitFor()
     await look(`wizard-data-${name.split('.')[0]}`)
   }
+  await page.getByRole('link', { name: 'Continue to settings' }).click()
+  for (const [name, method] of [['pairs', /Learn what is better/], ['rewards', /Learn from rewards/]] as const) {
+    await page.getByRole('radio', { name: 'Simple' }).click()
+    await page.getByRole('radio', { name: method }).check({ force: true })
+    await look(`wizard-settings-${name}`)
+    await page.getByRole('radio', { name: 'Advanced' }).click()
+    await page.getByText('What only this method has').waitFor()
+    await look(`wizard-advanced-${name}`)
+  }
+})
+
+test('runs that learn from pairs and from rewards tell what their method measures', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'modelforge-e2e-'))
+  const pairs = ['--task', TASKS.orders, '--dataset', 'sample:polite', '--eval-dataset', 'sample:polite', '--gradient-accumulation-steps', '1']
+  train(folder, '--strategy', 'dpo', '--name', 'Kinder words', '--max-steps', '12', '--eval-steps', '4', '--learning-rate', '1e-3', ...pairs)
+  const rollouts = ['--reward', 'regex', '--reward-pattern', '^The ', '--rollout-batch-size', '4', '--response-length', '12', '--eval-answers', '8']
+  train(folder, '--strategy', 'rlhf', '--rl-algorithm', 'grpo', '--num-generations', '4', '--name', 'To the point', '--max-steps', '8', '--eval-steps', '4', '--kl-limit', '20', '--temperature', '1', '--learning-rate', '2e-3', ...rollouts, ...pairs)
+  const server = await start({ folder })
+  await open(server, 'runs', 'Kinder words')
+  for (const [run, first] of [['Kinder words', /^right choices went from/i], ['To the point', /^reward went from/i]] as const) {
+    await page.goto(`${server.url}/#/runs`)
+    await page.getByRole('link', { name: run }).click()
+    await page.getByRole('img', { name: first }).waitFor()
+    await look(`run-${run.toLowerCase().replaceAll(' ', '-')}`)
+    await page.getByRole('heading', { name: 'Measured while learning' }).scrollIntoViewIfNeeded()
+    await look(`run-${run.toLowerCase().replaceAll(' ', '-')}-metrics`)
+  }
+  await page.goto(`${server.url}/#/models`)
+  await page.getByText('To the point').first().click()
+  await page.getByText('Made from').first().waitFor()
+  await look('model-rewards')
 })
 
 test('a list that is on its way, and one that could not be loaded', async () => {
