@@ -32,7 +32,12 @@ fn ways() -> [Way; 6] {
     let rewards: &[&str] = &["entropy", "kl", "response_length", "reward", "rollout_time_share"];
     [
         Way { settings: json!({"strategy": "sft"}), of_steps: &[], of_model: &["eval_loss"], card: "sft" },
-        Way { settings: json!({"strategy": "qlora"}), of_steps: &[], of_model: &["eval_loss"], card: "qlora" },
+        Way {
+            settings: json!({"strategy": "qlora"}),
+            of_steps: &[],
+            of_model: &["eval_loss"],
+            card: "qlora",
+        },
         Way {
             settings: json!({"strategy": "qlora", "use_8bit": true}),
             of_steps: &[],
@@ -76,7 +81,8 @@ async fn every_strategy_runs_from_the_wizards_operations_and_its_model_answers()
         request["per_device_train_batch_size"] = json!(8);
         request["gradient_accumulation_steps"] = json!(1);
 
-        let looked = json!({"dataset": dataset, "task": "text-generation", "strategy": strategy, "errors": 0});
+        let looked =
+            json!({"dataset": dataset, "task": "text-generation", "strategy": strategy, "errors": 0});
         let (code, report) = server.post("/api/datasets/check", looked).await;
         assert_eq!(code, 200, "{settings}: {report}");
         assert_eq!(report["form"] == "preference", pairs, "{settings}: {report}");
@@ -92,7 +98,10 @@ async fn every_strategy_runs_from_the_wizards_operations_and_its_model_answers()
             events.iter().map(|event| &event.data).filter(|event| event["event"] == "step").collect();
         assert!(!steps.is_empty(), "{settings}: {events:?}");
         for name in of_steps {
-            assert!(steps.iter().all(|step| step["metrics"][name].is_number()), "{settings}, {name}: {steps:?}");
+            assert!(
+                steps.iter().all(|step| step["metrics"][name].is_number()),
+                "{settings}, {name}: {steps:?}"
+            );
         }
         let status = server.status_until(|status| status["status"] != "running").await;
         assert_eq!(status["status"], "completed", "{settings}: {status}");

@@ -23,18 +23,21 @@ export function higherIsBetter(name: string): boolean {
   return (SCORES as readonly string[]).includes(name)
 }
 
-/** "ROUGE-L", "exact match"; its own name where the catalogue has none. */
+/** "ROUGE-L", "exact match"; what evaluations measure as steps do has the same name; its own name where the catalogue has none. */
 export function metricName(name: string): string {
-  const key = `common.metric.${name.replaceAll('/', '_')}`
-  const text = t(key as Key)
-  return text === key ? name.replaceAll('_', ' ') : text
+  for (const known of [name, name.replace(/^eval_/, '')]) {
+    const key = `common.metric.${known.replaceAll('/', '_')}`
+    const text = t(key as Key)
+    if (text !== key) return text
+  }
+  return name.replaceAll('_', ' ')
 }
 
 /** A value as it was measured: exact match, F1 and the part of right choices in percent, ROUGE from 0 to 1, others as numbers. */
 export function metricValue(name: string, value: number): string {
   if (!Number.isFinite(value)) return '–'
   if (name === 'exact_match' || name === 'f1') return percent(value / 100, 1)
-  if (name === 'rewards/accuracies') return percent(value, 1)
+  if (name === 'rewards/accuracies' || name === 'reward_model/accuracy') return percent(value, 1)
   if (higherIsBetter(name)) return decimal(value, 3)
   return decimal(value, value !== 0 && Math.abs(value) < 0.0995 ? 4 : 2)
 }

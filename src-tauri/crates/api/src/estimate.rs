@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use types::{
-    ApiError, TrainingConfig,
+    ApiError, Reward, RlAlgorithm, Strategy, TrainingConfig,
     engine::Calibration,
     event::{SAMPLED_ROWS, SAMPLED_TOKENS, SCORED_TOKENS},
 };
@@ -155,11 +155,17 @@ fn measure_rows(checked: &Checked, shape: &ModelShape) -> Result<(Workload, u64)
 fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
     let lengths = |rows: &data::TokenRows| (0..rows.len()).map(|i| rows.length(i) as u64).collect::<Vec<_>>();
     let (train, eval) = (lengths(&prepared.train), lengths(&prepared.eval));
+    let rewarded = config.strategy == Strategy::Rlhf;
+    // A step that learns from rewards takes up so many prompts.
+    let (batch_size, accumulation) = match rewarded {
+        true => (config.rollout_batch_size, 1),
+        false => (config.per_device_train_batch_size, config.gradient_accumulation_steps),
+    };
     let batches = plan_epoch(
         &prepared.train,
         &PlanOptions {
-            batch_size: config.per_device_train_batch_size as usize,
-            packing: config.packing,
+            batch_size: batch_size as usize,
+            packing: config.packing && !rewarded,
             max_seq_length: prepared.max_seq_length,
             group_by_length: config.group_by_length,
             seed: config.seed,
@@ -167,20 +173,25 @@ fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
         },
     )
     .len() as u64;
-    let epoch_steps = batches.div_ceil(config.gradient_accumulation_steps.into()).max(1);
+    let epoch_steps = batches.div_ceil(accumulation.into()).max(1);
     let planned = epoch_steps.saturating_mul(config.num_train_epochs.into());
     let steps = u64::try_from(config.max_steps).unwrap_or(planned);
     let epochs = steps as f64 / epoch_steps as f64;
-    let of = |tokens: u64, times: f64| (tokens as f64 * times) as u64;
     // The base model is measured before the first step.
     let evaluations = if eval.is_empty() { 0 } else { 1 + steps.div_ceil(config.eval_steps.into()) };
+    let longest = prepared.stats.longest_row.max(1);
+    let trained_share =
+        prepared.stats.trained_tokens_per_epoch as f64 / prepared.stats.tokens_per_epoch.max(1) as f64;
+    if rewarded {
+        return (
+            rollouts(config, prepared, &eval, Planned { steps, epochs, evaluations, trained_share }),
+            longest,
+        );
+    }
     let mut eval_tokens = eval.iter().sum::<u64>().saturating_mul(evaluations);
     if config.needs_reference() {
         eval_tokens += train.iter().chain(&eval).sum::<u64>();
     }
-    let trained_share =
-        prepared.stats.trained_tokens_per_epoch as f64 / prepared.stats.tokens_per_epoch.max(1) as f64;
-    let longest = prepared.stats.longest_row.max(1);
     let scored = config.scored_answers();
     let most = if scored > 0 { SCORED_TOKENS } else { SAMPLED_TOKENS } as u64;
     let answers = eval.iter().take(scored.max(SAMPLED_ROWS));
@@ -194,4 +205,51 @@ fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
         steps,
     };
     (workload, longest)
+}
+
+fn of(tokens: u64, times: f64) -> u64 {
+    (tokens as f64 * times) as u64
+}
+
+/// How often a run goes through what.
+struct Planned {
+    steps: u64,
+    epochs: f64,
+    evaluations: u64,
+    /// Tokens that count among those of a row.
+    trained_share: f64,
+}
+
+/// The work of a run that learns from rewards, whose answers are taken to be as long as those of the rows. The reward model's
+/// training is part of it.
+fn rollouts(config: &TrainingConfig, prepared: &Prepared, eval: &[u64], planned: Planned) -> Workload {
+    let Planned { steps, epochs, evaluations, trained_share } = planned;
+    let pairs = prepared.train.read(0).is_ok_and(|row| row.rejected.is_some());
+    // A row of two answers has its prompt twice.
+    let single = |tokens: u64| if pairs { tokens / 2 } else { tokens };
+    let times = if config.rl_algorithm == RlAlgorithm::Grpo { config.num_generations.into() } else { 1 };
+    let answers = of(single(prepared.stats.tokens_per_epoch), epochs) * times;
+    let judged = config.reward == Reward::Model;
+    // Prompts are read, and answers looked at as the policy, as the base model, and by the reward model.
+    let looks = if judged { 4 } else { 3 };
+    let first: u64 = eval.iter().take(config.eval_answers as usize).map(|&length| single(length)).sum();
+    let rows = prepared.train.len().max(1) as u64;
+    let answer =
+        of(single(prepared.stats.tokens_per_epoch) / rows, trained_share).min(config.response_length.into());
+    // All answers of a rollout go on together, so that weights are read once for a token of each.
+    let generated = (steps + evaluations) * answer.max(1);
+    let looked_at = (answers + first * evaluations) * looks;
+    let judge = match judged && config.reward_model.is_none() {
+        true => prepared.stats.tokens_per_epoch * u64::from(config.reward_num_train_epochs),
+        false => 0,
+    };
+    let learned = answers * u64::from(config.num_ppo_epochs);
+    Workload {
+        tokens: learned + judge,
+        trained_tokens: of(learned, trained_share),
+        eval_tokens: looked_at,
+        eval_trained_tokens: of(looked_at, trained_share),
+        generated_tokens: generated,
+        steps,
+    }
 }

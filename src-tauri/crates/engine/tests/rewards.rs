@@ -246,9 +246,11 @@ fn a_policy_becomes_polite_by_what_a_reward_model_likes_and_stays_near_its_base(
     let rise = tuned["eval_reward"] - base["eval_reward"];
     assert!(rise >= base["eval_reward_std"], "by a standard deviation: {base:?}, then {tuned:?}");
     assert!(steps(&events).iter().all(|metrics| metrics["value_loss"].is_finite()));
-    let polite = |at| events.iter().filter(|event| matches!(
+    let polite = |at| {
+        events.iter().filter(|event| matches!(
         event, TrainEvent::Sample { step, text, .. } if *step == at && text.starts_with("Thank you for asking.")
-    )).count();
+    )).count()
+    };
     assert!(polite(10) > polite(0), "{} polite answers, then {}", polite(0), polite(10));
 
     let model = home.path().join("models/model_20260101_000000");

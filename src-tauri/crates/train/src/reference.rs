@@ -89,7 +89,10 @@ fn key(data: &Prepared, config: &TrainingConfig, job: &JobFolder) -> Result<Stri
             let row = rows.read(index).map_err(TrainError::Rows)?;
             for row in std::iter::once(&row).chain(row.rejected.as_deref()) {
                 add(row.ids.len() as u32);
-                row.ids.iter().zip(&row.trained).for_each(|(&id, &trained)| add(id << 1 | u32::from(trained)));
+                row.ids
+                    .iter()
+                    .zip(&row.trained)
+                    .for_each(|(&id, &trained)| add(id << 1 | u32::from(trained)));
             }
         }
         add(u32::MAX);

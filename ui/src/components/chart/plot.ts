@@ -20,7 +20,9 @@ export interface PlotOptions {
   height: number
 }
 
+/** Of the y axis, where no number on it is wider. */
 const AXIS_WIDTH = 42
+const AXIS_GAP = 8
 const AXIS_HEIGHT = 24
 /** Pixels that a point needs. */
 const POINT_ROOM = 12
@@ -175,7 +177,8 @@ export class Plot {
           border: { show: true, stroke: () => this.#palette.axis, width: 1 },
         },
         {
-          scale: 'y', side: 3, size: AXIS_WIDTH, font, stroke: text, gap: 8,
+          scale: 'y', side: 3, font, stroke: text, gap: AXIS_GAP,
+          size: (_, values) => Math.max(AXIS_WIDTH, ...(values ?? []).map((value) => AXIS_GAP + DIGIT * value.length)),
           splits: () => this.#y.ticks,
           values: (_, ticks) => ticks.map((tick) => this.#options.formatTick(tick, step(ticks))),
           grid: { show: true, stroke: () => this.#palette.grid, width: 1 }, ticks: { show: false },

@@ -131,7 +131,8 @@ impl Reader<'_> {
             let reference = self.log_probs(model, &self.hidden(&batch, Pass::BASE)?, &batch)?;
             let scores = match self.judge {
                 Judge::Model => {
-                    let scores: Vec<f32> = model.score(&self.hidden(&batch, Pass::SECOND)?, Pass::SECOND)?.to_vec1()?;
+                    let scores: Vec<f32> =
+                        model.score(&self.hidden(&batch, Pass::SECOND)?, Pass::SECOND)?.to_vec1()?;
                     ends(&batch).into_iter().map(|end| Some(f64::from(scores[end]))).collect()
                 }
                 Judge::Pattern(_) | Judge::OwnAnswer => vec![None; places.len()],
