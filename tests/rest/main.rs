@@ -6,6 +6,7 @@
     reason = "what cannot be set up or does not answer ends the test"
 )]
 
+mod again;
 mod contract;
 mod events;
 #[cfg(unix)]

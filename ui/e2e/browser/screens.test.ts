@@ -253,6 +253,10 @@ test('a model: its numbers, sharing it without an account, and every way to talk
   await page.getByRole('dialog').getByText('You are not signed in to the Hub').waitFor()
   await look('models-push')
   await page.keyboard.press('Escape')
+  await page.getByRole('button', { name: 'Train again' }).last().click()
+  await page.getByRole('dialog').getByText('Base model and dataset are exactly as they were.').waitFor()
+  await look('models-again')
+  await page.keyboard.press('Escape')
 
   await page.getByRole('link', { name: 'Chat', exact: true }).last().click()
   await page.getByLabel('Text to summarize').fill('Hello, neighbors. Jack here, from Lake Road. On Thursday I lost my silver ticket in the square. I like it very much.')

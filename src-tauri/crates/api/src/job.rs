@@ -9,8 +9,8 @@ use std::{
 use data::{BadRows, DataError};
 use store::{BaseModel, RunStatus};
 use types::{
-    ApiError, FieldError, JobFolder, Provider, Reward, RunSpec, Strategy, TrainingConfig, dataset::RowForm,
-    files, folder::REWARD_MODEL, id,
+    ApiError, FieldError, Inputs, JobFolder, Provider, Reward, RunSpec, Strategy, TrainingConfig,
+    dataset::RowForm, files, folder::REWARD_MODEL, id,
 };
 
 use crate::{Api, base::Reached, fitness, run::ActiveRun};
@@ -24,6 +24,10 @@ pub(crate) struct Checked {
     pub base: Reached,
     dataset_path: PathBuf,
     eval_dataset_path: Option<PathBuf>,
+    /// The files that it is to start from, and no others.
+    pub expected: Option<Inputs>,
+    /// The step after which it is finished early.
+    pub finish_after: Option<u64>,
 }
 
 impl Api {
@@ -101,7 +105,7 @@ impl Api {
         config.provider.get_or_insert(Provider::Unsloth);
         config.compute_specs.get_or_insert(profile);
         config.name.get_or_insert_with(|| default_name(base.name(), &dataset_path, &config.dataset));
-        Ok(Checked { config, base, dataset_path, eval_dataset_path })
+        Ok(Checked { config, base, dataset_path, eval_dataset_path, expected: None, finish_after: None })
     }
 
     /// Makes the job folder of a checked request. Asked with the gate held.
@@ -195,6 +199,8 @@ impl Checked {
             dataset_path: self.dataset_path.clone(),
             eval_dataset_path: self.eval_dataset_path.clone(),
             created_at: id::now_rfc3339(),
+            expected: self.expected.clone(),
+            finish_after: self.finish_after,
         }
     }
 }

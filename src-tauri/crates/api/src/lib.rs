@@ -3,6 +3,7 @@
 //! It knows no window and computes on no tensor. Whatever does runs in an engine process, reached over its standard
 //! streams. Every failure is an [`ApiError`] with the documented status.
 
+mod again;
 mod base;
 mod changes;
 mod chat;

@@ -88,6 +88,8 @@ operations! {
     hub::whoami: [Get "/api/hub/whoami"] "Asks the Hub whose token it is.";
     hardware::load: [Get "/api/hardware/load"] "Tells how busy this machine is.";
     models::manifest: [Get "/api/models/{model_id}/manifest"] "Tells where a finished model came from and whether that is still there.";
+    models::origin: [Get "/api/models/{model_id}/origin"] "Compares what a finished model was made from with what there is now.";
+    models::train_again: [Post "/api/models/{model_id}/train_again"] "Makes a finished model again, from the very same files unless told otherwise.";
     models::export: stream [Post "/api/models/{model_id}/export"] "Makes a model that other programs load out of a finished model.";
     app::changes: stream [Get "/api/changes"] "Tells what has changed, as it does, so that it can be asked for again.";
     storage::usage: [Get "/api/storage"] "Tells how much disk the app's files take.";

@@ -50,7 +50,7 @@ pub struct MemoryEstimate {
     pub logits: u64,
     /// Keys and values of the tokens a chat remembers.
     pub kv_cache: u64,
-    /// What writing a checkpoint needs beyond what a step has freed by then.
+    /// The copy that a checkpoint is written from while training goes on.
     pub saving: u64,
     /// The process itself.
     pub runtime: u64,
@@ -113,7 +113,7 @@ impl MemoryEstimate {
 /// activations  with checkpointing: L · T H d (the layers' inputs) + one layer + its backward pass
 ///              without: L · one layer + the backward pass of one
 /// logits       4 · V · (rows computed at a time) + 16 · T H
-/// saving       copies of adapter and optimizer state in the layout of their file, less what a step has freed by then
+/// saving       a copy of adapter and optimizer state, from which a checkpoint is written while steps are done
 /// ```
 ///
 /// One layer and its backward pass: see the functions below.
@@ -147,9 +147,6 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
     let gradients = trainable.saturating_add(fresh);
     let activations = training.max(evaluation);
     let logits = loss_working_set(shape, plan, &batch);
-    // The sums of gradients stay for the next step.
-    let freed = fresh.saturating_add(activations).saturating_add(logits);
-    let copies = trainable.saturating_add(optimizer).saturating_add(trainable.max(optimizer));
     MemoryEstimate {
         weights: base_weights(shape, plan.bf16, plan.quantised),
         adapter: trainable,
@@ -158,7 +155,7 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
         activations,
         logits,
         kv_cache: 0,
-        saving: copies.saturating_sub(freed),
+        saving: trainable.saturating_add(optimizer),
         runtime: TRAINING_PROCESS + tokenizer(shape),
         total: 0,
     }

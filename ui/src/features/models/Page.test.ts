@@ -100,6 +100,51 @@ describe('a model', () => {
   })
 })
 
+describe('a model that is made again', () => {
+  const same = { same: true, differences: [], download: false, version_then: '0.1.0', version_now: '0.1.0' }
+
+  it('starts once its files are found to be the same', async () => {
+    await open(many(1), { id: 'model_0' })
+    const asked: object[] = []
+    host.answers.models_origin = () => same
+    host.answers.models_train_again = (input: object) => {
+      asked.push(input)
+      return { success: true, message: '', job_id: 'train_1' }
+    }
+    router.query = new URLSearchParams('again=1')
+    await screen.findByText('Base model and dataset are exactly as they were.')
+    expect(await violations()).toEqual([])
+    await user.click(within(screen.getByRole('dialog')).getByRole('button', { name: 'Train again' }))
+    await waitFor(() => expect(location.hash).toBe('#/runs/train_1'))
+    expect(asked).toEqual([{ model_id: 'model_0', anyway: false }])
+  })
+
+  it('tells what is not as it was, and starts only when told to all the same', async () => {
+    await open(many(1), { id: 'model_0' })
+    const changed = [{ part: 'dataset', path: '/data/rows.jsonl', missing: false }]
+    host.answers.models_origin = () => ({ ...same, same: false, differences: changed, version_then: '0.0.9' })
+    host.answers.models_train_again = () => {
+      throw new AppError(400, 'Training already in progress: train_0')
+    }
+    router.query = new URLSearchParams('again=1')
+    const dialog = await screen.findByRole('dialog')
+    await within(dialog).findByText('Not everything is as it was')
+    expect(dialog).toHaveTextContent('The dataset has changed: /data/rows.jsonl')
+    expect(dialog).toHaveTextContent('It was made by version 0.0.9; this is 0.1.0')
+    await user.click(within(dialog).getByRole('button', { name: 'Train anyway' }))
+    await within(dialog).findByText('Training already in progress: train_0')
+  })
+
+  it('cannot be where a file is gone', async () => {
+    await open(many(1), { id: 'model_0' })
+    host.answers.models_origin = () => ({ ...same, same: false, differences: [{ part: 'base_model', path: '/models/base', missing: true }] })
+    router.query = new URLSearchParams('again=1')
+    const dialog = await screen.findByRole('dialog')
+    await within(dialog).findByText('Something it was made from is gone')
+    expect(within(dialog).queryByRole('button', { name: /Train/ })).toBeNull()
+  })
+})
+
 describe('the list', () => {
   it('of 10,000 models draws only the rows around the screen', async () => {
     await open(many(10_000))
