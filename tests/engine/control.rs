@@ -84,8 +84,7 @@ fn every_signal_to_end_pauses_a_run_which_then_goes_on_to_the_bit() {
         let mut engine = Engine::start(&job);
         engine.until(|e| matches!(e, TrainEvent::Step(s) if s.step >= at));
         signal(&engine.child, name);
-        let stopped =
-            engine.until(|e| matches!(e, TrainEvent::Stopped { .. } | TrainEvent::Finished { .. }));
+        let stopped = engine.until(|e| matches!(e, TrainEvent::Stopped { .. } | TrainEvent::Finished { .. }));
         assert!(
             matches!(&stopped, TrainEvent::Stopped { checkpoint: Some(folder), .. } if folder.is_dir()),
             "{name}: {stopped:?}"

@@ -7,7 +7,7 @@ use types::files;
 
 use crate::support::{Server, small_run};
 
-async fn trained(server: &Server, dataset: &PathBuf, changes: Value) -> String {
+async fn trained(server: &Server, dataset: &Path, changes: Value) -> String {
     let (code, started) = server.post("/api/finetune/start_training", small_run(dataset, changes)).await;
     assert_eq!(code, 200, "{started}");
     finished(server, started["job_id"].as_str().unwrap()).await
@@ -53,7 +53,8 @@ async fn a_model_is_made_again_to_the_bit() {
 #[tokio::test]
 async fn a_model_of_a_run_that_was_finished_early_is_made_again_as_it_is() {
     let server = Server::start();
-    let request = small_run(&server.rows(12), json!({"max_steps": 4000, "save_steps": 1000, "eval_steps": 4000}));
+    let request =
+        small_run(&server.rows(12), json!({"max_steps": 4000, "save_steps": 1000, "eval_steps": 4000}));
     let (code, started) = server.post("/api/finetune/start_training", request).await;
     assert_eq!(code, 200, "{started}");
     let job_id = started["job_id"].as_str().unwrap();

@@ -236,7 +236,7 @@ fn differences(
     eval_dataset: Option<&Path>,
 ) -> Vec<Difference> {
     let mut found = Vec::new();
-    let mut folder = |part, folder: &Path, then: &[FileHash]| match inputs::folder(folder) {
+    let folder = |part, folder: &Path, then: &[FileHash]| match inputs::folder(folder) {
         Ok(now) => first_difference(then, &now).map(|path| Difference { part, path, missing: false }),
         Err(error) => {
             Some(Difference { part, path: error.path.to_string_lossy().into_owned(), missing: true })

@@ -113,6 +113,7 @@ impl MemoryEstimate {
 /// activations  with checkpointing: L · T H d (the layers' inputs) + one layer + its backward pass
 ///              without: L · one layer + the backward pass of one
 /// logits       4 · V · (rows computed at a time) + 16 · T H
+/// kv_cache     that of a chat, for each answer of a rollout
 /// saving       a copy of adapter and optimizer state, from which a checkpoint is written while steps are done
 /// ```
 ///
@@ -154,7 +155,8 @@ pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
         optimizer,
         activations,
         logits,
-        kv_cache: 0,
+        // The answers of a rollout are written together, each with a cache of its own.
+        kv_cache: plan.rollout.saturating_mul(kv_cache(shape, plan, plan.longest_row)),
         saving: trainable.saturating_add(optimizer),
         runtime: TRAINING_PROCESS + tokenizer(shape),
         total: 0,
@@ -185,6 +187,7 @@ pub fn estimate_chat_memory(
         batch_size: 1,
         accumulation: 1,
         eval_batch_size: 0,
+        rollout: 0,
         max_seq_length: tokens,
         longest_row: tokens,
         packing: false,
@@ -196,18 +199,12 @@ pub fn estimate_chat_memory(
     let kept =
         |stack: &ModelShape| layers(stack).saturating_mul(layer_activations(stack, &plan, &batch, false));
     let activations = shape.stacks().iter().map(kept).fold(0, u64::saturating_add);
-    let room = (tokens + tokens / 2).next_multiple_of(CACHE_STEP);
-    let cached = 2 * shape.key_width() * plan.width();
     MemoryEstimate {
         weights: base_weights(shape, bf16, quantised),
         adapter: F32.saturating_mul(plan.adapter_parameters(shape)),
         activations,
         logits: if shape.writes() { 3 * F32 * shape.vocab_size } else { 0 },
-        kv_cache: if shape.writes() {
-            shape.layers.saturating_mul(room).saturating_mul(cached * shape.attentions())
-        } else {
-            0
-        },
+        kv_cache: kv_cache(shape, &plan, tokens),
         runtime: CHAT_PROCESS + tokenizer(shape),
         ..MemoryEstimate::default()
     }
@@ -236,6 +233,16 @@ impl Batch {
         let tokens = plan.eval_batch_size.saturating_mul(plan.longest_row);
         (tokens > 0).then_some(Self { tokens, span: plan.longest_row, sequences: plan.eval_batch_size })
     }
+}
+
+/// The keys and values of one sequence in all layers.
+fn kv_cache(shape: &ModelShape, plan: &MemoryPlan, tokens: u64) -> u64 {
+    if !shape.writes() {
+        return 0;
+    }
+    let room = (tokens + tokens / 2).next_multiple_of(CACHE_STEP);
+    let cached = 2 * shape.key_width() * plan.width();
+    shape.layers.saturating_mul(room).saturating_mul(cached * shape.attentions())
 }
 
 impl MemoryPlan {
@@ -410,6 +417,7 @@ mod tests {
             batch_size: 1,
             accumulation: 1,
             eval_batch_size: 1,
+            rollout: 0,
             max_seq_length: 512,
             longest_row: 512,
             packing: false,
@@ -530,6 +538,7 @@ mod tests {
             batch_size: most,
             accumulation: most,
             eval_batch_size: most,
+            rollout: most,
             max_seq_length: 1 << 24,
             longest_row: 1 << 24,
             ..plan()

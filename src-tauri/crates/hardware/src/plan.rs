@@ -28,6 +28,8 @@ pub struct MemoryPlan {
     pub accumulation: u64,
     /// Sequences of a batch of evaluation; 0 without evaluation.
     pub eval_batch_size: u64,
+    /// Answers that are written at the same time; 0 where none are learned from.
+    pub rollout: u64,
     /// Tokens of the longest row; with packing, tokens of a bin.
     pub max_seq_length: u64,
     /// Tokens of the longest row.
@@ -85,6 +87,7 @@ impl MemoryPlan {
             } else {
                 0
             },
+            rollout: if rewarded { config.rollout_batch_size.max(ROLLOUT).into() } else { 0 },
             max_seq_length: if fill { limit } else { longest_row },
             longest_row,
             packing: config.packing,
@@ -113,6 +116,9 @@ impl MemoryPlan {
         shape.stacks().iter().map(of).fold(shape.trained_head(), u64::saturating_add)
     }
 }
+
+/// As many prompts as are answered together at least.
+const ROLLOUT: u32 = 8;
 
 /// The longest sequence that a machine of each class is given when the settings leave it open.
 fn length_cap(profile: Profile) -> u32 {

@@ -198,6 +198,7 @@ mod tests {
             batch_size: 1,
             accumulation: 1,
             eval_batch_size: 1,
+            rollout: 0,
             max_seq_length: 256,
             longest_row: 256,
             packing: false,
