@@ -1,6 +1,9 @@
 //! Finished models that are made again: the same weights to the bit, or a word on what is not as it was.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use types::files;
