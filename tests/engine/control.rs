@@ -73,14 +73,14 @@ fn signal(engine: &Child, name: &str) {
 #[cfg(unix)]
 fn every_signal_to_end_pauses_a_run_which_then_goes_on_to_the_bit() {
     let calm = tempfile::tempdir().unwrap();
-    let changes = json!({"max_steps": 60, "eval_steps": 1000, "save_steps": 1000, "lora_dropout": 0.1});
+    let changes = json!({"max_steps": 24, "eval_steps": 1000, "save_steps": 1000, "lora_dropout": 0.1});
     let undisturbed = job(calm.path(), changes.clone());
     assert!(run_to_end(&undisturbed).0.success());
 
     let home = tempfile::tempdir().unwrap();
     let job = job(home.path(), changes);
     // A Ctrl-C, an end of the session, and what a shutdown sends.
-    for (name, at) in [("INT", 5), ("HUP", 20), ("TERM", 35)] {
+    for (name, at) in [("INT", 4), ("HUP", 9), ("TERM", 14)] {
         let mut engine = Engine::start(&job);
         engine.until(|e| matches!(e, TrainEvent::Step(s) if s.step >= at));
         signal(&engine.child, name);
@@ -100,7 +100,7 @@ fn every_signal_to_end_pauses_a_run_which_then_goes_on_to_the_bit() {
 #[cfg(unix)]
 fn a_run_that_is_suspended_stands_still_and_goes_on() {
     let home = tempfile::tempdir().unwrap();
-    let job = job(home.path(), json!({"max_steps": 200, "eval_steps": 1000, "save_steps": 1000}));
+    let job = job(home.path(), json!({"max_steps": 40, "eval_steps": 1000, "save_steps": 1000}));
     let mut engine = Engine::start(&job);
     engine.until(|e| matches!(e, TrainEvent::Step(s) if s.step == 3));
     signal(&engine.child, "STOP");
@@ -113,14 +113,14 @@ fn a_run_that_is_suspended_stands_still_and_goes_on() {
     assert_eq!(length(), told, "a suspended engine does nothing");
     signal(&engine.child, "CONT");
     assert!(engine.finish().0.success());
-    assert_eq!(losses(&job).keys().copied().collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
+    assert_eq!(losses(&job).keys().copied().collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_listener_that_reads_nothing_holds_up_no_run() {
     let home = tempfile::tempdir().unwrap();
     // More events than a pipe holds.
-    let steps = 600;
+    let steps = 320;
     let job = job(
         home.path(),
         json!({"max_steps": steps, "eval_steps": 1000, "save_steps": 1000, "gradient_accumulation_steps": 1,

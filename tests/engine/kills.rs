@@ -180,8 +180,9 @@ pub fn outcome(home: &Path, job: &JobFolder) -> Outcome {
     let folder = home.join("models/model_20260101_000000");
     let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(Manifest::FILE)).unwrap()).unwrap();
     let left = seen(home).into_iter().map(|name| {
-        // Text of checkpoints and of the model's folder tells times.
-        let hash = name.ends_with(".safetensors").then(|| files::sha256(&home.join(&name)).unwrap());
+        // Other files tell times, or where the dataset is.
+        let weights = name.ends_with(".safetensors") && !name.ends_with("reference.safetensors");
+        let hash = weights.then(|| files::sha256(&home.join(&name)).unwrap());
         (name, hash)
     });
     Outcome {

@@ -642,6 +642,18 @@ export interface HubWhoamiOutput {
   account: Account | null;
 }
 
+/** Hashes of the files that decide a run's result. */
+export interface Inputs {
+  /** Files of the base model. */
+  base: FileHash[];
+  /** The dataset. */
+  dataset: FileHash;
+  /** The second dataset, if the run has one. */
+  eval_dataset: FileHash | null;
+  /** Files of the reward model, if the run was given one. */
+  reward_model?: FileHash[];
+}
+
 /** How a family cuts the linear layers of a decoder layer. */
 export type LinearLayers = "separate" | "joined" | "ungated" | "attention_only" | "t5_encoder" | "t5_decoder" | "gated_t5_encoder" | "gated_t5_decoder" | "bart_encoder" | "bart_decoder" | "bert" | "distil_bert" | "deberta";
 
@@ -688,7 +700,7 @@ export interface MemoryEstimate {
   logits: number;
   /** Keys and values of the tokens a chat remembers. */
   kv_cache: number;
-  /** What writing a checkpoint needs beyond what a step has freed by then. */
+  /** The copy that a checkpoint is written from while training goes on. */
   saving: number;
   /** The process itself. */
   runtime: number;
@@ -728,6 +740,20 @@ export interface ModelDetails {
   config: TrainingConfig;
   /** Values by metric name; what was not measured is absent. */
   metrics: Record<string, number>;
+}
+
+/** Whether a model can be made again. */
+export interface ModelOrigin {
+  /** Whether everything is as it was. */
+  same: boolean;
+  /** What is not. */
+  differences: OriginDifference[];
+  /** Whether the base model must be downloaded first, the very commit that the model was made from. */
+  download: boolean;
+  /** The version that made it. */
+  version_then: string | null;
+  /** This version; another one may compute differently. */
+  version_now: string;
 }
 
 /** One finished model, in the documented shape of the models list. */
@@ -843,8 +869,31 @@ export interface ModelsManifestOutput {
   files: FileHash[];
 }
 
+/** The run is under way. */
+export interface ModelsTrainAgainOutput {
+  /** Always true. */
+  success: boolean;
+  /** A sentence for the person. */
+  message: string;
+  /** The run's id. */
+  job_id: string;
+}
+
 /** The optimizer. */
 export type Optim = "adamw_torch" | "adamw_8bit" | "paged_adamw_32bit" | "sgd";
+
+/** What is not as it was when a model was made. */
+export interface OriginDifference {
+  /** The part. */
+  part: OriginPart;
+  /** The file, or the folder that is gone. */
+  path: string;
+  /** Whether it is gone, rather than changed. */
+  missing: boolean;
+}
+
+/** A part of what a model was made from. */
+export type OriginPart = "base_model" | "dataset" | "eval_dataset" | "reward_model";
 
 /** The part of a run that is under way. */
 export type Phase = "downloading" | "preparing_data" | "loading_model" | "reward_model" | "reference" | "training" | "evaluating" | "saving";
@@ -1106,6 +1155,10 @@ export interface RunSpec {
   model_dir: string;
   /** When the run was asked for, RFC 3339 UTC. */
   created_at: string;
+  /** Where a model is made again: the files that it was made from, and no others. */
+  expected?: Inputs | null;
+  /** Finishes the run early after this step, as that of the model that is made again was. */
+  finish_after?: number | null;
 }
 
 /** A run, how it stands and what it was asked to do. */
@@ -1369,6 +1422,10 @@ export interface TrainingConfig {
   early_stopping_patience: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps: number;
+  /** Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps. */
+  save_minutes: number;
+  /** How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it. */
+  save_total_limit: number;
   /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
   loss_type: "sigmoid" | "ipo" | "orpo" | "kto";
   /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
@@ -1604,6 +1661,10 @@ export interface FinetuneStartTrainingInput {
   early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
+  /** Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps. */
+  save_minutes?: number;
+  /** How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it. */
+  save_total_limit?: number;
   /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
   loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
   /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
@@ -1800,6 +1861,10 @@ export interface FinetuneEstimateInput {
   early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
+  /** Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps. */
+  save_minutes?: number;
+  /** How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it. */
+  save_total_limit?: number;
   /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
   loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
   /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
@@ -1935,6 +2000,10 @@ export interface FinetuneDryRunInput {
   early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
+  /** Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps. */
+  save_minutes?: number;
+  /** How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it. */
+  save_total_limit?: number;
   /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
   loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
   /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
@@ -2142,6 +2211,18 @@ export interface ModelsManifestInput {
   model_id: string;
 }
 
+export interface ModelsOriginInput {
+  /** The model's id. */
+  model_id: string;
+}
+
+export interface ModelsTrainAgainInput {
+  /** The model's id. */
+  model_id: string;
+  /** Trains even where a file has changed since; another model comes out then. */
+  anyway?: boolean;
+}
+
 export interface ModelsExportInput {
   /** The model's id. */
   model_id: string;
@@ -2261,6 +2342,10 @@ export interface Operations {
   hardware_load: { input: HardwareLoadInput; output: Load };
   /** Tells where a finished model came from and whether that is still there. */
   models_manifest: { input: ModelsManifestInput; output: ModelsManifestOutput };
+  /** Compares what a finished model was made from with what there is now. */
+  models_origin: { input: ModelsOriginInput; output: ModelOrigin };
+  /** Makes a finished model again, from the very same files unless told otherwise. */
+  models_train_again: { input: ModelsTrainAgainInput; output: ModelsTrainAgainOutput };
   /** Tells how much disk the app's files take. */
   storage_usage: { input: StorageUsageInput; output: StorageUsage };
 }
@@ -2339,6 +2424,8 @@ export const ROUTES: Readonly<Record<keyof Operations | keyof Streams, Route>> =
   hub_whoami: { method: "GET", path: "/api/hub/whoami", inPath: [], inQuery: [] },
   hardware_load: { method: "GET", path: "/api/hardware/load", inPath: [], inQuery: [] },
   models_manifest: { method: "GET", path: "/api/models/{model_id}/manifest", inPath: ["model_id"], inQuery: [] },
+  models_origin: { method: "GET", path: "/api/models/{model_id}/origin", inPath: ["model_id"], inQuery: [] },
+  models_train_again: { method: "POST", path: "/api/models/{model_id}/train_again", inPath: ["model_id"], inQuery: [] },
   models_export: { method: "POST", path: "/api/models/{model_id}/export", inPath: ["model_id"], inQuery: [] },
   app_changes: { method: "GET", path: "/api/changes", inPath: [], inQuery: [] },
   storage_usage: { method: "GET", path: "/api/storage", inPath: [], inQuery: [] },

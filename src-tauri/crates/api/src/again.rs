@@ -20,7 +20,7 @@ use crate::{Api, base::Reached, job::Checked};
 /// A part of what a model was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum OriginPart {
     /// The base model.
     BaseModel,
     /// The dataset.
@@ -31,7 +31,7 @@ pub enum Part {
     RewardModel,
 }
 
-impl Part {
+impl OriginPart {
     fn name(self) -> &'static str {
         match self {
             Self::BaseModel => "base model",
@@ -44,9 +44,9 @@ impl Part {
 
 /// What is not as it was when a model was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Difference {
+pub struct OriginDifference {
     /// The part.
-    pub part: Part,
+    pub part: OriginPart,
     /// The file, or the folder that is gone.
     pub path: String,
     /// Whether it is gone, rather than changed.
@@ -55,11 +55,11 @@ pub struct Difference {
 
 /// Whether a model can be made again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Origin {
+pub struct ModelOrigin {
     /// Whether everything is as it was.
     pub same: bool,
     /// What is not.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<OriginDifference>,
     /// Whether the base model must be downloaded first, the very commit that the model was made from.
     pub download: bool,
     /// The version that made it.
@@ -73,7 +73,7 @@ struct Found {
     base: Reached,
     dataset: PathBuf,
     eval_dataset: Option<PathBuf>,
-    origin: Origin,
+    origin: ModelOrigin,
 }
 
 impl Api {
@@ -81,7 +81,7 @@ impl Api {
     ///
     /// # Errors
     /// 404 for an unknown model, 403 for a base model that cannot be reached any more.
-    pub async fn origin(self: &Arc<Self>, model_id: &str) -> Result<Origin, ApiError> {
+    pub async fn origin(self: &Arc<Self>, model_id: &str) -> Result<ModelOrigin, ApiError> {
         let manifest = self.store.model(model_id)?.manifest;
         Ok(self.find_origin(&manifest).await?.origin)
     }
@@ -97,7 +97,7 @@ impl Api {
         let manifest = self.store.model(model_id)?.manifest;
         let Found { base, dataset, eval_dataset, origin } = self.find_origin(&manifest).await?;
         let blocking = origin.differences.iter().find(|difference| difference.missing || !anyway);
-        if let Some(Difference { part, path, missing }) = blocking {
+        if let Some(OriginDifference { part, path, missing }) = blocking {
             let part = part.name();
             return Err(ApiError::bad_request(match missing {
                 true => format!("{model_id} cannot be made again: its {part} {path} is no longer there"),
@@ -184,7 +184,7 @@ impl Api {
             (manifest.clone(), base, dataset.clone(), eval_dataset.clone());
         crate::blocking(move || {
             let differences = differences(&compared, &base, &files, eval_files.as_deref());
-            let origin = Origin {
+            let origin = ModelOrigin {
                 same: differences.is_empty(),
                 differences,
                 download: matches!(base, Reached::OnHub { .. }),
@@ -234,33 +234,33 @@ fn differences(
     base: &Reached,
     dataset: &Path,
     eval_dataset: Option<&Path>,
-) -> Vec<Difference> {
+) -> Vec<OriginDifference> {
     let mut found = Vec::new();
     let folder = |part, folder: &Path, then: &[FileHash]| match inputs::folder(folder) {
-        Ok(now) => first_difference(then, &now).map(|path| Difference { part, path, missing: false }),
+        Ok(now) => first_difference(then, &now).map(|path| OriginDifference { part, path, missing: false }),
         Err(error) => {
-            Some(Difference { part, path: error.path.to_string_lossy().into_owned(), missing: true })
+            Some(OriginDifference { part, path: error.path.to_string_lossy().into_owned(), missing: true })
         }
     };
     if let Reached::Here(base) = base {
-        found.extend(folder(Part::BaseModel, &base.dir, &manifest.base_model.files));
+        found.extend(folder(OriginPart::BaseModel, &base.dir, &manifest.base_model.files));
     }
     if let Some(given) = manifest.config.reward_model.as_deref().filter(|_| !manifest.reward_model.is_empty())
     {
         let given = reward_model_folder(Path::new(given));
-        found.extend(folder(Part::RewardModel, &given, &manifest.reward_model));
+        found.extend(folder(OriginPart::RewardModel, &given, &manifest.reward_model));
     }
     let file = |part, path: &Path, then: &str| {
         let now = types::files::sha256(path);
         let path = path.to_string_lossy().into_owned();
         match now {
             Ok(now) if now == then => None,
-            now => Some(Difference { part, path, missing: now.is_err() }),
+            now => Some(OriginDifference { part, path, missing: now.is_err() }),
         }
     };
-    found.extend(file(Part::Dataset, dataset, &manifest.dataset.sha256));
+    found.extend(file(OriginPart::Dataset, dataset, &manifest.dataset.sha256));
     if let Some((path, then)) = eval_dataset.zip(manifest.eval_dataset.as_ref()) {
-        found.extend(file(Part::EvalDataset, path, &then.sha256));
+        found.extend(file(OriginPart::EvalDataset, path, &then.sha256));
     }
     found
 }
