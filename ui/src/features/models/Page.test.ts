@@ -100,6 +100,8 @@ describe('a model', () => {
   })
 })
 
+const askAgain = async (): Promise<void> => user.click((await screen.findAllByRole('button', { name: 'Train again' }))[0]!)
+
 describe('a model that is made again', () => {
   const same = { same: true, differences: [], download: false, version_then: '0.1.0', version_now: '0.1.0' }
 
@@ -111,7 +113,7 @@ describe('a model that is made again', () => {
       asked.push(input)
       return { success: true, message: '', job_id: 'train_1' }
     }
-    router.query = new URLSearchParams('again=1')
+    await askAgain()
     await screen.findByText('Base model and dataset are exactly as they were.')
     expect(await violations()).toEqual([])
     await user.click(within(screen.getByRole('dialog')).getByRole('button', { name: 'Train again' }))
@@ -126,7 +128,7 @@ describe('a model that is made again', () => {
     host.answers.models_train_again = () => {
       throw new AppError(400, 'Training already in progress: train_0')
     }
-    router.query = new URLSearchParams('again=1')
+    await askAgain()
     const dialog = await screen.findByRole('dialog')
     await within(dialog).findByText('Not everything is as it was')
     expect(dialog).toHaveTextContent('The dataset has changed: /data/rows.jsonl')
@@ -138,7 +140,7 @@ describe('a model that is made again', () => {
   it('cannot be where a file is gone', async () => {
     await open(many(1), { id: 'model_0' })
     host.answers.models_origin = () => ({ ...same, same: false, differences: [{ part: 'base_model', path: '/models/base', missing: true }] })
-    router.query = new URLSearchParams('again=1')
+    await askAgain()
     const dialog = await screen.findByRole('dialog')
     await within(dialog).findByText('Something it was made from is gone')
     expect(within(dialog).queryByRole('button', { name: /Train/ })).toBeNull()
@@ -205,11 +207,13 @@ describe('a model', () => {
     expect(screen.getByText('Learning rate')).toBeInTheDocument()
   })
 
-  it('is trained again with the same settings under a new name', async () => {
+  it('gives its settings to a run with others, under a new name', async () => {
     await open([model('a')])
-    await user.click((await screen.findAllByRole('button', { name: 'Train again' }))[0]!)
+    host.answers.models_origin = () => ({ same: true, differences: [], download: false, version_then: null, version_now: '0.1.0' })
+    await askAgain()
+    await user.click(await screen.findByRole('button', { name: 'Change settings' }))
+    await waitFor(() => expect(location.hash).toBe('#/tune'))
     expect(JSON.parse(sessionStorage.getItem('modelforge.again') ?? '{}')).toEqual({ ...config, name: null })
-    expect(location.hash).toBe('#/tune')
   })
 
   it('that is not here is said to be so', async () => {
