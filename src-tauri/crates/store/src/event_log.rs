@@ -20,6 +20,9 @@ const MAX_LINE: u64 = 1 << 20;
 const BATCH_LINES: usize = 512;
 const BATCH_BYTES: u64 = 4 << 20;
 
+/// What is read of a file at one go.
+const READ_BYTES: usize = 64 << 10;
+
 /// Follows a run's event log: each batch holds the lines that have become whole since the one before.
 ///
 /// Nothing is kept open between two batches, so that the run's folder can be deleted meanwhile.
@@ -110,7 +113,7 @@ impl LogReader {
             Err(e) => return Err(e),
         };
         file.seek(SeekFrom::Start(self.offset))?;
-        let mut reader = BufReader::new(file);
+        let mut reader = BufReader::with_capacity(READ_BYTES, file);
         let mut line = Vec::new();
         while batch.lines.len() < BATCH_LINES && self.offset - batch.start < BATCH_BYTES {
             line.clear();
@@ -118,7 +121,7 @@ impl LogReader {
             if line.last() != Some(&b'\n') {
                 return Ok(());
             }
-            let Ok(event) = serde_json::from_slice(&line) else { return Ok(()) };
+            let Ok(event) = EventLine::parse(&line) else { return Ok(()) };
             batch.lines.push(event);
             self.offset += length as u64;
         }
