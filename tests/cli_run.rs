@@ -251,8 +251,7 @@ fn a_run_waits_for_its_turn_and_is_begun_by_who_works_the_queue_off() {
     first.until_step(1);
     let active = first.job_id.clone().unwrap();
     let steps = train_args("2");
-    let wait: Vec<&str> =
-        steps.iter().copied().filter(|arg| *arg != "--json").chain(["--queue"]).collect();
+    let wait: Vec<&str> = steps.iter().copied().filter(|arg| *arg != "--json").chain(["--queue"]).collect();
     for place in ["place 1", "place 2"] {
         let output = home.run(&wait);
         assert!(output.status.success() && stderr(&output).contains(place), "{}", stderr(&output));

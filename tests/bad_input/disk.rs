@@ -139,7 +139,8 @@ struct Mounted(PathBuf);
 impl Mounted {
     fn at(path: &Path) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(path).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(path).output();
         mounted.is_ok_and(|output| output.status.success()).then(|| Self(path.to_owned()))
     }
 

@@ -73,5 +73,7 @@ pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
 fn other_app(other: &OpenApp) -> String {
     let OpenApp { pid, address, since } = other;
     let at = address.as_ref().map_or_else(String::new, |address| format!(" at {address}"));
-    format!("ModelForge is open on this data folder already{at} (process {pid}, since {since}). Both show the same.")
+    format!(
+        "ModelForge is open on this data folder already{at} (process {pid}, since {since}). Both show the same."
+    )
 }

@@ -64,7 +64,8 @@ impl Api {
     pub async fn resume(&self, job_id: &str) -> Result<ActiveRun, ApiError> {
         let gate = self.gate().await?;
         let spec = self.resumable(job_id)?;
-        let run = ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await?;
+        let run =
+            ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await?;
         self.note_begun(job_id);
         Ok(run)
     }
@@ -81,7 +82,9 @@ impl Api {
 
     pub(crate) fn finished(run: &Run) -> ApiError {
         let (job_id, model_id) = (&run.row.job_id, &run.row.model_id);
-        ApiError::bad_request(format!("{job_id} is finished: its model is {model_id}. Start a new run instead."))
+        ApiError::bad_request(format!(
+            "{job_id} is finished: its model is {model_id}. Start a new run instead."
+        ))
     }
 
     /// Everything that can be wrong with a request, before anything is made.

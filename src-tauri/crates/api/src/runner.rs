@@ -19,7 +19,11 @@ use types::{
     event_log::EventLog,
 };
 
-use crate::{Api, Topic, base::Reached, run::{ActiveRun, give}};
+use crate::{
+    Api, Topic,
+    base::Reached,
+    run::{ActiveRun, give},
+};
 
 /// How often a run that another process started is looked at until its engine is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

@@ -297,8 +297,11 @@ mod tests {
     }
 
     fn lists(steps: &StepColumns) -> Vec<usize> {
-        let columns = steps.columns.values().flat_map(|c| [c.low.len(), c.high.len(), c.mean.len(), c.last.len()]);
-        columns.chain([steps.step.len(), steps.epoch.len(), steps.elapsed_ms.len(), steps.held.len()]).collect()
+        let columns =
+            steps.columns.values().flat_map(|c| [c.low.len(), c.high.len(), c.mean.len(), c.last.len()]);
+        columns
+            .chain([steps.step.len(), steps.epoch.len(), steps.elapsed_ms.len(), steps.held.len()])
+            .collect()
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
 };
 
+use serde::Deserialize;
 use types::EventLine;
 
 use crate::StoreError;
@@ -69,6 +70,13 @@ pub(crate) struct LogReader {
     offset: u64,
 }
 
+/// What an event of any version has.
+#[derive(Deserialize)]
+struct Numbered {
+    #[expect(dead_code, reason = "only whether it is there matters")]
+    seq: u64,
+}
+
 /// Lines that were read at one go.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -88,7 +96,7 @@ impl LogReader {
         Self { path, offset }
     }
 
-    /// Reads on from the place reached. A line that cannot be understood ends the log, as it does for the engine.
+    /// Reads on from the place reached. A line that is no event of any version ends the log, as it does for the engine.
     pub fn read(&mut self) -> Result<Batch, StoreError> {
         let length = match fs::metadata(&self.path) {
             Ok(metadata) => metadata.len(),
@@ -121,8 +129,12 @@ impl LogReader {
             if line.last() != Some(&b'\n') {
                 return Ok(());
             }
-            let Ok(event) = EventLine::parse(&line) else { return Ok(()) };
-            batch.lines.push(event);
+            match EventLine::parse(&line) {
+                Ok(event) => batch.lines.push(event),
+                // What another version told is passed over.
+                Err(_) if serde_json::from_slice::<Numbered>(&line).is_ok() => {}
+                Err(_) => return Ok(()),
+            }
             self.offset += length as u64;
         }
         batch.at_end = false;

@@ -163,7 +163,9 @@ fn note(run: &mut Run, line: &EventLine) {
             extend(&mut run.metrics, metrics);
             run.status = match result.success {
                 true => RunStatus::Completed,
-                false => RunStatus::Failed { error: result.error.as_ref().unwrap_or(&result.message).clone() },
+                false => {
+                    RunStatus::Failed { error: result.error.as_ref().unwrap_or(&result.message).clone() }
+                }
             };
         }
         // The rest is told, and changes nothing about how the run stands.
