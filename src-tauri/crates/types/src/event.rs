@@ -33,21 +33,19 @@ impl EventLine {
     /// # Errors
     /// The line is no event.
     pub fn parse(line: &[u8]) -> serde_json::Result<Self> {
-        /// What every line begins with.
-        #[derive(Deserialize)]
-        struct Head<'a> {
-            seq: u64,
-            time: String,
-            event: &'a str,
-        }
-        const STEP: &[u8] = br#""event":"step""#;
-        if line.get(..128).unwrap_or(line).windows(STEP.len()).any(|part| part == STEP)
-            && let Ok(Head { seq, time, event: "step" }) = serde_json::from_slice(line)
-        {
-            return Ok(Self { seq, time, event: TrainEvent::Step(serde_json::from_slice(line)?) });
-        }
-        serde_json::from_slice(line)
+        let Some((seq, time)) = step_head(line) else { return serde_json::from_slice(line) };
+        Ok(Self { seq, time: time.to_owned(), event: TrainEvent::Step(serde_json::from_slice(line)?) })
     }
+}
+
+/// Number and time of a step's line as it is written; another spelling of the same has the longer way.
+fn step_head(line: &[u8]) -> Option<(u64, &str)> {
+    let rest = line.strip_prefix(br#"{"seq":"#)?;
+    let (seq, rest) = rest.split_at_checked(rest.iter().position(|byte| !byte.is_ascii_digit())?)?;
+    let rest = rest.strip_prefix(br#","time":""#)?;
+    let (time, rest) = rest.split_at_checked(rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?)?;
+    rest.strip_prefix(br#"","event":"step","#)?;
+    Some((str::from_utf8(seq).ok()?.parse().ok()?, str::from_utf8(time).ok()?))
 }
 
 /// The part of a run that is under way.
