@@ -16,6 +16,7 @@ mod families;
 mod golden;
 mod hub;
 mod playground;
+mod queue;
 mod runs;
 mod shape;
 mod strategies;

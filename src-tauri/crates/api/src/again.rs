@@ -125,6 +125,7 @@ impl Api {
         let task = checked.config.task;
         let job_id = {
             let _gate = self.gate().await?;
+            self.refuse_second_run()?;
             self.reserve(checked)?.0.job_id
         };
         if let Err(error) = self.resume_in_background(&job_id).await {
@@ -132,9 +133,7 @@ impl Api {
             self.store.delete_run(&job_id).ok();
             return Err(error);
         }
-        let mut session = self.store.session()?;
-        session.task = Some(task.to_string());
-        self.store.set_session(&session)?;
+        self.note_task(task)?;
         Ok(job_id)
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use data::{BadRows, DataError};
-use store::{BaseModel, RunStatus};
+use store::{BaseModel, Run, RunStatus};
 use types::{
     ApiError, FieldError, Inputs, JobFolder, Provider, Reward, RunSpec, Strategy, TrainingConfig,
     dataset::RowForm, files, folder::REWARD_MODEL, id,
@@ -41,9 +41,14 @@ impl Api {
         let base = Reached::Here(BaseModel::find(&config.model_name, &self.resources)?);
         let checked = self.check_run(config, base).await?;
         let gate = self.gate().await?;
+        self.refuse_second_run()?;
         let (spec, job) = self.reserve(checked)?;
         match ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec) {
-            Ok(run) => run.started(gate).await,
+            Ok(run) => {
+                let run = run.started(gate).await?;
+                self.note_begun(run.job_id());
+                Ok(run)
+            }
             Err(error) => {
                 // The folder holds nothing yet that anyone could use.
                 fs::remove_dir_all(job.path()).ok();
@@ -59,7 +64,10 @@ impl Api {
     pub async fn resume(&self, job_id: &str) -> Result<ActiveRun, ApiError> {
         let gate = self.gate().await?;
         let spec = self.resumable(job_id)?;
-        ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await
+        let run =
+            ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await?;
+        self.note_begun(job_id);
+        Ok(run)
     }
 
     /// What a run that can be taken up was asked to do. Asked with the gate held.
@@ -67,11 +75,16 @@ impl Api {
         let run = self.store.run(job_id)?;
         self.refuse_second_run()?;
         if run.status == RunStatus::Completed {
-            let text =
-                format!("{job_id} is finished: its model is {}. Start a new run instead.", run.row.model_id);
-            return Err(ApiError::bad_request(text));
+            return Err(Self::finished(&run));
         }
         Ok(self.store.run_spec(job_id)?)
+    }
+
+    pub(crate) fn finished(run: &Run) -> ApiError {
+        let (job_id, model_id) = (&run.row.job_id, &run.row.model_id);
+        ApiError::bad_request(format!(
+            "{job_id} is finished: its model is {model_id}. Start a new run instead."
+        ))
     }
 
     /// Everything that can be wrong with a request, before anything is made.
@@ -108,9 +121,8 @@ impl Api {
         Ok(Checked { config, base, dataset_path, eval_dataset_path, expected: None, finish_after: None })
     }
 
-    /// Makes the job folder of a checked request. Asked with the gate held.
+    /// Makes the job folder of a checked request.
     pub(crate) fn reserve(&self, checked: Checked) -> Result<(RunSpec, JobFolder), ApiError> {
-        self.refuse_second_run()?;
         let (job_id, model_id) = self.store.home().reserve_run()?;
         let job = self.store.home().run(&job_id)?;
         let written = || {

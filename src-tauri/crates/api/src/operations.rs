@@ -63,12 +63,18 @@ operations! {
     finetune::catalogue: [Get "/api/finetune/catalogue/{task}"] "Lists the known models for a task and whether they fit this machine.";
     runs::list: [Get "/api/runs"] "Lists the runs, the newest first.";
     runs::get: [Get "/api/runs/{job_id}"] "Tells all of one run.";
+    runs::curve: [Get "/api/runs/{job_id}/curve"] "Gives all that a run has told up to now, its steps thinned out to a few thousand points.";
     runs::history: [Get "/api/runs/{job_id}/history"] "Gives the events of a run up to now.";
     runs::events: stream [Get "/api/runs/{job_id}/events"] "Gives the events of a run as they happen, until it is over.";
     runs::pause: [Post "/api/runs/{job_id}/pause"] "Writes a checkpoint and frees all memory. The run can be resumed.";
     runs::resume: [Post "/api/runs/{job_id}/resume"] "Takes up a run at its last checkpoint.";
     runs::stop: [Post "/api/runs/{job_id}/stop"] "Ends a run: keeps the model as it is now, or throws the run away.";
     runs::delete: [Delete "/api/runs/{job_id}"] "Deletes a run that is over. The model it made stays.";
+    queue::get: [Get "/api/queue"] "Tells which runs wait for their turn, the next one first.";
+    queue::add: [Post "/api/queue"] "Has a run start when the runs before it are over; at once where there are none.";
+    queue::place: [Post "/api/queue/{job_id}/place"] "Moves a waiting run to another place of the queue.";
+    queue::remove: [Delete "/api/queue/{job_id}"] "Takes a run out of the queue. One that has never begun is deleted.";
+    queue::hold: [Post "/api/queue/hold"] "Has the queue wait or go on. Pausing a run holds it, starting or resuming one lets it go on.";
     datasets::check: [Post "/api/datasets/check"] "Reads a whole dataset and tells every bad line.";
     datasets::preview: [Post "/api/datasets/preview"] "Shows rows exactly as a model sees them.";
     datasets::list: [Get "/api/datasets"] "Lists the datasets that were used, the newest first.";
