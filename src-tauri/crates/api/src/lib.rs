@@ -44,7 +44,7 @@ pub use upload::{UPLOAD_PATH, Upload, UploadInput, UploadedDataset};
 
 use std::sync::Arc;
 
-use ::hub::{Environment, TokenPlaces, Tokens};
+use ::hub::{Environment, Offline, TokenPlaces, Tokens};
 use hardware::{Hardware, LoadMeter};
 use store::{Resources, Store};
 use types::ApiError;
@@ -55,6 +55,7 @@ pub struct Api {
     resources: Resources,
     launcher: Box<dyn Launcher>,
     tokens: Tokens,
+    offline: Offline,
     runner: runner::Runner,
     playground: playground::Playground,
     changes: changes::Changes,
@@ -77,6 +78,7 @@ impl Api {
             resources,
             launcher,
             tokens,
+            offline: Default::default(),
             runner: Default::default(),
             playground: playground::Playground::new(changes.clone()),
             changes,
