@@ -15,6 +15,7 @@ mod export;
 mod families;
 mod golden;
 mod hub;
+mod hub_transfers;
 mod playground;
 mod queue;
 mod runs;

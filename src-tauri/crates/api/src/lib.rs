@@ -45,7 +45,7 @@ pub use upload::{UPLOAD_PATH, Upload, UploadInput, UploadedDataset};
 
 use std::sync::{Arc, OnceLock};
 
-use ::hub::{Environment, TokenPlaces, Tokens};
+use ::hub::{Environment, Offline, TokenPlaces, Tokens};
 use hardware::{Hardware, LoadMeter};
 use store::{OpenApp, Resources, Store};
 use types::ApiError;
@@ -56,6 +56,7 @@ pub struct Api {
     resources: Resources,
     launcher: Box<dyn Launcher>,
     tokens: Tokens,
+    offline: Offline,
     runner: runner::Runner,
     playground: playground::Playground,
     changes: changes::Changes,
@@ -80,6 +81,7 @@ impl Api {
             resources,
             launcher,
             tokens,
+            offline: Default::default(),
             runner: Default::default(),
             playground: playground::Playground::new(changes.clone()),
             changes,

@@ -91,6 +91,8 @@ operations! {
     settings::set: [Put "/api/settings"] "Keeps the app's settings; one that is left out has its default again.";
     hub::set_token: [Put "/api/hub/token"] "Keeps an access token of the Hub, in the system's keychain where there is one.";
     hub::clear_token: [Delete "/api/hub/token"] "Forgets the access token of the Hub.";
+    hub::token_places: [Get "/api/hub/token/places"] "Tells where an access token is looked for and what is there, in the order in which it counts.";
+    hub::upload: stream [Post "/api/hub/upload"] "Puts a finished model into a repository of the Hub and tells how far it is.";
     hub::whoami: [Get "/api/hub/whoami"] "Asks the Hub whose token it is.";
     hardware::load: [Get "/api/hardware/load"] "Tells how busy this machine is.";
     models::manifest: [Get "/api/models/{model_id}/manifest"] "Tells where a finished model came from and whether that is still there.";

@@ -379,15 +379,20 @@ impl Api {
             let job_id = spec.job_id.clone();
             let ended = "The download was ended. What has arrived is kept.";
             let downloaded = tokio::select! {
-                downloaded = api.download(&job_id, &repo, &sha) => downloaded,
-                () = kill.notified() => Err(ApiError::bad_request(ended)),
-                () = ordered(&job) => Err(ApiError::bad_request(ended)),
+                downloaded = api.download(&job_id, &repo, &sha) => Some(downloaded),
+                () = kill.notified() => None,
+                () = ordered(&job) => None,
             };
             let launched = match downloaded {
-                Ok(()) => api.launch_in_place_of(lock, spec).await,
-                Err(error) => {
+                Some(Ok(())) => api.launch_in_place_of(lock, spec).await,
+                Some(Err(error)) => {
                     drop(lock);
                     Err(error)
+                }
+                None => {
+                    api.note_paused(&job);
+                    drop(lock);
+                    Err(ApiError::bad_request(ended))
                 }
             };
             match launched {
@@ -425,6 +430,16 @@ impl Api {
         }
         self.note_downloading(job_id, false);
         Ok(())
+    }
+
+    /// Says in the log of a run whose download was ended that it was ended on purpose. Asked with the run's lock held.
+    fn note_paused(&self, job: &JobFolder) {
+        let job_id = job.path().file_name().unwrap_or_default().to_string_lossy();
+        let step = self.store.run(&job_id).map_or(0, |run| run.step);
+        // Without the word it counts as interrupted, and can be taken up all the same.
+        EventLog::open(job)
+            .and_then(|mut log| log.append(TrainEvent::Stopped { step, checkpoint: None }))
+            .ok();
     }
 
     fn note_downloading(&self, job_id: &str, downloading: bool) {

@@ -99,7 +99,7 @@ fn describe(
 ) -> Result<(), EngineError> {
     let model_folder = ModelFolder::new(folder);
     let mut manifest = manifest(spec, prepared, inputs, summary);
-    let text = card::render(&manifest, &spec.base_dir);
+    let text = card::render(&manifest, &spec.base_dir, card::Holds::Adapter);
     files::write(&model_folder.card(), text.as_bytes()).map_err(EngineError::file(model_folder.card()))?;
     for path in [model_folder.adapter_config(), model_folder.adapter_weights()] {
         let name = path.file_name().map(Path::new).unwrap_or(&path);
