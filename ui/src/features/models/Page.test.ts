@@ -39,7 +39,7 @@ const config = { model_name: 'modelforge/starter', dataset: 'sample:order-slips'
 
 async function open(
   list: ModelRow[],
-  { id, query = '', metrics = {}, manifest }: { id?: string; query?: string; metrics?: Record<string, number>; manifest?: object } = {},
+  { id, query = '', metrics = {}, manifest, answers = {} }: { id?: string; query?: string; metrics?: Record<string, number>; manifest?: object; answers?: FakeHost['answers'] } = {},
 ): Promise<void> {
   host = at.host = hostWith(list)
   host.answers.models_get = ({ model_id }: { model_id: string }) => ({
@@ -55,6 +55,7 @@ async function open(
     { name: 'learning_rate', type: 'float', default: { is: 'float', value: 0.0002 }, help: '' },
   ]
   host.answers.settings_get = () => ({ theme: 'system', language: null, offline: false, hub_endpoint: null, unload_after_minutes: 0 })
+  Object.assign(host.answers, answers)
   await settings.refresh()
   router.query = new URLSearchParams(query)
   render(Page, { params: id === undefined ? [] : [id] })
@@ -100,20 +101,17 @@ describe('a model', () => {
   })
 })
 
-const askAgain = async (): Promise<void> => user.click((await screen.findAllByRole('button', { name: 'Train again' }))[0]!)
-
 describe('a model that is made again', () => {
   const same = { same: true, differences: [], download: false, version_then: '0.1.0', version_now: '0.1.0' }
+  const ask = (answers: FakeHost['answers']): Promise<void> => open(many(1), { id: 'model_0', query: 'again=1', answers })
 
   it('starts once its files are found to be the same', async () => {
-    await open(many(1), { id: 'model_0' })
     const asked: object[] = []
-    host.answers.models_origin = () => same
-    host.answers.models_train_again = (input: object) => {
+    const models_train_again = (input: object): object => {
       asked.push(input)
       return { success: true, message: '', job_id: 'train_1' }
     }
-    await askAgain()
+    await ask({ models_origin: () => same, models_train_again })
     await screen.findByText('Base model and dataset are exactly as they were.')
     expect(await violations()).toEqual([])
     await user.click(within(screen.getByRole('dialog')).getByRole('button', { name: 'Train again' }))
@@ -122,28 +120,32 @@ describe('a model that is made again', () => {
   })
 
   it('tells what is not as it was, and starts only when told to all the same', async () => {
-    await open(many(1), { id: 'model_0' })
-    const changed = [{ part: 'dataset', path: '/data/rows.jsonl', missing: false }]
-    host.answers.models_origin = () => ({ ...same, same: false, differences: changed, version_then: '0.0.9' })
-    host.answers.models_train_again = () => {
+    const changed = { ...same, same: false, differences: [{ part: 'dataset', path: '/data/rows.jsonl', missing: false }], version_then: '0.0.9' }
+    const models_train_again = (): never => {
       throw new AppError(400, 'Training already in progress: train_0')
     }
-    await askAgain()
+    await ask({ models_origin: () => changed, models_train_again })
     const dialog = await screen.findByRole('dialog')
-    await within(dialog).findByText('Not everything is as it was')
-    expect(dialog).toHaveTextContent('The dataset has changed: /data/rows.jsonl')
+    await within(dialog).findByText(/Not everything is as it was/)
+    expect(dialog).toHaveTextContent(/The dataset has changed:.*\/data\/rows.jsonl/)
     expect(dialog).toHaveTextContent('It was made by version 0.0.9; this is 0.1.0')
     await user.click(within(dialog).getByRole('button', { name: 'Train anyway' }))
     await within(dialog).findByText('Training already in progress: train_0')
   })
 
   it('cannot be where a file is gone', async () => {
-    await open(many(1), { id: 'model_0' })
-    host.answers.models_origin = () => ({ ...same, same: false, differences: [{ part: 'base_model', path: '/models/base', missing: true }] })
-    await askAgain()
+    const gone = { ...same, same: false, differences: [{ part: 'base_model', path: '/models/base', missing: true }] }
+    await ask({ models_origin: () => gone })
     const dialog = await screen.findByRole('dialog')
-    await within(dialog).findByText('Something it was made from is gone')
+    await within(dialog).findByText(/Something it was made from is gone/)
     expect(within(dialog).queryByRole('button', { name: /Train/ })).toBeNull()
+  })
+
+  it('gives its settings to a run with others, under a new name', async () => {
+    await ask({ models_origin: () => same })
+    await user.click(await screen.findByRole('button', { name: 'Change settings' }))
+    await waitFor(() => expect(location.hash).toBe('#/tune'))
+    expect(JSON.parse(sessionStorage.getItem('modelforge.again') ?? '{}')).toMatchObject({ ...config, name: null })
   })
 })
 
@@ -205,15 +207,6 @@ describe('a model', () => {
     expect(screen.queryByText('Learning rate'), 'it has its default').toBeNull()
     await user.click(screen.getByRole('button', { name: 'Show all settings' }))
     expect(screen.getByText('Learning rate')).toBeInTheDocument()
-  })
-
-  it('gives its settings to a run with others, under a new name', async () => {
-    await open([model('a')])
-    host.answers.models_origin = () => ({ same: true, differences: [], download: false, version_then: null, version_now: '0.1.0' })
-    await askAgain()
-    await user.click(await screen.findByRole('button', { name: 'Change settings' }))
-    await waitFor(() => expect(location.hash).toBe('#/tune'))
-    expect(JSON.parse(sessionStorage.getItem('modelforge.again') ?? '{}')).toEqual({ ...config, name: null })
   })
 
   it('that is not here is said to be so', async () => {
