@@ -3,6 +3,7 @@
 use std::{fs, path::Path, time::Instant};
 
 use serde_json::{Value, json};
+use types::files;
 
 use crate::support::{PATIENCE, Server, small_run};
 
@@ -115,7 +116,7 @@ async fn a_run_that_fails_holds_up_no_other_and_a_pause_holds_all() {
     let damaged = ask(&server, "/api/queue", json!({})).await;
     let last = ask(&server, "/api/queue", json!({})).await;
     fs::remove_file(&gone).unwrap();
-    fs::write(server.home.join("runs").join(&damaged).join("run.json"), b"{}").unwrap();
+    files::write(&server.home.join("runs").join(&damaged).join("run.json"), b"{}").unwrap();
 
     order(&server, &format!("/api/runs/{first}/pause"), json!({})).await;
     assert_eq!(ended(&server, &first).await["status"], "stopped");
