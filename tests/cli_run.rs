@@ -245,6 +245,34 @@ fn a_second_run_is_refused_while_one_is_active() {
 }
 
 #[test]
+fn a_run_waits_for_its_turn_and_is_begun_by_who_works_the_queue_off() {
+    let home = Home::new();
+    let mut first = home.train(10_000);
+    first.until_step(1);
+    let active = first.job_id.clone().unwrap();
+    let steps = train_args("2");
+    let wait: Vec<&str> = steps.iter().copied().filter(|arg| *arg != "--json").chain(["--queue"]).collect();
+    for place in ["place 1", "place 2"] {
+        let output = home.run(&wait);
+        assert!(output.status.success() && stderr(&output).contains(place), "{}", stderr(&output));
+    }
+    let queue = home.json(&["queue", "list", "--json"]);
+    let [a, b] = [0, 1].map(|n| queue["runs"][n].as_str().unwrap().to_owned());
+    assert!(home.run(&["queue", "move", &b, "1"]).status.success());
+    assert!(home.run(&["queue", "remove", &a]).status.success());
+    let text = stdout(&home.run(&["queue"]));
+    assert!(text.contains(&b) && text.lines().count() == 2, "the heading and one run: {text}");
+
+    let worker = home.command(&["queue", "work"]).spawn().unwrap();
+    assert!(home.run(&["runs", "finish", &active]).status.success());
+    assert_eq!(first.finish().0, Some(0));
+    let ended = worker.wait_with_output().unwrap();
+    assert!(ended.status.success(), "it ends when none is left: {}", stderr(&ended));
+    assert_eq!(home.json(&["runs", "show", &b, "--json"])["status"], json!("completed"));
+    assert_eq!(home.json(&["queue", "list", "--json"]), json!({"held": false, "runs": []}));
+}
+
+#[test]
 fn of_runs_started_at_once_one_wins() {
     let home = Home::new();
     let runs: Vec<Train> = (0..3).map(|_| home.train(4)).collect();

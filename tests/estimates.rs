@@ -192,6 +192,8 @@ fn measure(home: &Path, setting: &Setting) -> Measured {
     fs::create_dir(job.path()).unwrap();
     let spec = RunSpec {
         version: RunSpec::VERSION,
+        expected: None,
+        finish_after: None,
         job_id: "train_20260101_000000".into(),
         model_id: "model_20260101_000000".into(),
         config,

@@ -7,6 +7,7 @@
 )]
 
 mod database;
+mod disk;
 mod fields;
 // Engines are held and killed by signals.
 #[cfg(unix)]

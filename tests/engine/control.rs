@@ -1,6 +1,11 @@
 //! Orders to an engine at work: pause, finish early, cancel an answer.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Child, Command},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use types::{Manifest, TrainEvent, engine::Control, files};
@@ -57,21 +62,111 @@ fn a_run_that_is_finished_early_gives_a_whole_model_that_says_so() {
     assert_eq!(replies[0]["reply"], json!("loaded"), "the model can be talked to: {replies:?}");
 }
 
+/// Sends a signal to an engine.
+#[cfg(unix)]
+fn signal(engine: &Child, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), engine.id().to_string()]).status().unwrap();
+    assert!(status.success(), "{name}");
+}
+
 #[test]
 #[cfg(unix)]
-fn a_termination_signal_pauses_a_run() {
+fn every_signal_to_end_pauses_a_run_which_then_goes_on_to_the_bit() {
+    let calm = tempfile::tempdir().unwrap();
+    let changes = json!({"max_steps": 24, "eval_steps": 1000, "save_steps": 1000, "lora_dropout": 0.1});
+    let undisturbed = job(calm.path(), changes.clone());
+    assert!(run_to_end(&undisturbed).0.success());
+
     let home = tempfile::tempdir().unwrap();
-    let job = job(home.path(), json!({"max_steps": 1000, "eval_steps": 1000, "save_steps": 1000}));
+    let job = job(home.path(), changes);
+    // A Ctrl-C, an end of the session, and what a shutdown sends.
+    for (name, at) in [("INT", 4), ("HUP", 9), ("TERM", 14)] {
+        let mut engine = Engine::start(&job);
+        engine.until(|e| matches!(e, TrainEvent::Step(s) if s.step >= at));
+        signal(&engine.child, name);
+        let stopped = engine.until(|e| matches!(e, TrainEvent::Stopped { .. } | TrainEvent::Finished { .. }));
+        assert!(
+            matches!(&stopped, TrainEvent::Stopped { checkpoint: Some(folder), .. } if folder.is_dir()),
+            "{name}: {stopped:?}"
+        );
+        assert!(engine.finish().0.success(), "{name}: being asked to end is not a failure");
+    }
+    assert!(run_to_end(&job).0.success());
+    assert_eq!(losses(&job), losses(&undisturbed), "no loss is another");
+    assert_eq!(adapter(home.path()), adapter(calm.path()), "nor are the weights");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_run_that_is_suspended_stands_still_and_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let job = job(home.path(), json!({"max_steps": 40, "eval_steps": 1000, "save_steps": 1000}));
     let mut engine = Engine::start(&job);
-    engine.until(|e| matches!(e, TrainEvent::Step(_)));
-    let status = Command::new("kill").args(["-TERM", &engine.child.id().to_string()]).status().unwrap();
-    assert!(status.success());
-    let stopped = engine.until(|e| matches!(e, TrainEvent::Stopped { .. } | TrainEvent::Finished { .. }));
-    assert!(
-        matches!(&stopped, TrainEvent::Stopped { checkpoint: Some(folder), .. } if folder.is_dir()),
-        "{stopped:?}"
+    engine.until(|e| matches!(e, TrainEvent::Step(s) if s.step == 3));
+    signal(&engine.child, "STOP");
+    thread::sleep(Duration::from_millis(300));
+    let length = || fs::metadata(job.events()).unwrap().len();
+    let told = length();
+    let (status, _) = run_to_end(&job);
+    assert_eq!(status.code(), Some(3), "the job is still its own");
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(length(), told, "a suspended engine does nothing");
+    signal(&engine.child, "CONT");
+    assert!(engine.finish().0.success());
+    assert_eq!(losses(&job).keys().copied().collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_listener_that_reads_nothing_holds_up_no_run() {
+    let home = tempfile::tempdir().unwrap();
+    // More events than a pipe holds.
+    let steps = 320;
+    let job = job(
+        home.path(),
+        json!({"max_steps": steps, "eval_steps": 1000, "save_steps": 1000, "gradient_accumulation_steps": 1,
+            "per_device_train_batch_size": 1, "max_seq_length": 16, "eval_split": 0}),
     );
-    assert!(engine.finish().0.success(), "being asked to end is not a failure");
+    let mut engine = Engine::start(&job);
+    let started = Instant::now();
+    while !fs::read_to_string(job.events()).is_ok_and(|log| log.contains("\"event\":\"finished\"")) {
+        assert!(started.elapsed() < Duration::from_secs(180), "the run stands still");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let mut heard = 0;
+    while let Some(event) = engine.next() {
+        heard += usize::from(matches!(event, TrainEvent::Step(_)));
+    }
+    assert_eq!(heard, steps, "and hears everything once it reads again");
+    assert!(engine.finish().0.success());
+}
+
+#[test]
+fn a_clock_that_was_set_changes_nothing() {
+    let (calm, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let changes = json!({"max_steps": 12, "save_steps": 3});
+    let undisturbed = job(calm.path(), changes.clone());
+    assert!(run_to_end(&undisturbed).0.success());
+    let job = job(home.path(), changes);
+    for year in ["2055", "1999"] {
+        let mut engine = Engine::start(&job);
+        engine.until(|e| matches!(e, TrainEvent::Step(_)));
+        Control::Pause.give(&job).unwrap();
+        assert!(engine.finish().0.success());
+        // As if the clock had been wrong until now.
+        let now = types::id::now_rfc3339();
+        let log = fs::read_to_string(job.events()).unwrap();
+        let wrong = log.replace(&format!("\"time\":\"{}", &now[..4]), &format!("\"time\":\"{year}"));
+        assert_ne!(wrong, log);
+        files::write(&job.events(), wrong.as_bytes()).unwrap();
+    }
+    assert!(run_to_end(&job).0.success());
+    assert_eq!(losses(&job), losses(&undisturbed));
+    assert_eq!(adapter(home.path()), adapter(calm.path()));
+    let elapsed: Vec<u64> = events(&job)
+        .into_iter()
+        .filter_map(|event| if let TrainEvent::Step(stats) = event { Some(stats.elapsed_ms) } else { None })
+        .collect();
+    assert!(elapsed.is_sorted(), "time taken never runs backwards: {elapsed:?}");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub fn job(home: &Path, changes: serde_json::Value) -> JobFolder {
     fs::create_dir(folder.path()).unwrap();
     let spec = RunSpec {
         version: RunSpec::VERSION,
+        expected: None,
+        finish_after: None,
         job_id: "train_20260101_000000".into(),
         model_id: "model_20260101_000000".into(),
         config,

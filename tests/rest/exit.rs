@@ -67,3 +67,37 @@ async fn a_run_pauses_with_its_server_where_asked_to() {
     let (code, answer) = server.post(&format!("/api/runs/{job_id}/stop"), json!({"keep": false})).await;
     assert_eq!(code, 200, "{answer}");
 }
+
+#[tokio::test]
+async fn a_run_outlives_its_server_that_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let (mut server, job_id) = training(&home, &[], 60).await;
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+
+    // While the engine works on, another server finds the run; it is killed too.
+    let mut server = serve(&home, &[]);
+    let (_, run) = server.get(&format!("/api/runs/{job_id}")).await;
+    assert!(run["status"] == "running" || run["status"] == "completed", "{run}");
+    let (code, refused) =
+        server.post("/api/finetune/start_training", small_run(&server.rows(12), json!({}))).await;
+    assert!(code == 400 || run["status"] == "completed", "the run is still the one under way: {refused}");
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+
+    let server = serve(&home, &[]);
+    let status = server.status_until(|status| status["status"] != "running").await;
+    assert_eq!(status["status"], "completed", "{status}");
+    let (_, events) = server.get(&format!("/api/runs/{job_id}/history")).await;
+    let steps: Vec<u64> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["event"] == "step")
+        .map(|event| event["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, (1..=60).collect::<Vec<_>>(), "the curve is whole");
+    let (_, models) = server.get("/api/models/").await;
+    assert_eq!(models.as_array().unwrap().len(), 1, "and its model is there: {models}");
+}

@@ -1,6 +1,7 @@
 //! The Hub: choosing a repository, signing in, downloading for a run, pushing; and what happens where it cannot be reached.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::{Server, keys, small_run};
 
 const ALICE: &str = "hf_alice";
-const STARTER_ON_HUB: &str = "acme/starter";
+pub const STARTER_ON_HUB: &str = "acme/starter";
 
 /// A Hub with two accounts and some models, and a folder for the app.
 pub struct Place {
@@ -44,11 +45,18 @@ impl Place {
 
     /// The app, for which this is the Hub.
     pub fn server(&self) -> Server {
-        Server::on(&self.folder.path().join("home"), &[("HF_ENDPOINT", self.hub.url().as_ref())])
+        self.server_with(&[])
+    }
+
+    /// The same with more variables in its environment.
+    pub fn server_with(&self, variables: &[(&str, &OsStr)]) -> Server {
+        let mut all = vec![("HF_ENDPOINT", self.hub.url().as_ref())];
+        all.extend(variables);
+        Server::on(&self.folder.path().join("home"), &all)
     }
 
     /// Puts a copy of the starter model on the Hub.
-    fn add_starter(&self) {
+    pub fn add_starter(&self) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src-tauri/resources/starter");
         let files: Vec<(String, Vec<u8>)> =
             files_below(&folder).into_iter().map(|path| (name_of(&path), fs::read(&path).unwrap())).collect();
@@ -73,7 +81,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The files of a folder that hold a text.
-fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
+pub fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
     let holds =
         |path: &PathBuf| fs::read(path).unwrap().windows(text.len()).any(|bytes| bytes == text.as_bytes());
     files_below(folder).into_iter().filter(holds).collect()

@@ -6,6 +6,7 @@
     reason = "what cannot be set up or does not answer ends the test"
 )]
 
+mod again;
 mod contract;
 mod events;
 #[cfg(unix)]
@@ -14,7 +15,9 @@ mod export;
 mod families;
 mod golden;
 mod hub;
+mod hub_transfers;
 mod playground;
+mod queue;
 mod runs;
 mod shape;
 mod strategies;

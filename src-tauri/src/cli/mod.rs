@@ -10,6 +10,7 @@ mod generate;
 mod interrupt;
 mod models;
 mod progress;
+mod queue;
 mod runs;
 mod sampling;
 mod serve;
@@ -49,6 +50,7 @@ enum Command {
     Generate(generate::Args),
     Models(models::Args),
     Runs(runs::Args),
+    Queue(queue::Args),
     Datasets(datasets::Args),
     Detect(detect::Args),
     Serve(serve::Args),
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
             Command::Generate(args) => generate::main(args).await,
             Command::Models(args) => models::main(args).await,
             Command::Runs(args) => runs::main(args).await,
+            Command::Queue(args) => queue::main(args).await,
             Command::Datasets(args) => datasets::main(args).await,
             Command::Detect(args) => detect::main(args).await,
             Command::Serve(args) => serve::main(args).await,

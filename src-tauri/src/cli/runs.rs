@@ -154,6 +154,7 @@ fn steps(run: &Run) -> String {
 fn status_name(status: &RunStatus) -> &'static str {
     match status {
         RunStatus::Running => "running",
+        RunStatus::Queued => "waiting",
         RunStatus::Stopped => "stopped",
         RunStatus::Interrupted => "interrupted",
         RunStatus::Completed => "completed",

@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::ValueEnum;
 use server::{ServeOptions, TOKEN_VARIABLE, Token};
+use store::OpenApp;
 
 use super::{interrupt::Interrupts, say};
 
@@ -51,6 +52,9 @@ pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
     let api = Arc::new(super::open()?);
     let options = ServeOptions { host, port, token, ..ServeOptions::default() };
     let server = server::serve(Arc::clone(&api), options).await?;
+    if let Some(other) = api.open(Some(server.url()))? {
+        say(other_app(&other));
+    }
     let mut out = io::stdout();
     writeln!(out, "{}", server.url()).and_then(|()| out.flush()).context("cannot tell the address")?;
     interrupts.next().await;
@@ -64,4 +68,12 @@ pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn other_app(other: &OpenApp) -> String {
+    let OpenApp { pid, address, since } = other;
+    let at = address.as_ref().map_or_else(String::new, |address| format!(" at {address}"));
+    format!(
+        "ModelForge is open on this data folder already{at} (process {pid}, since {since}). Both show the same."
+    )
 }

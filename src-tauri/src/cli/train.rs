@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::bail;
@@ -36,6 +37,9 @@ pub struct Args {
     /// Go on with a run that was stopped, was interrupted or failed
     #[arg(long, value_name = "JOB ID")]
     resume: Option<String>,
+    /// Have the run wait for its turn where another one is under way; see `modelforge queue`
+    #[arg(long, conflicts_with_all = ["resume", "json"])]
+    queue: bool,
     /// Print the run's events as JSON, one object a line, and nothing else
     #[arg(long)]
     json: bool,
@@ -46,10 +50,20 @@ pub struct Args {
 /// Trains or resumes, and tells how it went.
 pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
     let mut interrupts = Interrupts::listen()?;
-    let api = super::open()?;
+    let api = Arc::new(super::open()?);
+    let file = args.config.as_deref().map(ConfigFile::read).transpose()?;
+    if args.queue {
+        let job_id = settled(file, args.settings, async |config| api.queue_training(config).await).await?;
+        match api.store().queue()?.place(&job_id) {
+            Some(place) => say(format_args!("{job_id} waits at place {place}; see `modelforge queue`.")),
+            None => say(format_args!("{job_id} is under way; see `modelforge runs`.")),
+        }
+        api.handed_over().await;
+        return Ok(ExitCode::SUCCESS);
+    }
     let run = match &args.resume {
         Some(job_id) => api.resume(job_id).await?,
-        None => start(&api, args.config.as_deref().map(ConfigFile::read).transpose()?, args.settings).await?,
+        None => settled(file, args.settings, async |config| api.start_training(config).await).await?,
     };
     finish(&api, run, args.json, &mut interrupts).await
 }
@@ -97,15 +111,16 @@ pub fn how_to_resume(job_id: &str, ending: &Ending) -> String {
     format!("{how} Go on with:\n  modelforge train --resume {job_id}")
 }
 
-async fn start(
-    api: &Api,
+/// Does something with the settings of file and flags. What is wrong with one is told by where it was given.
+async fn settled<T>(
     file: Option<ConfigFile>,
     SettingFlags(flags): SettingFlags,
-) -> anyhow::Result<ActiveRun> {
+    start: impl AsyncFnOnce(TrainingConfig) -> Result<T, ApiError>,
+) -> anyhow::Result<T> {
     let mut request = file.as_ref().map_or_else(Map::new, |file| file.values.clone());
     request.extend(flags.clone());
     let started = match TrainingConfig::from_json(&request) {
-        Ok(config) => api.start_training(config).await,
+        Ok(config) => start(config).await,
         Err(fields) => Err(ApiError::invalid(fields)),
     };
     started.map_err(|error| {

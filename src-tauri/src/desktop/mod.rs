@@ -74,6 +74,7 @@ fn run(log: Log) -> anyhow::Result<()> {
         .invoke_handler(invoke_handler(api))
         .on_menu_event(|app, event| menu::chosen(app, event.id().as_ref()))
         .setup(|app| {
+            stay_open(app.handle())?;
             window::create(app.handle())?;
             startup::watch(app.handle().clone());
             Ok(())
@@ -84,6 +85,15 @@ fn run(log: Log) -> anyhow::Result<()> {
                 end(app);
             }
         });
+    Ok(())
+}
+
+/// Begins runs that wait. Another window cannot be open, but a server may be; its pages tell of each other.
+fn stay_open(app: &AppHandle) -> anyhow::Result<()> {
+    let shell = app.state::<Shell>();
+    if let Some(other) = tauri::async_runtime::block_on(async { shell.api.open(None) })? {
+        shell.log.write(format_args!("process {} has the data folder open too", other.pid));
+    }
     Ok(())
 }
 

@@ -101,6 +101,9 @@ test('settings: licenses, keys, and a Hub that cannot be reached', async () => {
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByLabel('Access token').waitFor()
   await look('settings-token')
+  await page.getByText('Where a token is looked for').click()
+  await page.getByText('System keychain').waitFor()
+  await look('settings-token-places')
 })
 
 test('wizard: a model that cannot be reached, a broken file, pairs that need another method', async () => {
@@ -244,6 +247,48 @@ test('a full library: runs of every ending beside each other', async () => {
   await look('start-full')
 })
 
+test('a push: what is asked, a name that is taken, on its way, and what the Hub has then', async () => {
+  const server = servers.at(-1)!
+  const account = { name: 'pia', fullname: null, kind: 'user', organizations: ['bikes'], token_role: 'write' }
+  const whoami = (url: URL): boolean => url.pathname === '/api/hub/whoami'
+  const upload = (url: URL): boolean => url.pathname === '/api/hub/upload'
+  await page.route(whoami, (route) => route.fulfill({ json: { source: 'keychain', account } }))
+  let items: object[] = [{ type: 'exists', repository: 'pia/Lost-and-found' }]
+  await page.route(upload, (route) => {
+    const body = items.map((item) => `data: ${JSON.stringify(item)}\n\n`).join('')
+    return route.fulfill({ status: 200, contentType: 'text/event-stream', body })
+  })
+  await open(server, 'models', 'Lost and found')
+  await page.getByText('Lost and found').first().click()
+  await page.getByText('Made from').first().waitFor()
+  await page.getByRole('button', { name: 'Push to Hub' }).last().click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByRole('radio', { name: 'Whole model' }).click()
+  await look('push-form')
+  await dialog.getByRole('button', { name: 'Push to Hub' }).click()
+  await dialog.getByText('pia/Lost-and-found is there already').waitFor()
+  await look('push-exists')
+  items = [{ type: 'done', repo_url: 'https://huggingface.co/pia/Lost-and-found', commit: '0'.repeat(40), files: 8, bytes: 24_000_000 }]
+  await dialog.getByRole('button', { name: 'Push into it' }).click()
+  await dialog.getByText('Files compared with the Hub: 8', { exact: false }).waitFor()
+  await look('push-done')
+  await dialog.getByRole('button', { name: 'Close' }).last().click()
+  await page.unroute(upload)
+  // What is never answered is on its way.
+  await page.route(upload, () => {})
+  await page.getByRole('button', { name: 'Push to Hub' }).last().click()
+  await dialog.getByLabel('Repository').waitFor()
+  await dialog.getByRole('button', { name: 'Push to Hub' }).click()
+  await dialog.getByRole('progressbar').waitFor()
+  await look('push-busy')
+  await dialog.getByRole('button', { name: 'Cancel the push' }).click()
+  await dialog.getByText('The push was cancelled', { exact: false }).waitFor()
+  await look('push-cancelled')
+  await page.keyboard.press('Escape')
+  await page.unroute(upload)
+  await page.unroute(whoami)
+})
+
 test('a model: its numbers, sharing it without an account, and every way to talk to it', async () => {
   const server = servers.at(-1)!
   await open(server, 'models', 'Village reader')
@@ -252,6 +297,10 @@ test('a model: its numbers, sharing it without an account, and every way to talk
   await page.getByRole('button', { name: 'Push to Hub' }).last().click()
   await page.getByRole('dialog').getByText('You are not signed in to the Hub').waitFor()
   await look('models-push')
+  await page.keyboard.press('Escape')
+  await page.getByRole('button', { name: 'Train again' }).last().click()
+  await page.getByRole('dialog').getByText('Base model and dataset are exactly as they were.').waitFor()
+  await look('models-again')
   await page.keyboard.press('Escape')
 
   await page.getByRole('link', { name: 'Chat', exact: true }).last().click()

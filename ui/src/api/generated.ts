@@ -54,6 +54,8 @@ export interface AppInfoOutput {
   home: string;
   /** Where a damaged database was kept when it was made anew on this start. */
   damaged_database: string | null;
+  /** Another app that has the same data folder open. Both show the same. */
+  other_app: OpenApp | null;
 }
 
 /** A repository in the cache. */
@@ -76,6 +78,18 @@ export interface Change {
   topic: Topic;
   /** Which one of them; null where it can be any. */
   id: string | null;
+}
+
+/** One value over the steps; null in a bucket whose steps do not have it. */
+export interface Column {
+  /** The least value of each bucket. */
+  low: (number | null)[];
+  /** The greatest. */
+  high: (number | null)[];
+  /** The mean. */
+  mean: (number | null)[];
+  /** The last. */
+  last: (number | null)[];
 }
 
 /** A conversation with its messages. */
@@ -642,6 +656,18 @@ export interface HubWhoamiOutput {
   account: Account | null;
 }
 
+/** Hashes of the files that decide a run's result. */
+export interface Inputs {
+  /** Files of the base model. */
+  base: FileHash[];
+  /** The dataset. */
+  dataset: FileHash;
+  /** The second dataset, if the run has one. */
+  eval_dataset: FileHash | null;
+  /** Files of the reward model, if the run was given one. */
+  reward_model?: FileHash[];
+}
+
 /** How a family cuts the linear layers of a decoder layer. */
 export type LinearLayers = "separate" | "joined" | "ungated" | "attention_only" | "t5_encoder" | "t5_decoder" | "gated_t5_encoder" | "gated_t5_decoder" | "bart_encoder" | "bart_decoder" | "bert" | "distil_bert" | "deberta";
 
@@ -688,7 +714,7 @@ export interface MemoryEstimate {
   logits: number;
   /** Keys and values of the tokens a chat remembers. */
   kv_cache: number;
-  /** What writing a checkpoint needs beyond what a step has freed by then. */
+  /** The copy that a checkpoint is written from while training goes on. */
   saving: number;
   /** The process itself. */
   runtime: number;
@@ -728,6 +754,20 @@ export interface ModelDetails {
   config: TrainingConfig;
   /** Values by metric name; what was not measured is absent. */
   metrics: Record<string, number>;
+}
+
+/** Whether a model can be made again. */
+export interface ModelOrigin {
+  /** Whether everything is as it was. */
+  same: boolean;
+  /** What is not. */
+  differences: OriginDifference[];
+  /** Whether the base model must be downloaded first, the very commit that the model was made from. */
+  download: boolean;
+  /** The version that made it. */
+  version_then: string | null;
+  /** This version; another one may compute differently. */
+  version_now: string;
 }
 
 /** One finished model, in the documented shape of the models list. */
@@ -843,8 +883,41 @@ export interface ModelsManifestOutput {
   files: FileHash[];
 }
 
+/** The run is under way. */
+export interface ModelsTrainAgainOutput {
+  /** Always true. */
+  success: boolean;
+  /** A sentence for the person. */
+  message: string;
+  /** The run's id. */
+  job_id: string;
+}
+
+/** An app that has a data folder open. */
+export interface OpenApp {
+  /** Its process id. */
+  pid: number;
+  /** Where it serves its pages; null for a window. */
+  address: string | null;
+  /** Since when, RFC 3339 UTC. */
+  since: string;
+}
+
 /** The optimizer. */
 export type Optim = "adamw_torch" | "adamw_8bit" | "paged_adamw_32bit" | "sgd";
+
+/** What is not as it was when a model was made. */
+export interface OriginDifference {
+  /** The part. */
+  part: OriginPart;
+  /** The file, or the folder that is gone. */
+  path: string;
+  /** Whether it is gone, rather than changed. */
+  missing: boolean;
+}
+
+/** A part of what a model was made from. */
+export type OriginPart = "base_model" | "dataset" | "eval_dataset" | "reward_model";
 
 /** The part of a run that is under way. */
 export type Phase = "downloading" | "preparing_data" | "loading_model" | "reward_model" | "reference" | "training" | "evaluating" | "saving";
@@ -861,6 +934,9 @@ export type Piece = {
   /** What it took. */
   stats: GenerateStats;
 };
+
+/** What a place for tokens holds. */
+export type PlaceState = "in_use" | "another" | "empty" | "locked" | "missing" | "exposed";
 
 /** Where the model is. */
 export interface PlaygroundModelPathOutput {
@@ -989,6 +1065,55 @@ export type Profile = "low_end" | "mid_range" | "high_end";
 /** Which implementation of the layers computes a run. */
 export type Provider = "huggingface" | "unsloth";
 
+/** How far a push is. */
+export type PushItem = {
+  type: "merging";
+  /** Bytes so far. */
+  done: number;
+  /** Bytes of all weights. */
+  total: number;
+} | {
+  type: "sending";
+  /** The file that is being sent. */
+  file: string;
+  /** Bytes so far, with those that the Hub had already. */
+  done: number;
+  /** Bytes of all files. */
+  total: number;
+} | {
+  type: "exists";
+  /** `owner/name`. */
+  repository: string;
+} | {
+  type: "done";
+  /** The repository's page. */
+  repo_url: string;
+  /** The commit that has them. */
+  commit: string;
+  /** How many files were compared. */
+  files: number;
+  /** Their size in bytes. */
+  bytes: number;
+};
+
+/** The runs that wait. */
+export interface Queue {
+  /** Whether no waiting run begins by itself: the person paused a run and may want the computer for other things. */
+  held: boolean;
+  /** The ids of the runs that wait, the next one first. */
+  runs: string[];
+}
+
+/** The run is under way. */
+export interface QueueAddOutput {
+  /** Always true. */
+  success: boolean;
+  /** A sentence for the person. */
+  message: string;
+  /** The run's id. */
+  job_id: string;
+}
+
 /** Models for a task on this machine. */
 export interface Recommendation {
   /** The task. */
@@ -1038,6 +1163,8 @@ export type RowForm = "input_output" | "document_summary" | "context_question_an
 export type Run = ({
   status: "running";
 } | {
+  status: "queued";
+} | {
   status: "stopped";
 } | {
   status: "interrupted";
@@ -1064,6 +1191,8 @@ export type Run = ({
   strategy: string;
   /** RFC 3339 UTC. */
   created_at: string;
+  /** Its place in the queue, the next one to begin at 1; absent where it does not wait. */
+  place: number | null;
   /** What its engine did last, or does now. */
   phase: Phase | null;
   /** How far the download of its base model is, from when it begins until an engine takes the run up. */
@@ -1086,6 +1215,18 @@ export type Run = ({
   updated_at: string | null;
 });
 
+/** All that a run's event log has told up to an event. */
+export interface RunCurve {
+  /** The number (seq) of the last event that is in this; null where there is none. */
+  after: number | null;
+  /** The steps, thinned out. */
+  steps: StepColumns;
+  /** The step done last, whole. */
+  last: EventLine | null;
+  /** Everything but the steps, in order: the latest of each kind, and of a run that told very much its newest lines. */
+  events: EventLine[];
+}
+
 /** Everything an engine needs to know about a run. Written once into the job folder, never changed. */
 export interface RunSpec {
   /** Version of this file's layout: `RunSpec::VERSION`. */
@@ -1106,11 +1247,17 @@ export interface RunSpec {
   model_dir: string;
   /** When the run was asked for, RFC 3339 UTC. */
   created_at: string;
+  /** Where a model is made again: the files that it was made from, and no others. */
+  expected?: Inputs | null;
+  /** Finishes the run early after this step, as that of the model that is made again was. */
+  finish_after?: number | null;
 }
 
 /** A run, how it stands and what it was asked to do. */
 export type RunsGetOutput = ({
   status: "running";
+} | {
+  status: "queued";
 } | {
   status: "stopped";
 } | {
@@ -1138,6 +1285,8 @@ export type RunsGetOutput = ({
   strategy: string;
   /** RFC 3339 UTC. */
   created_at: string;
+  /** Its place in the queue, the next one to begin at 1; absent where it does not wait. */
+  place: number | null;
   /** What its engine did last, or does now. */
   phase: Phase | null;
   /** How far the download of its base model is, from when it begins until an engine takes the run up. */
@@ -1208,6 +1357,22 @@ export interface Settings {
 /** The documented states. A run that was paused is `idle`: nothing computes, and it can be resumed. */
 export type Status = "idle" | "running" | "completed" | "error";
 
+/** The steps of a run in buckets; every list has an entry for each. */
+export interface StepColumns {
+  /** Steps that one bucket stands for. */
+  stride: number;
+  /** The last step of each bucket. */
+  step: number[];
+  /** Epochs done after each bucket. */
+  epoch: number[];
+  /** Training time after each bucket, in milliseconds. */
+  elapsed_ms: number[];
+  /** Steps in each bucket: only the last one can have fewer than the stride. */
+  held: number[];
+  /** What was measured: `loss`, `learning_rate`, `grad_norm`, `tokens_per_second`, and the strategy's own metrics. */
+  columns: Record<string, Column>;
+}
+
 /** Measured values of one optimizer step. */
 export interface StepStats {
   /** Counts from 1. */
@@ -1276,6 +1441,14 @@ export interface TimeEstimate {
   tokens_per_second: number;
   /** Floating-point operations of the whole run, a multiplication and an addition as two. */
   flops: number;
+}
+
+/** What is found in one of the places, in the order in which they count. */
+export interface TokenPlace {
+  /** The place. */
+  place: TokenSource;
+  /** What is there. */
+  state: PlaceState;
 }
 
 /** Where the access token in use comes from. */
@@ -1369,6 +1542,10 @@ export interface TrainingConfig {
   early_stopping_patience: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps: number;
+  /** Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps. */
+  save_minutes: number;
+  /** How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it. */
+  save_total_limit: number;
   /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
   loss_type: "sigmoid" | "ipo" | "orpo" | "kto";
   /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
@@ -1604,6 +1781,10 @@ export interface FinetuneStartTrainingInput {
   early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
+  /** Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps. */
+  save_minutes?: number;
+  /** How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it. */
+  save_total_limit?: number;
   /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
   loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
   /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
@@ -1800,6 +1981,10 @@ export interface FinetuneEstimateInput {
   early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
+  /** Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps. */
+  save_minutes?: number;
+  /** How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it. */
+  save_total_limit?: number;
   /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
   loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
   /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
@@ -1935,6 +2120,10 @@ export interface FinetuneDryRunInput {
   early_stopping_patience?: number;
   /** Writes a checkpoint after every so many steps. */
   save_steps?: number;
+  /** Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps. */
+  save_minutes?: number;
+  /** How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it. */
+  save_total_limit?: number;
   /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
   loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
   /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
@@ -1997,6 +2186,11 @@ export interface RunsGetInput {
   job_id: string;
 }
 
+export interface RunsCurveInput {
+  /** The run's id. */
+  job_id: string;
+}
+
 export interface RunsHistoryInput {
   /** The run's id. */
   job_id: string;
@@ -2021,6 +2215,8 @@ export interface RunsPauseInput {
 export interface RunsResumeInput {
   /** The run's id. */
   job_id: string;
+  /** Has it wait for its turn where another run is under way, which is an error otherwise. */
+  queue?: boolean;
 }
 
 export interface RunsStopInput {
@@ -2033,6 +2229,164 @@ export interface RunsStopInput {
 export interface RunsDeleteInput {
   /** The run's id. */
   job_id: string;
+}
+
+export type QueueGetInput = Record<string, never>;
+
+export interface QueueAddInput {
+  /** What the model is to do. */
+  task: "text-generation" | "summarization" | "extractive-question-answering";
+  /** The base model: a Hub repository, a local folder, or modelforge/starter. */
+  model_name: string;
+  /** The dataset file, or sample:<name> for one that ships with the app. */
+  dataset: string;
+  /** How the weights are tuned. */
+  strategy?: "sft" | "qlora" | "rlhf" | "dpo";
+  /** Which implementation computes: unsloth is the fused kernels, huggingface the plain reference. */
+  provider?: "huggingface" | "unsloth" | null;
+  /** The class of machine; caps max_seq_length where that is left to be found. */
+  compute_specs?: "low_end" | "mid_range" | "high_end" | null;
+  /** The name the finished model gets. */
+  name?: string | null;
+  /** How often the whole dataset is gone through. */
+  num_train_epochs?: number;
+  /** Optimizer steps of the run; overrides the epochs. -1 leaves it to them. */
+  max_steps?: number;
+  /** Rows computed at once in training. */
+  per_device_train_batch_size?: number;
+  /** Rows computed at once in evaluation. */
+  per_device_eval_batch_size?: number;
+  /** Batches whose gradients are added up before an optimizer step. */
+  gradient_accumulation_steps?: number;
+  /** Longer rows are cut to this many tokens. */
+  max_seq_length?: number | null;
+  /** Fills every sequence up to max_seq_length with several rows that do not see each other. */
+  packing?: boolean;
+  /** Puts rows of similar length into the same batch. */
+  group_by_length?: boolean;
+  /** The highest learning rate of the schedule. */
+  learning_rate?: number;
+  /** The shape of the learning rate after the warm-up. */
+  lr_scheduler_type?: "linear" | "cosine" | "constant" | "polynomial";
+  /** The part of all steps over which the learning rate rises from zero. */
+  warmup_ratio?: number;
+  /** The optimizer. */
+  optim?: "adamw_torch" | "adamw_8bit" | "paged_adamw_32bit" | "sgd";
+  /** Decoupled weight decay. */
+  weight_decay?: number;
+  /** Gradients are scaled down to this norm; 0 leaves them. */
+  max_grad_norm?: number;
+  /** Rank of the adapter. */
+  lora_r?: number;
+  /** The adapter's output is scaled by lora_alpha / lora_r. */
+  lora_alpha?: number;
+  /** Dropout on the adapter's input while training. */
+  lora_dropout?: number;
+  /** Names of the layers that get an adapter, such as q_proj. */
+  target_modules?: string[] | null;
+  /** Keeps the weights of the base's linear layers in 4 bits, with a scale for each 64; embeddings, norms and head stay as they are. */
+  use_4bit?: boolean;
+  /** Keeps the weights of the base's linear layers in 8 bits, with a scale for each row. */
+  use_8bit?: boolean;
+  /** The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32. */
+  bnb_4bit_compute_dtype?: "float16" | "bfloat16" | "float32";
+  /** The code book of 4-bit weights. */
+  bnb_4bit_quant_type?: "nf4" | "fp4";
+  /** Quantises the scales of 4-bit weights too. */
+  use_nested_quant?: boolean;
+  /** Computes in 16-bit IEEE floats. */
+  fp16?: boolean;
+  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  bf16?: boolean;
+  /** Computes each layer twice to hold the activations of one layer only. */
+  gradient_checkpointing?: boolean;
+  /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
+  skip_bad_rows?: boolean;
+  /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */
+  eval_dataset?: string | null;
+  /** The part of the rows kept aside to measure on. */
+  eval_split?: number;
+  /** Measures after every so many steps, and at the end. */
+  eval_steps?: number;
+  /** Evaluation rows that the model answers at each evaluation and before the first step, scored by ROUGE (summarization) or by exact match and F1 (question answering); 0 for none. */
+  eval_answers?: number;
+  /** What the best evaluation is told by, for load_best_model_at_end and early_stopping_patience. */
+  metric_for_best_model?: "eval_loss" | "perplexity" | "rouge1" | "rouge2" | "rougeL" | "exact_match" | "f1" | "rewards/accuracies" | "rewards/margins" | "eval_reward" | null;
+  /** Makes the model of the best evaluation instead of the last step; its checkpoint is kept until then. */
+  load_best_model_at_end?: boolean;
+  /** Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does. */
+  early_stopping_patience?: number;
+  /** Writes a checkpoint after every so many steps. */
+  save_steps?: number;
+  /** Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps. */
+  save_minutes?: number;
+  /** How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it. */
+  save_total_limit?: number;
+  /** What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself. */
+  loss_type?: "sigmoid" | "ipo" | "orpo" | "kto";
+  /** How closely the model stays with the base: the larger, the closer. With orpo the weight of the odds ratio. */
+  beta?: number;
+  /** The part of the pairs that is taken to be labelled the wrong way round; loss_type sigmoid only. */
+  label_smoothing?: number;
+  /** How the policy learns from rewards: ppo with a value head, grpo by comparing several answers to each prompt. */
+  rl_algorithm?: "ppo" | "grpo";
+  /** What an answer is rewarded by: a reward model trained on the preference pairs first, a regular expression that it matches, or the row's own answer. */
+  reward?: "model" | "regex" | "exact_match";
+  /** A trained reward model: its name or folder. */
+  reward_model?: string | null;
+  /** The regular expression that an answer has to match, for reward regex. */
+  reward_pattern?: string | null;
+  /** The highest learning rate of a reward model that is trained first. */
+  reward_learning_rate?: number;
+  /** How often a reward model that is trained first goes through the pairs. */
+  reward_num_train_epochs?: number;
+  /** Prompts that are answered before the policy learns from the answers. */
+  rollout_batch_size?: number;
+  /** The longest answer to a prompt, in tokens. */
+  response_length?: number;
+  /** Answers are drawn at this temperature. */
+  temperature?: number;
+  /** Answers to each prompt that are compared with each other; grpo only. */
+  num_generations?: number;
+  /** How often the answers of a rollout are gone through. */
+  num_ppo_epochs?: number;
+  /** Parts of a rollout with an optimizer step each. */
+  num_mini_batches?: number;
+  /** Weight of the divergence from the base model. */
+  kl_coef?: number;
+  /** The divergence per answer that kl_coef is adapted to keep. */
+  kl_target?: number | null;
+  /** Stops the run where answers are further from the base model than this, in nats per token; the last good checkpoint is kept. */
+  kl_limit?: number;
+  /** How far the ratio of new to old likelihoods counts beyond 1. */
+  cliprange?: number;
+  /** How far a new value counts beyond the old one; ppo only. */
+  cliprange_value?: number;
+  /** Weight of the value loss; ppo only. */
+  vf_coef?: number;
+  /** Discount of later rewards; ppo only. */
+  gamma?: number;
+  /** Lambda of generalised advantage estimation; ppo only. */
+  lam?: number;
+  /** Seed of the split, the order of rows, the adapter's start and dropout. */
+  seed?: number;
+}
+
+export interface QueuePlaceInput {
+  /** The run's id. */
+  job_id: string;
+  /** 1 for the next one to begin; a place beyond the end is the last. */
+  place: number;
+}
+
+export interface QueueRemoveInput {
+  /** The run's id. */
+  job_id: string;
+}
+
+export interface QueueHoldInput {
+  /** true: no waiting run begins by itself; false: they begin again. */
+  held: boolean;
 }
 
 export interface DatasetsCheckInput {
@@ -2133,6 +2487,21 @@ export interface HubSetTokenInput {
 
 export type HubClearTokenInput = Record<string, never>;
 
+export type HubTokenPlacesInput = Record<string, never>;
+
+export interface HubUploadInput {
+  /** The model's id. */
+  model_id: string;
+  /** The repository, owner/name. */
+  repo_name: string;
+  /** Whether only its owners see it; a repository that is there stays as it is. */
+  private?: boolean;
+  /** Whether the whole model goes there, the adapter merged into the base model's weights, and not the adapter alone. */
+  merged?: boolean;
+  /** Whether a repository that has files already may be added to; files of the same names get a new version there. */
+  into_existing?: boolean;
+}
+
 export type HubWhoamiInput = Record<string, never>;
 
 export type HardwareLoadInput = Record<string, never>;
@@ -2140,6 +2509,18 @@ export type HardwareLoadInput = Record<string, never>;
 export interface ModelsManifestInput {
   /** The model's id. */
   model_id: string;
+}
+
+export interface ModelsOriginInput {
+  /** The model's id. */
+  model_id: string;
+}
+
+export interface ModelsTrainAgainInput {
+  /** The model's id. */
+  model_id: string;
+  /** Trains even where a file has changed since; another model comes out then. */
+  anyway?: boolean;
 }
 
 export interface ModelsExportInput {
@@ -2215,6 +2596,8 @@ export interface Operations {
   runs_list: { input: RunsListInput; output: Run[] };
   /** Tells all of one run. */
   runs_get: { input: RunsGetInput; output: RunsGetOutput };
+  /** Gives all that a run has told up to now, its steps thinned out to a few thousand points. */
+  runs_curve: { input: RunsCurveInput; output: RunCurve };
   /** Gives the events of a run up to now. */
   runs_history: { input: RunsHistoryInput; output: EventLine[] };
   /** Writes a checkpoint and frees all memory. The run can be resumed. */
@@ -2225,6 +2608,16 @@ export interface Operations {
   runs_stop: { input: RunsStopInput; output: Done };
   /** Deletes a run that is over. The model it made stays. */
   runs_delete: { input: RunsDeleteInput; output: Done };
+  /** Tells which runs wait for their turn, the next one first. */
+  queue_get: { input: QueueGetInput; output: Queue };
+  /** Has a run start when the runs before it are over; at once where there are none. */
+  queue_add: { input: QueueAddInput; output: QueueAddOutput };
+  /** Moves a waiting run to another place of the queue. */
+  queue_place: { input: QueuePlaceInput; output: Done };
+  /** Takes a run out of the queue. One that has never begun is deleted. */
+  queue_remove: { input: QueueRemoveInput; output: Done };
+  /** Has the queue wait or go on. Pausing a run holds it, starting or resuming one lets it go on. */
+  queue_hold: { input: QueueHoldInput; output: Done };
   /** Reads a whole dataset and tells every bad line. */
   datasets_check: { input: DatasetsCheckInput; output: DatasetsCheckOutput };
   /** Shows rows exactly as a model sees them. */
@@ -2255,12 +2648,18 @@ export interface Operations {
   hub_set_token: { input: HubSetTokenInput; output: HubSetTokenOutput };
   /** Forgets the access token of the Hub. */
   hub_clear_token: { input: HubClearTokenInput; output: HubClearTokenOutput };
+  /** Tells where an access token is looked for and what is there, in the order in which it counts. */
+  hub_token_places: { input: HubTokenPlacesInput; output: TokenPlace[] };
   /** Asks the Hub whose token it is. */
   hub_whoami: { input: HubWhoamiInput; output: HubWhoamiOutput };
   /** Tells how busy this machine is. */
   hardware_load: { input: HardwareLoadInput; output: Load };
   /** Tells where a finished model came from and whether that is still there. */
   models_manifest: { input: ModelsManifestInput; output: ModelsManifestOutput };
+  /** Compares what a finished model was made from with what there is now. */
+  models_origin: { input: ModelsOriginInput; output: ModelOrigin };
+  /** Makes a finished model again, from the very same files unless told otherwise. */
+  models_train_again: { input: ModelsTrainAgainInput; output: ModelsTrainAgainOutput };
   /** Tells how much disk the app's files take. */
   storage_usage: { input: StorageUsageInput; output: StorageUsage };
 }
@@ -2271,6 +2670,8 @@ export interface Streams {
   runs_events: { input: RunsEventsInput; item: EventLine };
   /** Answers a conversation token by token. */
   playground_stream: { input: PlaygroundStreamInput; item: Piece };
+  /** Puts a finished model into a repository of the Hub and tells how far it is. */
+  hub_upload: { input: HubUploadInput; item: PushItem };
   /** Makes a model that other programs load out of a finished model. */
   models_export: { input: ModelsExportInput; item: ExportItem };
   /** Tells what has changed, as it does, so that it can be asked for again. */
@@ -2314,12 +2715,18 @@ export const ROUTES: Readonly<Record<keyof Operations | keyof Streams, Route>> =
   finetune_catalogue: { method: "GET", path: "/api/finetune/catalogue/{task}", inPath: ["task"], inQuery: [] },
   runs_list: { method: "GET", path: "/api/runs", inPath: [], inQuery: [] },
   runs_get: { method: "GET", path: "/api/runs/{job_id}", inPath: ["job_id"], inQuery: [] },
+  runs_curve: { method: "GET", path: "/api/runs/{job_id}/curve", inPath: ["job_id"], inQuery: [] },
   runs_history: { method: "GET", path: "/api/runs/{job_id}/history", inPath: ["job_id"], inQuery: ["after", "limit"] },
   runs_events: { method: "GET", path: "/api/runs/{job_id}/events", inPath: ["job_id"], inQuery: ["after"] },
   runs_pause: { method: "POST", path: "/api/runs/{job_id}/pause", inPath: ["job_id"], inQuery: [] },
   runs_resume: { method: "POST", path: "/api/runs/{job_id}/resume", inPath: ["job_id"], inQuery: [] },
   runs_stop: { method: "POST", path: "/api/runs/{job_id}/stop", inPath: ["job_id"], inQuery: [] },
   runs_delete: { method: "DELETE", path: "/api/runs/{job_id}", inPath: ["job_id"], inQuery: [] },
+  queue_get: { method: "GET", path: "/api/queue", inPath: [], inQuery: [] },
+  queue_add: { method: "POST", path: "/api/queue", inPath: [], inQuery: [] },
+  queue_place: { method: "POST", path: "/api/queue/{job_id}/place", inPath: ["job_id"], inQuery: [] },
+  queue_remove: { method: "DELETE", path: "/api/queue/{job_id}", inPath: ["job_id"], inQuery: [] },
+  queue_hold: { method: "POST", path: "/api/queue/hold", inPath: [], inQuery: [] },
   datasets_check: { method: "POST", path: "/api/datasets/check", inPath: [], inQuery: [] },
   datasets_preview: { method: "POST", path: "/api/datasets/preview", inPath: [], inQuery: [] },
   datasets_list: { method: "GET", path: "/api/datasets", inPath: [], inQuery: [] },
@@ -2336,9 +2743,13 @@ export const ROUTES: Readonly<Record<keyof Operations | keyof Streams, Route>> =
   settings_set: { method: "PUT", path: "/api/settings", inPath: [], inQuery: [] },
   hub_set_token: { method: "PUT", path: "/api/hub/token", inPath: [], inQuery: [] },
   hub_clear_token: { method: "DELETE", path: "/api/hub/token", inPath: [], inQuery: [] },
+  hub_token_places: { method: "GET", path: "/api/hub/token/places", inPath: [], inQuery: [] },
+  hub_upload: { method: "POST", path: "/api/hub/upload", inPath: [], inQuery: [] },
   hub_whoami: { method: "GET", path: "/api/hub/whoami", inPath: [], inQuery: [] },
   hardware_load: { method: "GET", path: "/api/hardware/load", inPath: [], inQuery: [] },
   models_manifest: { method: "GET", path: "/api/models/{model_id}/manifest", inPath: ["model_id"], inQuery: [] },
+  models_origin: { method: "GET", path: "/api/models/{model_id}/origin", inPath: ["model_id"], inQuery: [] },
+  models_train_again: { method: "POST", path: "/api/models/{model_id}/train_again", inPath: ["model_id"], inQuery: [] },
   models_export: { method: "POST", path: "/api/models/{model_id}/export", inPath: ["model_id"], inQuery: [] },
   app_changes: { method: "GET", path: "/api/changes", inPath: [], inQuery: [] },
   storage_usage: { method: "GET", path: "/api/storage", inPath: [], inQuery: [] },

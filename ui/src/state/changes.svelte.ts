@@ -19,6 +19,10 @@ const STORES: Partial<Record<Topic, Store>> = { runs, models, datasets, conversa
 /** Operations that change what a store holds. */
 const CHANGED_BY: Record<string, Topic[]> = {
   finetune_start_training: ['runs', 'datasets'],
+  queue_add: ['runs', 'datasets'],
+  queue_place: ['runs'],
+  queue_remove: ['runs'],
+  queue_hold: ['runs'],
   runs_pause: ['runs'],
   runs_resume: ['runs'],
   runs_stop: ['runs', 'models'],

@@ -1,5 +1,5 @@
-// The events of one run as they happen, from its beginning. Steps are thinned out as they come (see steps.ts); what is shown
-// changes at most once a frame, however many events there are.
+// The events of one run: what it has told up to now at one go, thinned out by the backend, then each as it happens. Steps are
+// thinned out as they come (see steps.ts); what is shown changes at most once a frame, however many events there are.
 import { AppError, call, stream } from '../api/client'
 import type { EventLine, Phase } from '../api/generated'
 import { Backoff } from './backoff'
@@ -110,6 +110,7 @@ export class RunLog {
     const backoff = new Backoff()
     while (!signal.aborted) {
       try {
+        if (this.#after === undefined) await this.#catchUp(signal)
         await stream(
           'runs_events',
           { job_id: this.jobId },
@@ -133,6 +134,17 @@ export class RunLog {
       }
       await backoff.wait(signal)
     }
+  }
+
+  /** Takes in all that the run has told up to now. */
+  async #catchUp(signal: AbortSignal): Promise<void> {
+    const { after, steps, last, events } = await call('runs_curve', { job_id: this.jobId }, { signal })
+    this.#steps.load(steps)
+    if (last?.event === 'step') this.#next.last = last
+    for (const event of events) this.add(event)
+    if (after === null) return
+    this.#after = after
+    this.#flushSoon(true)
   }
 
   /** Takes in one event. */

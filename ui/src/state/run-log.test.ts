@@ -25,6 +25,31 @@ describe('named metrics of steps', () => {
   })
 })
 
+describe('steps that the backend has thinned out', () => {
+  it('go on where they end, as if each had come one by one', () => {
+    const whole = new Steps()
+    const metrics = (n: number): Record<string, number> => (n > 5000 ? { kl: n } : {})
+    const add = (steps: Steps, n: number): void => steps.add({ ...step(n, Math.sin(n)), metrics: metrics(n) })
+    for (let n = 1; n <= 10_001; n++) add(whole, n)
+    const nulls = (values: Float64Array): (number | null)[] => Array.from(values, (value) => (Number.isNaN(value) ? null : value))
+    const held = Array.from(whole.step, (last, at) => last - (whole.step[at - 1] ?? 0))
+    const columns = Object.fromEntries(
+      ['loss', 'learning_rate', 'grad_norm', 'tokens_per_second', 'kl'].map((name) => {
+        const { low, high, mean, last } = whole.column(name)
+        return [name, { low: nulls(low), high: nulls(high), mean: nulls(mean), last: nulls(last) }]
+      }),
+    )
+    const again = new Steps()
+    again.load({ stride: whole.stride, step: [...whole.step], epoch: [...whole.epoch], elapsed_ms: [...whole.elapsed], held, columns })
+    for (const steps of [whole, again]) for (let n = 10_002; n <= 30_000; n++) add(steps, n)
+    expect(again.count).toBe(30_000)
+    expect([...again.step]).toEqual([...whole.step])
+    for (const name of ['loss', 'kl']) {
+      for (const kind of ['low', 'high', 'mean', 'last'] as const) expect([...again.column(name)[kind]], `${name} ${kind}`).toEqual([...whole.column(name)[kind]])
+    }
+  })
+})
+
 describe('steps in bounded memory', () => {
   it('keeps 720,000 steps in a fixed number of buckets without losing a spike or a step', () => {
     const steps = new Steps()

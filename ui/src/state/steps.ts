@@ -1,8 +1,8 @@
 // The values of a run's steps in bounded memory. Each bucket stands for the same number of steps; when all buckets are in
 // use, pairs of them become one. Least, greatest, mean and last value of each bucket stay exact, so no spike is lost.
-import type { StepStats } from '../api/generated'
+import type { StepColumns, StepStats } from '../api/generated'
 
-/** The most buckets. A chart is some 1000 pixels wide, so this is finer than it can show. */
+/** The most buckets; the backend thins out with as many. A chart is some 1000 pixels wide, so this is finer than it can show. */
 export const CAPACITY = 4096
 
 /** What is kept of every step, besides the named metrics of its strategy. */
@@ -96,6 +96,23 @@ export class Steps {
       high[at] = first ? value : Math.max(high[at]!, value)
       mean[at] = first ? value : mean[at]! + (value - mean[at]!) / (held + 1)
       last[at] = value
+    }
+  }
+
+  /** Takes over what the backend has thinned out by the same rule, in place of all steps. */
+  load(told: StepColumns): void {
+    const n = Math.min(told.step.length, this.#capacity)
+    this.length = n
+    this.stride = Math.max(1, told.stride)
+    this.#step.set(told.step.slice(0, n))
+    this.#epoch.set(told.epoch.slice(0, n))
+    this.#elapsed.set(told.elapsed_ms.slice(0, n))
+    this.#held.set(told.held.slice(0, n))
+    this.count = told.held.reduce((sum, held) => sum + held, 0)
+    for (const [name, values] of Object.entries(told.columns)) {
+      if (!this.#columns.has(name)) this.#make(name)
+      const column = this.#columns.get(name)!
+      for (const kind of ['low', 'high', 'mean', 'last'] as const) values[kind].slice(0, n).forEach((value, at) => (column[kind][at] = value ?? NaN))
     }
   }
 

@@ -55,11 +55,17 @@ impl Api {
         let settings = self.store.settings()?;
         let environment = hub::Environment::read();
         let mut options = HubOptions::from_environment(&environment, self.tokens.clone());
-        options.offline |= settings.offline;
+        self.offline.set(environment.offline || settings.offline);
+        options.offline = self.offline.clone();
         if let Some(endpoint) = settings.hub_endpoint {
             options.endpoint = endpoint;
         }
         Ok(Hub::new(options)?)
+    }
+
+    /// Switches offline mode as a setting says, for what is under way too. The environment's word stands.
+    pub(crate) fn set_offline(&self, setting: bool) {
+        self.offline.set(setting || hub::Environment::read().offline);
     }
 
     /// The access token of the Hub and where it is kept.
@@ -87,7 +93,10 @@ impl Api {
             ApiError::forbidden(format!("{} ({why})", store::inaccessible(name)))
         };
         match self.hub()?.model_info(name).await {
-            Ok(ModelInfo { sha, .. }) => {
+            Ok(info) => {
+                // What cannot be loaded is told before anything is downloaded.
+                info.download_bytes()?;
+                let sha = info.sha;
                 let folder = format!("models--{}", name.replace('/', "--"));
                 let dir = cache.join(folder).join("snapshots").join(&sha);
                 Ok(Reached::OnHub { repo: name.to_owned(), sha, dir })
@@ -106,12 +115,14 @@ impl Api {
     pub(crate) async fn custom_model(&self, repo: &str) -> Result<ModelInfo, ApiError> {
         hub::check_repo_name(repo)
             .map_err(|e| ApiError::invalid(vec![types::FieldError::value("repo_name", e.to_string())]))?;
-        self.hub()?.model_info(repo).await.map_err(|error| match error {
+        let info = self.hub()?.model_info(repo).await.map_err(|error| match error {
             HubError::Inaccessible { why, .. } => custom_inaccessible(repo, &why),
             HubError::Offline => custom_inaccessible(repo, &error),
             HubError::TokenRefused => custom_inaccessible(repo, &Inaccessible::TokenRefused),
-            other => other.into(),
-        })
+            other => ApiError::from(other),
+        })?;
+        info.download_bytes()?;
+        Ok(info)
     }
 
     /// Keeps the choice of a model.

@@ -141,6 +141,9 @@ impl Api {
         // A run that is followed here announces itself.
         let runs = now.changed_runs(before).into_iter().filter(|id| !self.follows(id));
         let mut found: Vec<Change> = runs.map(|id| of(Topic::Runs, id)).collect();
+        if now.queue_changed(before) {
+            found.push(Change { topic: Topic::Runs, id: None });
+        }
         found.extend(now.changed_models(before).into_iter().map(|id| of(Topic::Models, id)));
         if now.database_changed(before) {
             let in_database = [Topic::Datasets, Topic::Conversations, Topic::Settings];

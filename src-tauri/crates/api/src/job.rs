@@ -7,10 +7,10 @@ use std::{
 };
 
 use data::{BadRows, DataError};
-use store::{BaseModel, RunStatus};
+use store::{BaseModel, Run, RunStatus};
 use types::{
-    ApiError, FieldError, JobFolder, Provider, Reward, RunSpec, Strategy, TrainingConfig, dataset::RowForm,
-    files, folder::REWARD_MODEL, id,
+    ApiError, FieldError, Inputs, JobFolder, Provider, Reward, RunSpec, Strategy, TrainingConfig,
+    dataset::RowForm, files, folder::REWARD_MODEL, id,
 };
 
 use crate::{Api, base::Reached, fitness, run::ActiveRun};
@@ -24,6 +24,10 @@ pub(crate) struct Checked {
     pub base: Reached,
     dataset_path: PathBuf,
     eval_dataset_path: Option<PathBuf>,
+    /// The files that it is to start from, and no others.
+    pub expected: Option<Inputs>,
+    /// The step after which it is finished early.
+    pub finish_after: Option<u64>,
 }
 
 impl Api {
@@ -37,9 +41,14 @@ impl Api {
         let base = Reached::Here(BaseModel::find(&config.model_name, &self.resources)?);
         let checked = self.check_run(config, base).await?;
         let gate = self.gate().await?;
+        self.refuse_second_run()?;
         let (spec, job) = self.reserve(checked)?;
         match ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec) {
-            Ok(run) => run.started(gate).await,
+            Ok(run) => {
+                let run = run.started(gate).await?;
+                self.note_begun(run.job_id());
+                Ok(run)
+            }
             Err(error) => {
                 // The folder holds nothing yet that anyone could use.
                 fs::remove_dir_all(job.path()).ok();
@@ -55,7 +64,10 @@ impl Api {
     pub async fn resume(&self, job_id: &str) -> Result<ActiveRun, ApiError> {
         let gate = self.gate().await?;
         let spec = self.resumable(job_id)?;
-        ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await
+        let run =
+            ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await?;
+        self.note_begun(job_id);
+        Ok(run)
     }
 
     /// What a run that can be taken up was asked to do. Asked with the gate held.
@@ -63,11 +75,16 @@ impl Api {
         let run = self.store.run(job_id)?;
         self.refuse_second_run()?;
         if run.status == RunStatus::Completed {
-            let text =
-                format!("{job_id} is finished: its model is {}. Start a new run instead.", run.row.model_id);
-            return Err(ApiError::bad_request(text));
+            return Err(Self::finished(&run));
         }
         Ok(self.store.run_spec(job_id)?)
+    }
+
+    pub(crate) fn finished(run: &Run) -> ApiError {
+        let (job_id, model_id) = (&run.row.job_id, &run.row.model_id);
+        ApiError::bad_request(format!(
+            "{job_id} is finished: its model is {model_id}. Start a new run instead."
+        ))
     }
 
     /// Everything that can be wrong with a request, before anything is made.
@@ -101,12 +118,11 @@ impl Api {
         config.provider.get_or_insert(Provider::Unsloth);
         config.compute_specs.get_or_insert(profile);
         config.name.get_or_insert_with(|| default_name(base.name(), &dataset_path, &config.dataset));
-        Ok(Checked { config, base, dataset_path, eval_dataset_path })
+        Ok(Checked { config, base, dataset_path, eval_dataset_path, expected: None, finish_after: None })
     }
 
-    /// Makes the job folder of a checked request. Asked with the gate held.
+    /// Makes the job folder of a checked request.
     pub(crate) fn reserve(&self, checked: Checked) -> Result<(RunSpec, JobFolder), ApiError> {
-        self.refuse_second_run()?;
         let (job_id, model_id) = self.store.home().reserve_run()?;
         let job = self.store.home().run(&job_id)?;
         let written = || {
@@ -195,6 +211,8 @@ impl Checked {
             dataset_path: self.dataset_path.clone(),
             eval_dataset_path: self.eval_dataset_path.clone(),
             created_at: id::now_rfc3339(),
+            expected: self.expected.clone(),
+            finish_after: self.finish_after,
         }
     }
 }

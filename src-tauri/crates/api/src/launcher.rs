@@ -52,6 +52,10 @@ impl Launcher for Local {
     fn launch(&self, args: &[&OsStr], stderr: Stdio) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command.arg("engine").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        // An engine does not speak to the Hub: what could read its environment need not find a token there.
+        for name in hub::TOKEN_VARIABLES {
+            command.env_remove(name);
+        }
         // A Ctrl-C in the terminal reaches the whole process group. Whether it ends the engine is for us to decide.
         #[cfg(unix)]
         command.process_group(0);

@@ -3,6 +3,7 @@
 //! It knows no window and computes on no tensor. Whatever does runs in an engine process, reached over its standard
 //! streams. Every failure is an [`ApiError`] with the documented status.
 
+mod again;
 mod base;
 mod changes;
 mod chat;
@@ -21,6 +22,7 @@ mod operation;
 mod operations;
 mod playground;
 mod probe;
+mod queue;
 mod run;
 mod runner;
 mod schemas;
@@ -41,11 +43,11 @@ pub use run::ActiveRun;
 pub use typescript::typescript;
 pub use upload::{UPLOAD_PATH, Upload, UploadInput, UploadedDataset};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use ::hub::{Environment, TokenPlaces, Tokens};
+use ::hub::{Environment, Offline, TokenPlaces, Tokens};
 use hardware::{Hardware, LoadMeter};
-use store::{Resources, Store};
+use store::{OpenApp, Resources, Store};
 use types::ApiError;
 
 /// The app without its face.
@@ -54,10 +56,13 @@ pub struct Api {
     resources: Resources,
     launcher: Box<dyn Launcher>,
     tokens: Tokens,
+    offline: Offline,
     runner: runner::Runner,
     playground: playground::Playground,
     changes: changes::Changes,
     load: Arc<LoadMeter>,
+    /// What this process is where it stays open.
+    open_app: OnceLock<OpenApp>,
     /// Held while this machine's speed is measured.
     calibrating: tokio::sync::Mutex<()>,
 }
@@ -76,10 +81,12 @@ impl Api {
             resources,
             launcher,
             tokens,
+            offline: Default::default(),
             runner: Default::default(),
             playground: playground::Playground::new(changes.clone()),
             changes,
             load: Default::default(),
+            open_app: OnceLock::new(),
             calibrating: Default::default(),
         }
     }
@@ -97,6 +104,24 @@ impl Api {
     /// The files that ship with the app.
     pub fn resources(&self) -> &Resources {
         &self.resources
+    }
+
+    /// Stays open on the data folder, with pages at `address` if they are served: begins the runs that wait, and tells of
+    /// another app that has the folder open already.
+    ///
+    /// # Errors
+    /// When the data folder cannot be written.
+    pub fn open(self: &Arc<Self>, address: Option<String>) -> Result<Option<OpenApp>, ApiError> {
+        let me = OpenApp { pid: std::process::id(), address, since: types::id::now_rfc3339() };
+        let other = self.store.claim(self.open_app.get_or_init(|| me))?;
+        self.keep_queue();
+        Ok(other)
+    }
+
+    /// Another app that has the data folder open.
+    pub(crate) fn other_app(&self) -> Option<OpenApp> {
+        // What cannot be found out is not told.
+        self.open_app.get().and_then(|me| self.store.claim(me).ok().flatten())
     }
 
     /// What this machine has.

@@ -162,6 +162,10 @@ impl Api {
     /// # Errors
     /// 404 for an unknown run, 400 for one that is not running, 500 when the order cannot be written.
     pub fn order(&self, job_id: &str, control: Control) -> Result<(), ApiError> {
+        // Before the run ends: the next one must not begin in between.
+        if control == Control::Pause && self.store.run(job_id)?.status == RunStatus::Running {
+            self.hold_queue();
+        }
         if self.end_download(job_id) {
             return Ok(());
         }
@@ -191,7 +195,7 @@ impl Api {
     }
 }
 
-fn give(control: Control, job: &JobFolder) -> Result<(), ApiError> {
+pub(crate) fn give(control: Control, job: &JobFolder) -> Result<(), ApiError> {
     control.give(job).map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))
 }
 

@@ -15,11 +15,15 @@ use hub::Progress;
 use store::{BaseModel, RunStatus};
 use tokio::sync::Notify;
 use types::{
-    ApiError, DownloadProgress, JobFolder, Phase, RunSpec, TrainEvent, TrainingConfig, engine::Control,
+    ApiError, DownloadProgress, JobFolder, Phase, RunSpec, Task, TrainEvent, TrainingConfig, engine::Control,
     event_log::EventLog,
 };
 
-use crate::{Api, Topic, base::Reached, run::ActiveRun};
+use crate::{
+    Api, Topic,
+    base::Reached,
+    run::{ActiveRun, give},
+};
 
 /// How often a run that another process started is looked at until its engine is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -40,6 +44,14 @@ pub(crate) struct Runner {
     known: Mutex<HashMap<String, Known>>,
     /// Runs that are thrown away and not gone yet.
     discarded: Mutex<HashSet<String>>,
+}
+
+/// Where the base model of a run comes from.
+pub(crate) enum Base {
+    /// It is on this machine.
+    Here,
+    /// It is to be downloaded: this commit of this repository.
+    OnHub { repo: String, sha: String },
 }
 
 #[derive(Default)]
@@ -105,18 +117,25 @@ impl Api {
                 let (repo, sha) = (repo.clone(), sha.clone());
                 let checked = self.check_run(config, base).await?;
                 let gate = self.gate().await?;
+                self.refuse_second_run()?;
                 let (spec, _) = self.reserve(checked)?;
                 let job_id = spec.job_id.clone();
                 self.download_and_run(gate, spec, repo, sha)?;
+                self.note_begun(&job_id);
                 job_id
             }
         };
         self.store.set_current_run(Some(&job_id))?;
-        let mut session = self.store.session()?;
-        session.task = Some(task.to_string());
-        self.store.set_session(&session)?;
+        self.note_task(task)?;
         self.announce(Topic::Runs, job_id.as_str());
         Ok(job_id)
+    }
+
+    /// Keeps the task as the one that was chosen last.
+    pub(crate) fn note_task(&self, task: Task) -> Result<(), ApiError> {
+        let mut session = self.store.session()?;
+        session.task = Some(task.to_string());
+        Ok(self.store.set_session(&session)?)
     }
 
     /// Takes up a run in the background. A model that is no more on this machine is downloaded again.
@@ -124,29 +143,49 @@ impl Api {
     /// # Errors
     /// As [`Api::resume`].
     pub async fn resume_in_background(self: &Arc<Self>, job_id: &str) -> Result<(), ApiError> {
+        let base = self.base_of_run(job_id).await?;
+        let gate = self.gate().await?;
+        self.take_up(gate, job_id, base).await
+    }
+
+    /// Where the base model of a run comes from now.
+    pub(crate) async fn base_of_run(&self, job_id: &str) -> Result<Base, ApiError> {
         let spec = self.store.run_spec(job_id)?;
-        self.playground.unload_if_idle().await;
         // A download that was broken off leaves a folder with some of the files.
-        let is_here = BaseModel::find(&spec.base_dir.to_string_lossy(), &self.resources).is_ok();
-        if is_here {
-            let run = self.resume(job_id).await?;
-            self.follow(run);
-        } else {
-            match self.reach(&spec.config.model_name).await? {
-                Reached::OnHub { repo, .. } => {
-                    // The very commit that the run began with, which its folder is named after.
-                    let sha = spec.base_dir.file_name().map(|name| name.to_string_lossy().into_owned());
-                    let gate = self.gate().await?;
-                    let spec = self.resumable(job_id)?;
-                    self.download_and_run(gate, spec, repo, sha.unwrap_or_default())?;
-                }
-                Reached::Here(base) => {
-                    let (was, now) = (spec.base_dir.display(), base.dir.display());
-                    let text = format!("the base model of {job_id} was at {was} and is now at {now}");
-                    return Err(ApiError::bad_request(text));
-                }
+        if BaseModel::find(&spec.base_dir.to_string_lossy(), &self.resources).is_ok() {
+            return Ok(Base::Here);
+        }
+        match self.reach(&spec.config.model_name).await? {
+            Reached::OnHub { repo, .. } => {
+                // The very commit that the run began with, which its folder is named after.
+                let sha = spec.base_dir.file_name().map(|name| name.to_string_lossy().into_owned());
+                Ok(Base::OnHub { repo, sha: sha.unwrap_or_default() })
+            }
+            Reached::Here(base) => {
+                let (was, now) = (spec.base_dir.display(), base.dir.display());
+                let text = format!("the base model of {job_id} was at {was} and is now at {now}");
+                Err(ApiError::bad_request(text))
             }
         }
+    }
+
+    /// Has an engine take up a run, and follows it.
+    pub(crate) async fn take_up(
+        self: &Arc<Self>,
+        gate: File,
+        job_id: &str,
+        base: Base,
+    ) -> Result<(), ApiError> {
+        let spec = self.resumable(job_id)?;
+        self.playground.unload_if_idle().await;
+        match base {
+            Base::Here => {
+                let run = ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?;
+                self.follow(run.started(gate).await?);
+            }
+            Base::OnHub { repo, sha } => self.download_and_run(gate, spec, repo, sha)?,
+        }
+        self.note_begun(job_id);
         self.store.set_current_run(Some(job_id))?;
         self.announce(Topic::Runs, job_id);
         Ok(())
@@ -159,7 +198,7 @@ impl Api {
     pub async fn discard(self: &Arc<Self>, job_id: &str) -> Result<(), ApiError> {
         let running = self.store.run(job_id)?.status == RunStatus::Running;
         if running && !self.kill(job_id) {
-            self.order(job_id, Control::Pause)?;
+            give(Control::Pause, &self.store.home().run(job_id)?)?;
         }
         let (api, id) = (Arc::clone(self), job_id.to_owned());
         let deleted = async move {
@@ -230,6 +269,16 @@ impl Api {
     /// Whether this process follows the run.
     pub(crate) fn follows(&self, job_id: &str) -> bool {
         self.runner.known().get(job_id).is_some_and(|known| known.at_work)
+    }
+
+    /// Whether this process follows any run.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.runner.known().values().any(|known| known.at_work)
+    }
+
+    /// Wakes everybody who waits for news.
+    pub(crate) fn tell_news(&self) {
+        self.runner.news.notify_waiters();
     }
 
     /// Whether a run waits for its download, which takes no orders but to end.
@@ -330,15 +379,20 @@ impl Api {
             let job_id = spec.job_id.clone();
             let ended = "The download was ended. What has arrived is kept.";
             let downloaded = tokio::select! {
-                downloaded = api.download(&job_id, &repo, &sha) => downloaded,
-                () = kill.notified() => Err(ApiError::bad_request(ended)),
-                () = ordered(&job) => Err(ApiError::bad_request(ended)),
+                downloaded = api.download(&job_id, &repo, &sha) => Some(downloaded),
+                () = kill.notified() => None,
+                () = ordered(&job) => None,
             };
             let launched = match downloaded {
-                Ok(()) => api.launch_in_place_of(lock, spec).await,
-                Err(error) => {
+                Some(Ok(())) => api.launch_in_place_of(lock, spec).await,
+                Some(Err(error)) => {
                     drop(lock);
                     Err(error)
+                }
+                None => {
+                    api.note_paused(&job);
+                    drop(lock);
+                    Err(ApiError::bad_request(ended))
                 }
             };
             match launched {
@@ -376,6 +430,16 @@ impl Api {
         }
         self.note_downloading(job_id, false);
         Ok(())
+    }
+
+    /// Says in the log of a run whose download was ended that it was ended on purpose. Asked with the run's lock held.
+    fn note_paused(&self, job: &JobFolder) {
+        let job_id = job.path().file_name().unwrap_or_default().to_string_lossy();
+        let step = self.store.run(&job_id).map_or(0, |run| run.step);
+        // Without the word it counts as interrupted, and can be taken up all the same.
+        EventLog::open(job)
+            .and_then(|mut log| log.append(TrainEvent::Stopped { step, checkpoint: None }))
+            .ok();
     }
 
     fn note_downloading(&self, job_id: &str, downloading: bool) {

@@ -50,6 +50,8 @@ fn put_run(home: &Path) {
     let job = home.run(JOB).unwrap();
     let spec = RunSpec {
         version: RunSpec::VERSION,
+        expected: None,
+        finish_after: None,
         job_id: JOB.into(),
         model_id: JOB.replace("train", "model"),
         config: TrainingConfig::from_json(config.as_object().unwrap()).unwrap(),

@@ -236,6 +236,8 @@ mod tests {
         request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let spec = RunSpec {
             version: RunSpec::VERSION,
+            expected: None,
+            finish_after: None,
             job_id: String::new(),
             model_id: String::new(),
             config: TrainingConfig::from_json(request.as_object().unwrap()).unwrap(),

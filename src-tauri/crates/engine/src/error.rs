@@ -35,6 +35,12 @@ pub enum EngineError {
         /// The file.
         what: String,
     },
+    /// The base model or the dataset is not the one that the model was made from.
+    #[error("{what} is not as it was when the model was made, so the same model cannot be made again")]
+    OtherInput {
+        /// The file.
+        what: String,
+    },
     /// Tokenizer and model do not go together.
     #[error(
         "the tokenizer knows {tokenizer} tokens but the model only {model}; use the tokenizer.json that came with the model"

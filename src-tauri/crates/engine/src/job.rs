@@ -13,12 +13,12 @@ use std::{
 use models::Model;
 use train::{Checkpoint, Outcome, Summary, TrainRun};
 use types::{
-    JobFolder, Phase, RunSpec, Strategy, TrainEvent, TrainingConfig, TrainingResult, engine::Control,
+    JobFolder, Phase, RunSpec, Strategy, TrainEvent, TrainingConfig, TrainingResult, engine::Control, files,
 };
 
 use crate::{
-    EngineError, answers::Answers, complain, event_log::EventLog, inputs::Inputs, load, memory,
-    orders::Orders, publish, rlhf,
+    EngineError, answers::Answers, complain, event_log::EventLog, inputs, load, memory, orders::Orders,
+    publish, rlhf,
 };
 
 /// How often, and how far apart, a job's lock is tried.
@@ -36,6 +36,10 @@ pub fn main(folder: &Path) -> ExitCode {
             return ExitCode::from(if matches!(error, EngineError::Busy(_)) { 3 } else { 1 });
         }
     };
+    if let Err(error) = clear_remains(&job) {
+        complain(error);
+        return ExitCode::FAILURE;
+    }
     let orders = match Orders::listen(&job) {
         Ok(orders) => orders,
         Err(error) => {
@@ -79,11 +83,16 @@ fn train_job(job: &JobFolder, log: &mut EventLog, orders: &Orders) -> Result<(),
     if matches!(log.last(), Some(TrainEvent::Finished { result, .. }) if result.success) {
         return Err(EngineError::AlreadyFinished(spec.job_id));
     }
-    let events = job.events();
+    let (events, told) = (job.events(), log.saved());
     // The log is part of the run: where it cannot be written (a full disk), the run stops instead of losing events.
     let mut lost = None;
     let mut memory = memory::Watch::default();
     let mut emit = |event: TrainEvent| {
+        if let (TrainEvent::Step(stats), Some(last)) = (&event, spec.finish_after)
+            && stats.step >= last
+        {
+            orders.finish();
+        }
         let grown = match &event {
             TrainEvent::Step(_) | TrainEvent::Eval { .. } => memory.look(),
             _ => None,
@@ -97,16 +106,18 @@ fn train_job(job: &JobFolder, log: &mut EventLog, orders: &Orders) -> Result<(),
             }
         }
     };
-    let outcome = run(&spec, job, &mut emit, orders);
+    let outcome = run(&spec, job, told, &mut emit, orders);
     if let Some(error) = lost {
         return Err(EngineError::file(events)(error));
     }
     outcome
 }
 
+/// `told`: the last checkpoint in the log.
 fn run(
     spec: &RunSpec,
     job: &JobFolder,
+    told: Option<u64>,
     emit: &mut dyn FnMut(TrainEvent),
     orders: &Orders,
 ) -> Result<(), EngineError> {
@@ -119,6 +130,13 @@ fn run(
         version: env!("CARGO_PKG_VERSION").into(),
         resumed_from,
     });
+    // One that was complete when the engine was killed, which had not said so yet.
+    if let Some(step) = resumed_from.filter(|_| resumed_from != told) {
+        emit(TrainEvent::Checkpoint { step, path: job.checkpoint(step) });
+    }
+    if spec.finish_after.zip(resumed_from).is_some_and(|(last, step)| step >= last) {
+        orders.finish();
+    }
     // Between the parts before the first step. There, an order to finish waits for the model of a resumed run.
     let paused = |emit: &mut dyn FnMut(TrainEvent)| {
         let paused = orders.newest() == Some(Control::Pause);
@@ -134,7 +152,7 @@ fn run(
     if paused(emit) {
         return Ok(());
     }
-    let inputs = Inputs::check(spec, job)?;
+    let inputs = inputs::check(spec, job)?;
     for message in &prepared.stats.warnings {
         emit(TrainEvent::Warning { message: message.clone() });
     }
@@ -174,6 +192,18 @@ fn run(
         },
         metrics: summary.metrics,
     });
+    Ok(())
+}
+
+/// Removes what a killed engine left half written.
+fn clear_remains(job: &JobFolder) -> Result<(), EngineError> {
+    train::checkpoint::clear_unfinished(job)?;
+    for entry in fs::read_dir(job.path()).map_err(EngineError::file(job.path()))? {
+        let path = entry.map_err(EngineError::file(job.path()))?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(files::TEMPORARY)) {
+            fs::remove_file(&path).map_err(EngineError::file(&path))?;
+        }
+    }
     Ok(())
 }
 

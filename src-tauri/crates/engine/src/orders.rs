@@ -47,6 +47,11 @@ impl<'a> Orders<'a> {
         if self.interrupted.load(Ordering::Relaxed) { Some(Control::Pause) } else { self.newest.get() }
     }
 
+    /// Finishes the run early, unless it is told something else.
+    pub fn finish(&self) {
+        self.newest.set(Some(Control::Finish));
+    }
+
     /// Pauses the run whatever else is ordered.
     pub fn interrupt(&self) {
         self.interrupted.store(true, Ordering::Relaxed);

@@ -6,15 +6,11 @@ use data::{Prepared, Tokenizer};
 use models::Model;
 use train::Summary;
 use types::{
-    JobFolder, Manifest, ModelFolder, RunSpec, files, id,
+    Inputs, JobFolder, Manifest, ModelFolder, RunSpec, files, id,
     manifest::{BaseModel, DatasetOrigin},
 };
 
-use crate::{
-    EngineError, card,
-    inputs::{self, Inputs},
-    load, memory, rlhf,
-};
+use crate::{EngineError, card, inputs, load, memory, rlhf};
 
 /// Files of the base model that a model folder carries along, so that it is whole without it but for the weights.
 pub const TOKENIZER_FILES: &[&str] = &[
@@ -42,6 +38,9 @@ pub fn model(
     inputs: &Inputs,
     summary: &Summary,
 ) -> Result<(), EngineError> {
+    if is_published(spec) {
+        return Ok(());
+    }
     let parent = spec.model_dir.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(EngineError::file(parent))?;
     let temporary = parent.join(format!(".{}.writing", spec.model_id));
@@ -61,6 +60,13 @@ pub fn model(
         let _ = fs::remove_dir_all(&temporary);
     }
     written
+}
+
+/// Whether an engine was killed after it had made the model of this run and before it said so.
+fn is_published(spec: &RunSpec) -> bool {
+    let text = fs::read(ModelFolder::new(&spec.model_dir).manifest());
+    let manifest = text.ok().and_then(|text| serde_json::from_slice::<Manifest>(&text).ok());
+    manifest.is_some_and(|manifest| manifest.job_id == spec.job_id)
 }
 
 /// Adapter and tokenizer.
@@ -93,7 +99,7 @@ fn describe(
 ) -> Result<(), EngineError> {
     let model_folder = ModelFolder::new(folder);
     let mut manifest = manifest(spec, prepared, inputs, summary);
-    let text = card::render(&manifest, &spec.base_dir);
+    let text = card::render(&manifest, &spec.base_dir, card::Holds::Adapter);
     files::write(&model_folder.card(), text.as_bytes()).map_err(EngineError::file(model_folder.card()))?;
     for path in [model_folder.adapter_config(), model_folder.adapter_weights()] {
         let name = path.file_name().map(Path::new).unwrap_or(&path);
@@ -122,6 +128,8 @@ fn manifest(spec: &RunSpec, prepared: &Prepared, inputs: &Inputs, summary: &Summ
             train_rows: prepared.train.len() as u64,
             eval_rows: prepared.eval.len() as u64,
         },
+        eval_dataset: inputs.eval_dataset.clone(),
+        reward_model: inputs.reward_model.clone(),
         config: config.clone(),
         seed: config.seed,
         versions: BTreeMap::from([("modelforge".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),

@@ -1,6 +1,6 @@
 //! A run that learns from rewards: a reward model first, where one is to be trained, then the policy, on one base in memory.
 
-use std::{error::Error, fs, path::PathBuf};
+use std::{error::Error, fs, io, path::Path};
 
 use data::{Prepared, Tokenizer};
 use infer::{BatchPrompt, write_batch};
@@ -11,7 +11,7 @@ use train::{
 };
 use types::{
     GenerateParams, JobFolder, ModelFolder, Phase, RlAlgorithm, RunSpec, TrainEvent, engine::Control, files,
-    folder::REWARD_MODEL,
+    folder::REWARD_MODEL, inputs::reward_model_folder,
 };
 
 use crate::{EngineError, answers::Answers, load, orders::Orders};
@@ -107,10 +107,11 @@ fn reward_model(
     let config = &spec.config;
     model.set_scored(true)?;
     let made = job.path().join(REWARD_MODEL);
-    let given = config.reward_model.as_ref().map(PathBuf::from).map(|folder| {
-        let within = folder.join(REWARD_MODEL);
-        if within.is_dir() { within } else { folder }
-    });
+    let own = JobFolder::new(job.path().join(".reward"));
+    if made.is_dir() {
+        remove_checkpoints(&own)?;
+    }
+    let given = config.reward_model.as_deref().map(Path::new).map(reward_model_folder);
     if let Some(folder) = given.or_else(|| made.is_dir().then(|| made.clone())) {
         model.load_adapter(&folder)?;
         if !model.trainable().iter().any(|(name, _)| name.ends_with("score.weight")) {
@@ -122,7 +123,6 @@ fn reward_model(
     }
     emit(TrainEvent::Phase { phase: Phase::RewardModel });
     model.attach_lora(&load::lora_config(config), config.seed)?;
-    let own = JobFolder::new(job.path().join(".reward"));
     fs::create_dir_all(own.path()).map_err(EngineError::file(own.path()))?;
     let mut warn = |event: TrainEvent| {
         if let TrainEvent::Warning { message } = event {
@@ -143,9 +143,16 @@ fn reward_model(
     let path = unfinished.join(MEASURED);
     files::write_json(&path, &measured).map_err(EngineError::file(&path))?;
     files::publish_folder(&unfinished, &made).map_err(EngineError::file(&made))?;
-    // It is whole now, so nothing goes on from its checkpoints.
-    fs::remove_dir_all(own.path()).map_err(EngineError::file(own.path()))?;
+    remove_checkpoints(&own)?;
     Ok(Some(accuracy))
+}
+
+/// Once a reward model is whole, nothing goes on from the checkpoints of its training.
+fn remove_checkpoints(own: &JobFolder) -> Result<(), EngineError> {
+    match fs::remove_dir_all(own.path()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(EngineError::file(own.path())(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Puts the reward model that a run has trained into the folder of the model that it made.

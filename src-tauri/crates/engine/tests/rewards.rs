@@ -35,6 +35,8 @@ fn job(home: &Path, changes: Value) -> JobFolder {
     let config = TrainingConfig::from_json(request.as_object().unwrap()).unwrap();
     let spec = RunSpec {
         version: RunSpec::VERSION,
+        expected: None,
+        finish_after: None,
         job_id: "train_20260101_000000".into(),
         model_id: "model_20260101_000000".into(),
         base_dir: match config.model_name.as_str() {

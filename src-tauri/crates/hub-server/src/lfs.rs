@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Shared,
     auth::Refusal,
-    files::{SIGNATURE, Signed},
+    files::{SIGNATURE, Signed, refuse},
     push::writable,
     state::{git_hash, hex},
 };
@@ -88,7 +88,8 @@ pub(crate) async fn take(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    signed.check(&headers)?;
+    let id = signed.check(&headers)?;
+    refuse(&mut shared.world(), id)?;
     keep(&shared, &oid, body)?;
     Ok(StatusCode::OK.into_response())
 }
@@ -100,7 +101,8 @@ pub(crate) async fn take_part(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    signed.check(&headers)?;
+    let id = signed.check(&headers)?;
+    refuse(&mut shared.world(), id)?;
     if body.len() as u64 > LARGEST_PART {
         return Err(Refusal::new(413, "", "A part is too large"));
     }
@@ -168,7 +170,7 @@ fn keep(shared: &Shared, oid: &str, bytes: Bytes) -> Result<(), Refusal> {
     if hex(&Sha256::digest(&bytes)) != oid {
         return Err(Refusal::new(422, "", "The content does not have this SHA-256"));
     }
-    shared.world().keep_object(bytes.into());
+    shared.world().keep_object(bytes.to_vec().into());
     Ok(())
 }
 

@@ -27,7 +27,7 @@ use axum::{
 };
 use tokio::sync::oneshot;
 
-use state::{Repo, World};
+use state::{Content, Repo, World};
 pub use state::{Role, Seen, Trouble, User, Visibility, tiny_safetensors};
 
 const LARGEST_BODY: usize = 1 << 30;
@@ -92,7 +92,7 @@ impl HubServer {
         world.repos.insert(id.into(), Repo::new(visibility));
         let changes = files.iter().map(|(path, bytes)| {
             let entry = if state::is_large(path, bytes.len() as u64) {
-                world.keep_object(bytes.to_vec())
+                world.keep_object(bytes.to_vec().into())
             } else {
                 world.keep_blob(bytes.to_vec())
             };
@@ -100,6 +100,14 @@ impl HubServer {
         });
         let changes = changes.collect();
         world.commit(id, "Add files", changes);
+    }
+
+    /// Adds a file to a repository, in Git LFS: `head`, then zeros up to `size`, which are not kept in memory.
+    pub fn add_sparse_file(&self, id: &str, path: &str, head: &[u8], size: u64) {
+        let content = Content::with_zeros(head, size);
+        let mut world = self.shared.world();
+        let entry = world.keep_object(content);
+        world.commit(id, "Add a file", vec![(path.into(), Some(entry))]);
     }
 
     /// Makes a repository behave badly from now on, in place of what it did before.
@@ -113,7 +121,7 @@ impl HubServer {
     pub fn file(&self, id: &str, path: &str) -> Option<Vec<u8>> {
         let world = self.shared.world();
         let entry = world.repos.get(id)?.tree("main")?.get(path)?.clone();
-        world.content(&entry).map(|bytes| bytes.to_vec())
+        world.content(&entry).map(|content| content.part(0, content.size).to_vec())
     }
 
     /// The names of a repository's files on the main branch; none where it is missing.

@@ -108,8 +108,10 @@ struct Line {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Header {
     summary: String,
+    parent_commit: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -147,6 +149,7 @@ pub(crate) async fn commit(
     if repo.troubles.contains(&Trouble::NoCommits) {
         return Err(Refusal::new(500, "", "The commit failed"));
     }
+    let (head, troubles) = (repo.head.clone(), repo.troubles.clone());
     if headers.get("content-type").is_none_or(|kind| kind != "application/x-ndjson") {
         return Err(Refusal::new(400, "", "A commit is application/x-ndjson"));
     }
@@ -158,13 +161,23 @@ pub(crate) async fn commit(
             return Err(Refusal::new(400, "", "A commit has one header, at its start"));
         }
         match line.key.as_str() {
-            "header" => title = Some(parse(serde_json::from_value::<Header>(line.value))?.summary),
+            "header" => {
+                let Header { summary, parent_commit } = parse(serde_json::from_value(line.value))?;
+                if parent_commit.is_some_and(|parent| parent != head) {
+                    return Err(Refusal::new(412, "", "A commit has happened since"));
+                }
+                title = Some(summary);
+            }
             "file" => {
                 let file: RegularFile = parse(serde_json::from_value(line.value))?;
                 let bytes = BASE64.decode(&file.content).ok().filter(|_| file.encoding == "base64");
                 let bytes = bytes.ok_or_else(|| Refusal::new(400, "", "A file is no base64"))?;
                 if is_large(&file.path, bytes.len() as u64) {
                     return Err(Refusal::new(400, "", format!("{} belongs into Git LFS", file.path)));
+                }
+                let mut bytes = bytes;
+                if let Some(last) = bytes.last_mut().filter(|_| troubles.contains(&Trouble::KeepsWrong)) {
+                    *last ^= 1;
                 }
                 changes.push((file.path, Some(world.keep_blob(bytes))));
             }
@@ -181,6 +194,9 @@ pub(crate) async fn commit(
     }
     let title = title.ok_or_else(|| Refusal::new(400, "", "A commit has a header"))?;
     let sha = world.commit(&id, &title, changes).ok_or_else(no_revision)?;
+    if troubles.contains(&Trouble::AnswerLost) {
+        return Err(Refusal::new(500, "", "The answer is lost"));
+    }
     let url = format!("{}/{id}/commit/{sha}", shared.url);
     Ok(Json(json!({ "success": true, "commitOid": sha, "commitUrl": url, "hookOutput": "" })))
 }

@@ -88,6 +88,29 @@ pub enum Trouble {
     },
     /// A pause before each piece of 64 KiB that is served.
     Slow(Duration),
+    /// A served file ends early, as if that were all of it.
+    Truncate {
+        /// How often.
+        times: u32,
+        /// After how many bytes.
+        after: u64,
+    },
+    /// The connection stays open while a file is served, and nothing comes.
+    Stall {
+        /// How often.
+        times: u32,
+        /// After how many bytes.
+        after: u64,
+    },
+    /// The storage answers with this status.
+    StorageFails {
+        /// How often.
+        times: u32,
+        /// Such as 403, which is what an address gets whose time is over.
+        status: u16,
+    },
+    /// A file's address leads to itself.
+    RedirectLoop,
     /// Files are served from their start, whatever was asked for.
     IgnoreRange,
     /// The last byte of a served file is another one.
@@ -100,6 +123,10 @@ pub enum Trouble {
     RepeatsToken,
     /// Any write of a commit fails with 500.
     NoCommits,
+    /// A commit is written, and its answer is a 500 all the same.
+    AnswerLost,
+    /// What is committed gets another last byte.
+    KeepsWrong,
 }
 
 /// A request that came.
@@ -147,6 +174,49 @@ impl Entry {
     }
 }
 
+/// What a file holds: some bytes and, up to its size, zeros.
+#[derive(Debug, Clone)]
+pub(crate) struct Content {
+    head: Bytes,
+    pub size: u64,
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { size: bytes.len() as u64, head: bytes.into() }
+    }
+}
+
+impl Content {
+    pub(crate) fn with_zeros(head: &[u8], size: u64) -> Self {
+        Self { head: Bytes::copy_from_slice(head), size: size.max(head.len() as u64) }
+    }
+
+    pub(crate) fn part(&self, start: u64, end: u64) -> Bytes {
+        let length = self.head.len() as u64;
+        let head = self.head.slice(start.min(length) as usize..end.min(length) as usize);
+        if end <= length {
+            return head;
+        }
+        let mut bytes = head.to_vec();
+        bytes.resize((end - start) as usize, 0);
+        bytes.into()
+    }
+
+    fn sha256(&self) -> String {
+        let mut sha256 = Sha256::new();
+        sha256.update(&self.head);
+        let zeros = vec![0; 1 << 20];
+        let mut left = self.size - self.head.len() as u64;
+        while left > 0 {
+            let n = left.min(zeros.len() as u64);
+            sha256.update(&zeros[..n as usize]);
+            left -= n;
+        }
+        hex(&sha256.finalize())
+    }
+}
+
 pub(crate) type Tree = BTreeMap<String, Entry>;
 
 #[derive(Debug)]
@@ -178,8 +248,8 @@ impl Repo {
 pub(crate) struct World {
     pub users: Vec<User>,
     pub repos: HashMap<String, Repo>,
-    blobs: HashMap<String, Bytes>,
-    objects: HashMap<String, Bytes>,
+    blobs: HashMap<String, Content>,
+    objects: HashMap<String, Content>,
     /// Parts of uploads, by the object they belong to.
     pub parts: HashMap<String, BTreeMap<u64, Bytes>>,
     pub seen: Vec<Seen>,
@@ -189,29 +259,28 @@ impl World {
     pub(crate) fn keep_blob(&mut self, bytes: Vec<u8>) -> Entry {
         let oid = git_hash(&bytes);
         let size = bytes.len() as u64;
-        self.blobs.insert(oid.clone(), bytes.into());
+        self.blobs.insert(oid.clone(), Content::from(bytes));
         Entry { oid, size, sha256: None }
     }
 
-    pub(crate) fn keep_object(&mut self, bytes: Vec<u8>) -> Entry {
-        let sha256 = hex(&Sha256::digest(&bytes));
-        let size = bytes.len() as u64;
-        self.objects.insert(sha256.clone(), bytes.into());
+    pub(crate) fn keep_object(&mut self, content: Content) -> Entry {
+        let (sha256, size) = (content.sha256(), content.size);
+        self.objects.insert(sha256.clone(), content);
         Entry { oid: git_hash(pointer(&sha256, size).as_bytes()), size, sha256: Some(sha256) }
     }
 
     /// The file that an object of Git LFS is, where the object is there and has this size.
     pub(crate) fn object_entry(&self, oid: &str, size: u64) -> Option<Entry> {
-        let there = self.objects.get(oid).filter(|bytes| bytes.len() as u64 == size)?;
-        let size = there.len() as u64;
+        let there = self.objects.get(oid).filter(|content| content.size == size)?;
+        let size = there.size;
         Some(Entry { oid: git_hash(pointer(oid, size).as_bytes()), size, sha256: Some(oid.into()) })
     }
 
-    pub(crate) fn object(&self, oid: &str) -> Option<Bytes> {
+    pub(crate) fn object(&self, oid: &str) -> Option<Content> {
         self.objects.get(oid).cloned()
     }
 
-    pub(crate) fn content(&self, entry: &Entry) -> Option<Bytes> {
+    pub(crate) fn content(&self, entry: &Entry) -> Option<Content> {
         match &entry.sha256 {
             Some(sha256) => self.objects.get(sha256).cloned(),
             None => self.blobs.get(&entry.oid).cloned(),

@@ -1,39 +1,48 @@
-//! Downloading a model into the shared cache: resumed where it stopped, believed only with the right hash.
+//! Downloading a model into the shared cache: several files and several pieces of a file at a time, each resumed where
+//! it stopped, believed only with the right hash.
 
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use futures_util::future::try_join_all;
 use reqwest::{
     Method, StatusCode,
-    header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE},
+    header::{CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RANGE},
 };
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
-use tokio::{
-    fs::{File, OpenOptions},
-    io::{AsyncReadExt, AsyncWriteExt},
-};
+use tokio::sync::Semaphore;
+use url::Url;
 
 use crate::{
     Hub, OnProgress, Progress,
     cache::RepoCache,
     error::HubError,
-    http::chunk,
+    http::{Request, chunk},
     info::{RepoFile, inaccessible},
+    partial::{BlobHash, PIECE, Partial, Span},
     select::wanted,
     token::Token,
 };
 
 /// How often a connection may break before anything came over it.
 const BARREN_ATTEMPTS: u32 = 5;
+/// Connections that are open at a time, of all files together.
+const CONNECTIONS: usize = 8;
+/// Files that are worked on at a time.
+const FILES: usize = 8;
+/// Bytes that are gathered before they are written.
+const GATHERED: usize = 256 << 10;
 
 impl Hub {
     /// Downloads the files of a model that are needed here and returns the folder they are in, below
     /// `cache_dir/models--owner--name/snapshots`. What is there already is not asked for again.
     ///
-    /// Dropping the future stops the download; what has arrived stays, and the next call goes on from there.
+    /// Dropping the future stops the download; what was told as done stays, and the next call goes on from there.
     ///
     /// # Errors
     /// As for [`Hub::model_info`]; [`HubError::NoSafetensors`] where the weights are in another format only;
@@ -52,23 +61,17 @@ impl Hub {
         // The name it was asked for, so that it is found again under that name.
         let cache = RepoCache::new(cache_dir, repo);
         cache.make_folders(&info.sha)?;
-        let mut transfer = Transfer {
+        let transfer = Transfer {
             hub: self,
             repo: &info.id,
             sha: &info.sha,
             token: token.as_ref(),
             cache: &cache,
-            before: 0,
-            // What the Hub announces can be any number.
-            total: files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size)),
-            on_progress,
+            files: Semaphore::new(FILES),
+            connections: Semaphore::new(CONNECTIONS),
+            meter: Meter::new(&files, on_progress),
         };
-        for file in &files {
-            transfer.fetch(file).await?;
-            cache.link(&info.sha, &file.path, &file.hash)?;
-            transfer.before = transfer.before.saturating_add(file.size);
-            transfer.tell(file, 0);
-        }
+        try_join_all(files.iter().map(|file| transfer.fetch(file))).await?;
         // Last, so that a branch never leads to a folder with files missing.
         cache.note(revision, &info.sha)?;
         Ok(cache.snapshot(&info.sha))
@@ -79,55 +82,50 @@ impl Hub {
 struct Blob {
     path: String,
     size: u64,
-    /// SHA-256 for a file in Git LFS, else git's own hash; also the name it is kept under.
-    hash: String,
-    is_lfs: bool,
+    /// Also the name it is kept under.
+    hash: BlobHash,
 }
 
 impl Blob {
     fn of(repo: &str, file: &RepoFile) -> Result<Self, HubError> {
         let bad =
             |why: &str| HubError::malformed(&format!("download {repo}"), format!("{}: {why}", file.path));
-        let hash = file.sha256.as_ref().or(file.blob_id.as_ref());
-        Ok(Self {
-            path: file.path.clone(),
-            size: file.size.ok_or_else(|| bad("it has no size"))?,
-            hash: hash.ok_or_else(|| bad("it has no hash"))?.clone(),
-            is_lfs: file.sha256.is_some(),
-        })
+        let size = file.size.ok_or_else(|| bad("it has no size"))?;
+        let hash = match (&file.sha256, &file.blob_id) {
+            (Some(sha256), _) => BlobHash::Sha256(sha256.clone()),
+            (None, Some(id)) => BlobHash::Git(id.clone()),
+            (None, None) => return Err(bad("it has no hash")),
+        };
+        Ok(Self { path: file.path.clone(), size, hash })
     }
 }
 
-/// The hash that names a blob, over what has arrived so far.
-#[derive(Clone)]
-enum Hasher {
-    Lfs(Sha256),
-    Git(Sha1),
+/// Counts the bytes of all files and tells.
+struct Meter<'a> {
+    total: u64,
+    state: Mutex<(u64, OnProgress<'a>)>,
 }
 
-impl Hasher {
-    fn new(file: &Blob) -> Self {
-        if file.is_lfs {
-            return Hasher::Lfs(Sha256::new());
-        }
-        let mut sha1 = Sha1::new();
-        sha1.update(format!("blob {}\0", file.size));
-        Hasher::Git(sha1)
+impl<'a> Meter<'a> {
+    fn new(files: &[Blob], on_progress: OnProgress<'a>) -> Self {
+        // What the Hub announces can be any number.
+        let total = files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size));
+        Self { total, state: Mutex::new((0, on_progress)) }
     }
 
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Hasher::Lfs(hasher) => hasher.update(bytes),
-            Hasher::Git(hasher) => hasher.update(bytes),
-        }
+    fn change(&self, file: &Blob, change: impl FnOnce(u64) -> u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (done, tell) = &mut *state;
+        *done = change(*done);
+        tell(Progress { bytes_done: *done, bytes_total: self.total, file: file.path.clone() });
     }
 
-    fn finish(self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
-        match self {
-            Hasher::Lfs(hasher) => hex(&hasher.finalize()),
-            Hasher::Git(hasher) => hex(&hasher.finalize()),
-        }
+    fn add(&self, file: &Blob, bytes: u64) {
+        self.change(file, |done| done.saturating_add(bytes));
+    }
+
+    fn take_back(&self, file: &Blob, bytes: u64) {
+        self.change(file, |done| done.saturating_sub(bytes));
     }
 }
 
@@ -137,169 +135,240 @@ struct Transfer<'a> {
     sha: &'a str,
     token: Option<&'a Token>,
     cache: &'a RepoCache,
-    /// Bytes of the files that are finished.
-    before: u64,
-    total: u64,
-    on_progress: OnProgress<'a>,
+    files: Semaphore,
+    connections: Semaphore,
+    meter: Meter<'a>,
 }
 
-/// A file that is being written.
-struct Partial {
-    path: PathBuf,
-    file: File,
-    there: u64,
-    hasher: Hasher,
+/// Where the pieces of one file are asked for.
+#[derive(Default)]
+struct Source {
+    /// The storage's own address, which is good for a while: so the Hub is asked once a file, not once a piece.
+    storage: tokio::sync::Mutex<Option<Url>>,
+    /// Files come from their start, whatever is asked for.
+    ignores_ranges: AtomicBool,
+}
+
+impl Source {
+    fn ignores_ranges(&self) -> bool {
+        self.ignores_ranges.load(Ordering::Relaxed)
+    }
 }
 
 impl Transfer<'_> {
-    fn tell(&mut self, file: &Blob, there: u64) {
-        (self.on_progress)(Progress {
-            bytes_done: self.before.saturating_add(there),
-            bytes_total: self.total,
-            file: file.path.clone(),
-        });
+    fn what(&self, file: &Blob) -> String {
+        format!("download {} of {}", file.path, self.repo)
     }
 
-    /// Makes sure that the file's blob is there and right.
-    async fn fetch(&mut self, file: &Blob) -> Result<(), HubError> {
-        let blob = self.cache.blob(&file.hash);
+    /// Makes sure that the file's blob is there and right, and that the snapshot leads to it.
+    async fn fetch(&self, file: &Blob) -> Result<(), HubError> {
+        let blob = self.cache.blob(file.hash.text());
         let is_there = || std::fs::metadata(&blob).is_ok_and(|there| there.len() == file.size);
         if is_there() {
-            return Ok(());
-        }
-        let (cache, hash) = (self.cache.clone(), file.hash.clone());
-        let lock = tokio::task::spawn_blocking(move || cache.lock(&hash)).await;
-        let _lock = lock.map_err(|_| HubError::file(&blob)(io::Error::other("the lock was not taken")))??;
-        if is_there() {
-            return Ok(());
-        }
-        let mut partial = Partial::open(self.cache.partial(&file.hash), file).await?;
-        self.tell(file, partial.there);
-        let mut barren = 0;
-        while partial.there < file.size {
-            let had = partial.there;
-            match self.receive(file, &mut partial).await {
-                Ok(()) => {}
-                Err(error) if error.passes() => {
-                    barren = if partial.there > had { 0 } else { barren + 1 };
-                    // A refusal has been repeated with patience by then; a broken connection has not.
-                    if barren >= BARREN_ATTEMPTS || matches!(error, HubError::Refused { .. }) {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+            self.meter.add(file, file.size);
+        } else {
+            let _turn = self.files.acquire().await;
+            let (cache, hash) = (self.cache.clone(), file.hash.clone());
+            let lock = tokio::task::spawn_blocking(move || cache.lock(hash.text())).await;
+            let _lock =
+                lock.map_err(|_| HubError::file(&blob)(io::Error::other("the lock was not taken")))??;
+            if is_there() {
+                self.meter.add(file, file.size);
+            } else {
+                self.receive(file, &blob).await?;
             }
         }
-        partial.publish(file, &blob).await
+        self.cache.link(self.sha, &file.path, file.hash.text())
     }
 
-    /// Asks for what is missing and writes what comes.
-    async fn receive(&mut self, file: &Blob, partial: &mut Partial) -> Result<(), HubError> {
-        let what = format!("download {} of {}", file.path, self.repo);
-        let url = self.hub.file_url(self.repo, self.sha, &file.path)?;
-        let mut request = self.hub.http.request(Method::GET, url).token(self.token);
-        if partial.there > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={}-", partial.there));
+    /// Fetches what is missing of a file, all of it where what was there turns out to be of no use.
+    async fn receive(&self, file: &Blob, blob: &Path) -> Result<(), HubError> {
+        let (mut in_one_piece, mut again) = (file.size <= PIECE, true);
+        loop {
+            let path = self.cache.partial(file.hash.text());
+            let partial = Partial::open(path, file.size, in_one_piece).await?;
+            let taken_over = partial.there();
+            self.meter.add(file, taken_over);
+            let source = Source::default();
+            let pieces = 0..partial.pieces();
+            try_join_all(pieces.map(|index| self.piece(file, &partial, &source, index))).await?;
+            let there = partial.there();
+            if source.ignores_ranges() {
+                in_one_piece = true;
+                partial.discard().await;
+            } else {
+                let removed = self.cache.partial(file.hash.text());
+                let Err(got) = partial.publish(&file.hash, blob).await? else { return Ok(()) };
+                // What cannot be removed is found damaged again.
+                let _ = tokio::fs::remove_file(removed).await;
+                // An earlier download may have left something else than this one would have brought.
+                again &= taken_over > 0;
+                if !again {
+                    return Err(damaged(file, file.hash.kind(), file.hash.text(), got));
+                }
+                again = false;
+            }
+            self.meter.take_back(file, there);
+        }
+    }
+
+    /// Fetches what is missing of a piece, over as many connections as that takes.
+    async fn piece(
+        &self,
+        file: &Blob,
+        partial: &Partial,
+        source: &Source,
+        index: usize,
+    ) -> Result<(), HubError> {
+        let mut barren = 0;
+        loop {
+            let Span { next, end } = partial.span(index);
+            if next == end || source.ignores_ranges() {
+                return Ok(());
+            }
+            let turn = self.connections.acquire().await;
+            let received = self.stretch(file, partial, source, index).await;
+            drop(turn);
+            let Err(error) = received else { continue };
+            // A refusal by the Hub has been repeated with patience by then; a broken connection has not.
+            let gives_up = match &error {
+                HubError::Refused { .. } => !self.renews(source, &error).await,
+                error => !error.passes(),
+            };
+            barren = if partial.span(index).next > next { 0 } else { barren + 1 };
+            if gives_up || barren >= BARREN_ATTEMPTS {
+                return Err(error);
+            }
+            if barren > 0 {
+                self.hub.http.wait_before(barren).await;
+            }
+        }
+    }
+
+    /// Asks once for what is missing of a piece and writes what comes.
+    async fn stretch(
+        &self,
+        file: &Blob,
+        partial: &Partial,
+        source: &Source,
+        index: usize,
+    ) -> Result<(), HubError> {
+        let what = self.what(file);
+        let Span { mut next, end } = partial.span(index);
+        let in_pieces = partial.pieces() > 1;
+        let whole = next == 0 && !in_pieces;
+        let mut request = self.ask(file, source, in_pieces).await?;
+        if !whole {
+            let last = if in_pieces { (end - 1).to_string() } else { String::new() };
+            let range = HeaderValue::from_str(&format!("bytes={next}-{last}"));
             request = request.header(RANGE, range.map_err(|e| HubError::malformed(&what, e.to_string()))?);
         }
-        let answer = request.send(&what).await.map_err(|e| inaccessible(self.repo, e))?;
-        check_etag(file, &answer.first)?;
+        let answer = request.patient().send(&what).await.map_err(|e| inaccessible(self.repo, e))?;
+        if !in_pieces {
+            check_etag(file, &answer.first)?;
+        }
         let mut response = answer.response;
-        if partial.there > 0 && !continues(response.status(), response.headers(), partial.there) {
-            partial.restart(file).await?;
-        }
-        while let Some(bytes) = chunk(&mut response, &what).await? {
-            let bytes = bytes.as_ref();
-            let there = partial.there + bytes.len() as u64;
-            if there > file.size {
-                partial.discard().await;
-                return Err(damaged(file, "size", file.size.to_string(), format!("{there} or more")));
+        if !whole && !continues(file, response.status(), response.headers(), next)? {
+            if in_pieces {
+                source.ignores_ranges.store(true, Ordering::Relaxed);
+                return Ok(());
             }
-            partial.write(bytes).await?;
-            self.tell(file, partial.there);
+            partial.forget(index);
+            self.meter.take_back(file, next);
+            next = 0;
         }
-        if partial.there < file.size {
+        let mut gathered = Vec::with_capacity(GATHERED);
+        let end_of_body = loop {
+            let more = match chunk(&self.hub.http, &mut response, &what).await {
+                Ok(Some(bytes)) => {
+                    gathered.extend_from_slice(bytes.as_ref());
+                    next += bytes.as_ref().len() as u64;
+                    None
+                }
+                Ok(None) => Some(Ok(())),
+                Err(error) => Some(Err(error)),
+            };
+            if next > end {
+                partial.discard().await;
+                return Err(damaged(file, "size", &file.size.to_string(), "more".into()));
+            }
+            if gathered.len() >= GATHERED || (more.is_some() && !gathered.is_empty()) {
+                let bytes = gathered.len() as u64;
+                partial.write(index, std::mem::take(&mut gathered)).await?;
+                self.meter.add(file, bytes);
+            }
+            if let Some(end) = more {
+                break end;
+            }
+        };
+        end_of_body?;
+        if next < end {
             // Over HTTP/1.0 or a bad proxy a broken connection looks like an end.
             return Err(HubError::Silent { what });
         }
         Ok(())
     }
-}
 
-impl Partial {
-    /// Takes over what an earlier download left.
-    async fn open(path: PathBuf, wanted: &Blob) -> Result<Self, HubError> {
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).await;
-        let file = opened.map_err(HubError::file(&path))?;
-        let mut partial = Self { path, file, there: 0, hasher: Hasher::new(wanted) };
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match partial.file.read(&mut buffer).await.map_err(HubError::file(&partial.path))? {
-                0 => break,
-                n => {
-                    partial.hasher.update(buffer.get(..n).unwrap_or_default());
-                    partial.there += n as u64;
-                }
-            }
+    /// A request for a file: at its storage, where it comes in pieces and the Hub leads there.
+    async fn ask(&self, file: &Blob, source: &Source, in_pieces: bool) -> Result<Request<'_>, HubError> {
+        let own = self.hub.file_url(self.repo, self.sha, &file.path)?;
+        let get = |url| self.hub.http.request(Method::GET, url).token(self.token);
+        if !in_pieces {
+            return Ok(get(own));
         }
-        if partial.there > wanted.size {
-            partial.restart(wanted).await?;
+        let mut storage = source.storage.lock().await;
+        if storage.is_none() {
+            let what = self.what(file);
+            let request = self.hub.http.request(Method::HEAD, own.clone()).token(self.token);
+            let answer = request.patient().without_following().send(&what).await;
+            let answer = answer.map_err(|e| inaccessible(self.repo, e))?;
+            check_etag(file, &answer.first)?;
+            let location = answer.first.get(LOCATION).and_then(|value| value.to_str().ok());
+            *storage = location.map(|to| self.hub.http.named_url(&what, to)).transpose()?;
         }
-        Ok(partial)
+        Ok(get(storage.clone().unwrap_or(own)))
     }
 
-    async fn restart(&mut self, wanted: &Blob) -> Result<(), HubError> {
-        let cut = File::create(&self.path).await;
-        self.file = cut.map_err(HubError::file(&self.path))?;
-        self.there = 0;
-        self.hasher = Hasher::new(wanted);
-        Ok(())
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), HubError> {
-        self.file.write_all(bytes).await.map_err(HubError::file(&self.path))?;
-        // What is told as done must outlive this download.
-        self.file.flush().await.map_err(HubError::file(&self.path))?;
-        self.hasher.update(bytes);
-        self.there += bytes.len() as u64;
-        Ok(())
-    }
-
-    async fn discard(&self) {
-        // What cannot be removed is found damaged again.
-        let _ = tokio::fs::remove_file(&self.path).await;
-    }
-
-    async fn publish(self, wanted: &Blob, blob: &Path) -> Result<(), HubError> {
-        self.file.sync_all().await.map_err(HubError::file(&self.path))?;
-        let got = self.hasher.clone().finish();
-        if got != wanted.hash {
-            self.discard().await;
-            let what = if wanted.is_lfs { "SHA-256" } else { "SHA-1" };
-            return Err(damaged(wanted, what, wanted.hash.clone(), got));
+    /// Whether a refusal may be that of an address that was good for a while only: the Hub is asked for another then.
+    async fn renews(&self, source: &Source, error: &HubError) -> bool {
+        let expired =
+            matches!(error, HubError::Refused { by_storage: true, status: 400 | 401 | 403 | 404 | 410, .. });
+        if expired {
+            *source.storage.lock().await = None;
         }
-        drop(self.file);
-        tokio::fs::rename(&self.path, blob).await.map_err(HubError::file(blob))
+        expired
     }
 }
 
-fn damaged(file: &Blob, what: &'static str, want: String, got: String) -> HubError {
-    HubError::Damaged { file: file.path.clone(), what, want, got }
+fn damaged(file: &Blob, what: &'static str, want: &str, got: String) -> HubError {
+    HubError::Damaged { file: file.path.clone(), what, want: want.into(), got }
 }
 
-/// The Hub's own name for the content, which must be the one that was looked up.
+/// The Hub's own name for the content, which must be the one that was looked up. Its storage may have another.
 fn check_etag(file: &Blob, headers: &HeaderMap) -> Result<(), HubError> {
     let etag = headers.get("x-linked-etag").or(headers.get("etag")).and_then(|value| value.to_str().ok());
     let etag = etag.map(|text| text.trim_start_matches("W/").trim_matches('"'));
     match etag {
-        Some(etag) if etag != file.hash => Err(damaged(file, "ETag", file.hash.clone(), etag.to_string())),
+        Some(etag) if etag != file.hash.text() => {
+            Err(damaged(file, "ETag", file.hash.text(), etag.to_string()))
+        }
         _ => Ok(()),
     }
 }
 
-/// Whether the answer starts where the partial file ends.
-fn continues(status: StatusCode, headers: &HeaderMap, there: u64) -> bool {
+/// Whether the answer starts where the piece goes on. One that is a part of a file of another size is damaged.
+fn continues(file: &Blob, status: StatusCode, headers: &HeaderMap, next: u64) -> Result<bool, HubError> {
     let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    let start = range.and_then(|text| text.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
-    status == StatusCode::PARTIAL_CONTENT && start == Some(there)
+    let (span, total) =
+        range.and_then(|text| text.strip_prefix("bytes ")?.split_once('/')).unwrap_or(("", ""));
+    let start: Option<u64> = span.split('-').next().and_then(|start| start.parse().ok());
+    if status != StatusCode::PARTIAL_CONTENT || start != Some(next) {
+        return Ok(false);
+    }
+    match total.parse::<u64>() {
+        Ok(total) if total != file.size => {
+            Err(damaged(file, "size", &file.size.to_string(), total.to_string()))
+        }
+        _ => Ok(true),
+    }
 }

@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use crate::token::{self, Token};
 
+/// The variables that may hold an access token, the first one first. The second is the name that it had before.
+pub const TOKEN_VARIABLES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
+
 /// The settings in the environment. Nothing else in this crate reads a variable.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `HF_ENDPOINT`.
     pub endpoint: Option<String>,
-    /// `HF_HUB_OFFLINE`.
+    /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`.
     pub offline: bool,
-    /// `HF_TOKEN`, unless `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set.
+    /// One of [`TOKEN_VARIABLES`], unless `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set.
     pub token: Option<Token>,
     /// Where `hf auth login` keeps its token: `HF_TOKEN_PATH`, else `HF_HOME/token`, else
     /// `~/.cache/huggingface/token`; none where `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set.
@@ -36,8 +39,12 @@ impl Environment {
         };
         Self {
             endpoint: given("HF_ENDPOINT"),
-            offline: is_set("HF_HUB_OFFLINE"),
-            token: given("HF_TOKEN").filter(|_| implicit).and_then(|text| Token::parse(&text).ok()),
+            offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().any(is_set),
+            token: TOKEN_VARIABLES
+                .into_iter()
+                .find_map(given)
+                .filter(|_| implicit)
+                .and_then(|text| Token::parse(&text).ok()),
             token_file: given("HF_TOKEN_PATH")
                 .map(PathBuf::from)
                 .or_else(|| hugging_face().map(|folder| folder.join("token")))
@@ -69,6 +76,7 @@ mod tests {
         {
             assert_eq!(read(&[("HF_HUB_OFFLINE", value)]).offline, offline, "HF_HUB_OFFLINE={value:?}");
         }
+        assert!(read(&[("TRANSFORMERS_OFFLINE", "1")]).offline, "the variable of another of these tools");
         let set = read(&[("HF_ENDPOINT", "http://mirror"), ("HF_TOKEN", " hf_abc\n"), ("HF_HOME", "/hf")]);
         assert_eq!(set.endpoint.as_deref(), Some("http://mirror"), "HF_ENDPOINT is the address");
         assert_eq!(
@@ -76,6 +84,8 @@ mod tests {
             Some("hf_abc"),
             "spaces are no part of it"
         );
+        let old = read(&[("HUGGING_FACE_HUB_TOKEN", "hf_old"), ("HF_TOKEN", "")]).token;
+        assert_eq!(old.map(|t| t.secret().to_string()).as_deref(), Some("hf_old"), "the older name");
         assert_eq!(set.token_file, Some("/hf/token".into()), "HF_HOME moves the login");
         assert_eq!(
             read(&[("HF_HOME", "/hf"), ("HF_TOKEN_PATH", "/else")]).token_file,

@@ -35,20 +35,32 @@ pub enum HubError {
     #[error("offline mode is on: the Hub is not asked")]
     Offline,
     /// A push to a name that is taken.
-    #[error("the repository {repo} exists already: nothing was changed there; choose another name")]
+    #[error(
+        "the repository {repo} exists already: nothing was changed there; choose another name, or push into it if it is yours to change"
+    )]
     RepositoryExists {
         /// The repository's name.
         repo: String,
     },
-    /// The repository was made, but the files are not in it.
+    /// The repository is there, but the files are not in it.
     #[error(
-        "the repository {repo} was made, but it has no files: {source}. Delete it on the Hub and push again, or push under another name"
+        "the model is not in the repository {repo} yet: {source}. Push again: what has arrived is not sent a second time"
     )]
     Unfinished {
         /// The repository's name.
         repo: String,
         /// What stopped the push.
         source: Box<HubError>,
+    },
+    /// The Hub has something else than what was sent.
+    #[error(
+        "the repository {repo} does not have {file} as it is here: push again, into the existing repository"
+    )]
+    NotAsSent {
+        /// The repository's name.
+        repo: String,
+        /// The first file that is not there or another one.
+        file: String,
     },
     /// Not a name a repository can have.
     #[error("{name:?} is no name of a repository: {why}")]
@@ -127,6 +139,8 @@ pub enum HubError {
         said: String,
         /// How long the Hub asks to wait.
         retry_after: Option<Duration>,
+        /// Whether it came from the storage that the Hub led to, not from the Hub.
+        by_storage: bool,
     },
     /// An answer that is not what the protocol says.
     #[error("cannot {what}: the Hub's answer makes no sense ({why})")]
@@ -222,6 +236,7 @@ impl From<HubError> for ApiError {
             | HubError::NoSafetensors { .. } => ApiError::bad_request(error.to_string()),
             HubError::UnsafePath { .. }
             | HubError::Damaged { .. }
+            | HubError::NotAsSent { .. }
             | HubError::Unreachable { .. }
             | HubError::Silent { .. }
             | HubError::Refused { .. }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use url::{Host, Url};
 
 use crate::{
-    HubOptions,
+    HubOptions, Offline,
     error::HubError,
     token::{Token, Tokens},
 };
@@ -24,9 +24,9 @@ const ATTEMPTS: u32 = 5;
 const LONGEST_DELAY: Duration = Duration::from_secs(8);
 /// A Hub that asks for more patience than this gets none: the person is told instead.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// The same for a download, which nobody sits and waits for: the Hub counts requests over five minutes.
+const PATIENT_RETRY_AFTER: Duration = Duration::from_secs(310);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a connection may be silent.
-pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 const MOST_REDIRECTS: usize = 8;
 /// The list of files of the largest repositories is a few megabytes.
 const LARGEST_ANSWER: usize = 32 << 20;
@@ -40,9 +40,10 @@ struct Inner {
     client: reqwest::Client,
     address: String,
     endpoint: Url,
-    offline: bool,
+    offline: Offline,
     tokens: Tokens,
     first_delay: Duration,
+    silence: Duration,
 }
 
 impl std::fmt::Debug for Http {
@@ -72,8 +73,8 @@ impl Http {
             client = client.no_proxy();
         }
         let client = client.build().map_err(|e| unreachable("set up the connection to the Hub", e))?;
-        let HubOptions { offline, tokens, first_delay, .. } = options;
-        Ok(Self(Arc::new(Inner { client, address, endpoint, offline, tokens, first_delay })))
+        let HubOptions { offline, tokens, first_delay, silence, .. } = options;
+        Ok(Self(Arc::new(Inner { client, address, endpoint, offline, tokens, first_delay, silence })))
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -81,7 +82,18 @@ impl Http {
     }
 
     pub(crate) fn offline(&self) -> bool {
-        self.0.offline
+        self.0.offline.is_on()
+    }
+
+    /// How long a connection may be silent.
+    pub(crate) fn silence(&self) -> Duration {
+        self.0.silence
+    }
+
+    /// Waits before what failed `times` times is tried again: longer each time.
+    pub(crate) async fn wait_before(&self, times: u32) {
+        let delay = self.0.first_delay.saturating_mul(1 << times.saturating_sub(1).min(10));
+        tokio::time::sleep(delay.min(LONGEST_DELAY)).await;
     }
 
     pub(crate) fn tokens(&self) -> &Tokens {
@@ -90,7 +102,7 @@ impl Http {
 
     /// An error in offline mode.
     pub(crate) fn online(&self) -> Result<(), HubError> {
-        if self.0.offline { Err(HubError::Offline) } else { Ok(()) }
+        if self.offline() { Err(HubError::Offline) } else { Ok(()) }
     }
 
     pub(crate) async fn required_token(&self) -> Result<Token, HubError> {
@@ -124,6 +136,7 @@ impl Http {
             body: None,
             repeat: Repeat::Always,
             follow: true,
+            longest_retry_after: LONGEST_RETRY_AFTER,
         }
     }
 
@@ -157,6 +170,7 @@ pub(crate) struct Request<'a> {
     body: Option<MakeBody<'a>>,
     repeat: Repeat,
     follow: bool,
+    longest_retry_after: Duration,
 }
 
 /// An answer that says yes.
@@ -181,6 +195,12 @@ impl<'a> Request<'a> {
 
     pub(crate) fn repeat(mut self, repeat: Repeat) -> Self {
         self.repeat = repeat;
+        self
+    }
+
+    /// Waits as long as the Hub asks, within reason.
+    pub(crate) fn patient(mut self) -> Self {
+        self.longest_retry_after = PATIENT_RETRY_AFTER;
         self
     }
 
@@ -217,7 +237,7 @@ impl<'a> Request<'a> {
         let bytes = self
             .repeated(|| async {
                 let answer = self.attempt(what).await?;
-                read(answer.response, LARGEST_ANSWER, what).await
+                read(self.http, answer.response, LARGEST_ANSWER, what).await
             })
             .await?;
         serde_json::from_slice(&bytes).map_err(|e| HubError::malformed(what, e.to_string()))
@@ -234,7 +254,7 @@ impl<'a> Request<'a> {
                 other => return other,
             };
             let wait = match error {
-                HubError::Refused { retry_after: Some(asked), .. } if asked > LONGEST_RETRY_AFTER => {
+                HubError::Refused { retry_after: Some(asked), .. } if asked > self.longest_retry_after => {
                     return Err(error);
                 }
                 HubError::Refused { retry_after: Some(asked), .. } => asked,
@@ -291,18 +311,19 @@ impl<'a> Request<'a> {
             Some(make) => return request.body(make()).send().await.map_err(|e| unreachable(what, e)),
             None => request.send(),
         };
-        in_time(what, sending).await?.map_err(|e| unreachable(what, e))
+        in_time(self.http.silence(), what, sending).await?.map_err(|e| unreachable(what, e))
     }
 
     async fn refusal(&self, what: &str, response: Response) -> HubError {
         let status = response.status();
         let headers = response.headers().clone();
+        let by_storage = response.url().origin() != self.http.0.endpoint.origin();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_string);
         let code = text("x-error-code");
         let message = match text("x-error-message") {
             Some(message) => message,
             None => {
-                let body = read(response, LARGEST_REFUSAL, what).await.unwrap_or_default();
+                let body = read(self.http, response, LARGEST_REFUSAL, what).await.unwrap_or_default();
                 let value = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
                 value.get("error").and_then(|error| error.as_str()).unwrap_or_default().to_string()
             }
@@ -318,6 +339,7 @@ impl<'a> Request<'a> {
             code: shown(&code.unwrap_or_default()),
             said: shown(&message),
             retry_after: retry_after(status, &headers),
+            by_storage,
         }
     }
 }
@@ -331,12 +353,14 @@ fn is_this_machine(url: &Url) -> bool {
     }
 }
 
-/// The next piece of a body, none at its end.
+/// The next piece of a body, none at its end. What is under way ends when offline mode is switched on.
 pub(crate) async fn chunk(
+    http: &Http,
     response: &mut Response,
     what: &str,
 ) -> Result<Option<impl AsRef<[u8]> + use<>>, HubError> {
-    in_time(what, response.chunk()).await?.map_err(|e| unreachable(what, e))
+    http.online()?;
+    in_time(http.silence(), what, response.chunk()).await?.map_err(|e| unreachable(what, e))
 }
 
 pub(crate) fn unreachable(what: &str, source: reqwest::Error) -> HubError {
@@ -344,13 +368,13 @@ pub(crate) fn unreachable(what: &str, source: reqwest::Error) -> HubError {
     HubError::Unreachable { what: what.into(), source: source.without_url() }
 }
 
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> Result<T, HubError> {
-    tokio::time::timeout(SILENCE, future).await.map_err(|_| HubError::Silent { what: what.into() })
+async fn in_time<T>(silence: Duration, what: &str, future: impl Future<Output = T>) -> Result<T, HubError> {
+    tokio::time::timeout(silence, future).await.map_err(|_| HubError::Silent { what: what.into() })
 }
 
-async fn read(mut response: Response, limit: usize, what: &str) -> Result<Vec<u8>, HubError> {
+async fn read(http: &Http, mut response: Response, limit: usize, what: &str) -> Result<Vec<u8>, HubError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = chunk(&mut response, what).await? {
+    while let Some(chunk) = chunk(http, &mut response, what).await? {
         bytes.extend_from_slice(chunk.as_ref());
         if bytes.len() > limit {
             return Err(HubError::malformed(what, format!("it is larger than {limit} bytes")));
@@ -367,9 +391,13 @@ fn bearer(token: &Token) -> HeaderValue {
     value
 }
 
-/// Seconds only: the Hub sends no dates.
+/// `Retry-After` in seconds, or the end of the window that `RateLimit` tells of as `"resolvers";r=0;t=55`. The Hub sends
+/// no dates.
 fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     let waits = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    waits.then(|| Duration::from_secs(seconds))
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let asked = || text(RETRY_AFTER.as_str())?.trim().parse().ok();
+    let window =
+        || text("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t=")?.parse().ok());
+    waits.then(|| asked().or_else(window)).flatten().map(Duration::from_secs)
 }

@@ -195,7 +195,7 @@ fn license(card: &Value, tags: &[String]) -> Option<String> {
 
 /// What the Hub's refusal of a read says about the repository.
 pub(crate) fn inaccessible(repo: &str, error: HubError) -> HubError {
-    let HubError::Refused { status, code, said, .. } = &error else { return error };
+    let HubError::Refused { status, code, said, by_storage: false, .. } = &error else { return error };
     let why = match (*status, code.as_str()) {
         (401 | 403, _) if said.contains("Invalid credentials") => Inaccessible::TokenRefused,
         (401 | 403, "GatedRepo") => Inaccessible::Gated,

@@ -16,12 +16,7 @@ use tokio::{
 };
 use types::files;
 
-use crate::{
-    error::HubError,
-    http::{Http, SILENCE},
-    push::LocalFile,
-    token::Token,
-};
+use crate::{error::HubError, http::Http, push::LocalFile, token::Token};
 
 const MEDIA_TYPE: &str = "application/vnd.git-lfs+json";
 const PIECE: u64 = 1 << 20;
@@ -81,8 +76,27 @@ struct Action {
     header: BTreeMap<String, Value>,
 }
 
+/// How often an object is begun again because its address was not good any more.
+const RENEWALS: u32 = 3;
+
 /// Uploads one object, unless the Hub has it. `sent` is told the bytes of the object that are on their way.
 pub(crate) async fn upload(
+    http: &Http,
+    repo: &str,
+    token: &Token,
+    object: &Object<'_>,
+    sent: &mut (dyn FnMut(u64) + Send),
+) -> Result<(), HubError> {
+    for _ in 1..RENEWALS {
+        match upload_at_new_addresses(http, repo, token, object, sent).await {
+            Err(HubError::Refused { by_storage: true, status: 400 | 401 | 403 | 404 | 410, .. }) => {}
+            other => return other,
+        }
+    }
+    upload_at_new_addresses(http, repo, token, object, sent).await
+}
+
+async fn upload_at_new_addresses(
     http: &Http,
     repo: &str,
     token: &Token,
@@ -105,7 +119,14 @@ pub(crate) async fn upload(
     let answer = answer.ok_or_else(|| HubError::malformed(&what, "the object is not in it"))?;
     if let Some(BatchError { code, message }) = answer.error {
         let said = message.chars().filter(|c| !c.is_control()).take(300).collect();
-        return Err(HubError::Refused { what, status: code, code: String::new(), said, retry_after: None });
+        return Err(HubError::Refused {
+            what,
+            status: code,
+            code: String::new(),
+            said,
+            retry_after: None,
+            by_storage: false,
+        });
     }
     let Some(Actions { upload: Some(upload), verify }) = answer.actions else { return Ok(()) };
     let put = Put { http, what: &what, path: &object.file.path };
@@ -200,7 +221,7 @@ impl Put<'_> {
                 answer = &mut sending => return Ok(answer?.first),
                 Some(bytes) = told.recv() => sent(bytes),
                 // The answer to the last byte may take as long as the Hub hashes.
-                () = tokio::time::sleep(SILENCE * 4) => return Err(HubError::Silent { what: self.what.into() }),
+                () = tokio::time::sleep(self.http.silence() * 8) => return Err(HubError::Silent { what: self.what.into() }),
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Pushing a folder into a new repository: create, ask how each file goes, upload the large ones, commit all at once.
+//! Pushing a folder into a repository: create it, ask how each file goes, upload the large ones, commit all at once, and
+//! see that the Hub has what was sent.
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::{
     error::HubError,
     http::Repeat,
     lfs,
+    partial::BlobHash,
     repo::{check_repo_name, is_safe_path},
     token::Token,
 };
@@ -38,6 +40,8 @@ pub struct Push {
     pub private: bool,
     /// The title of the commit.
     pub message: String,
+    /// Whether a repository that has files already may be added to. Files of the same names get a new version there.
+    pub into_existing: bool,
 }
 
 /// A finished push.
@@ -47,6 +51,10 @@ pub struct Pushed {
     pub url: String,
     /// The commit that has the files.
     pub commit: String,
+    /// How many files the Hub was found to have with the hash that they have here.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
 }
 
 /// A file of the folder.
@@ -78,12 +86,14 @@ struct Committed {
 }
 
 impl Hub {
-    /// Makes a repository and puts the files into it with one commit. A repository that is there is left alone.
+    /// Makes a repository and puts the files into it with one commit. One that is there is filled where it has no files,
+    /// as a push that broke off leaves it, and else left alone unless the push is to go into it. What the Hub has already
+    /// is not sent again.
     ///
     /// # Errors
     /// [`HubError::NotSignedIn`] without a token, [`HubError::RepositoryExists`] for a name that is taken,
-    /// [`HubError::NotAllowed`] where the token may not write there, [`HubError::Unfinished`] where the repository was
-    /// made and the files did not get there.
+    /// [`HubError::NotAllowed`] where the token may not write there, [`HubError::Unfinished`] where the files did not get
+    /// into the repository, [`HubError::NotAsSent`] where they are not what they are here.
     pub async fn push(&self, push: Push, on_progress: OnProgress<'_>) -> Result<Pushed, HubError> {
         check_repo_name(&push.repo)?;
         self.http.online()?;
@@ -96,35 +106,59 @@ impl Hub {
             true => push.repo.clone(),
             false => format!("{}/{}", self.whoami().await?.name, push.repo),
         };
-        self.create(&repo, push.private, &token).await?;
-        let upload = Upload { hub: self, repo: &repo, token: &token, files: &files };
+        let parent = match self.create(&repo, push.private, &token).await? {
+            true => None,
+            false => Some(self.may_go_into(&repo, &push).await?),
+        };
+        let upload = Upload { hub: self, repo: &repo, token: &token, files: &files, parent };
         match upload.run(&push.message, on_progress).await {
-            Ok(commit) => Ok(Pushed { url: format!("{}/{repo}", self.endpoint()), commit }),
+            Ok(commit) => Ok(Pushed {
+                url: format!("{}/{repo}", self.endpoint()),
+                commit,
+                files: files.len() as u64,
+                bytes: files.iter().map(|file| file.size).sum(),
+            }),
+            Err(error @ HubError::NotAsSent { .. }) => Err(error),
             Err(source) => Err(HubError::Unfinished { repo, source: Box::new(source) }),
         }
     }
 
-    async fn create(&self, repo: &str, private: bool, token: &Token) -> Result<(), HubError> {
+    /// Whether it was made, which it is not where it is there.
+    async fn create(&self, repo: &str, private: bool, token: &Token) -> Result<bool, HubError> {
         let what = format!("make the repository {repo}");
         let (owner, name) = repo.split_once('/').unwrap_or(("", repo));
         let body = json!({ "type": "model", "name": name, "organization": owner, "private": private });
         let url = self.http.url(&["api", "repos", "create"])?;
         let request = self.http.request(Method::POST, url).token(Some(token)).json_body(&body);
         match request.repeat(Repeat::IfNotBegun).json::<Value>(&what).await {
-            Ok(_) => Ok(()),
-            Err(HubError::Refused { status: 409, .. }) => {
-                Err(HubError::RepositoryExists { repo: repo.into() })
-            }
+            Ok(_) => Ok(true),
+            Err(HubError::Refused { status: 409, .. }) => Ok(false),
             Err(error) => Err(not_allowed(error)),
         }
+    }
+
+    /// The newest commit of a repository that was there, if the push may go there.
+    async fn may_go_into(&self, repo: &str, push: &Push) -> Result<String, HubError> {
+        let exists = || HubError::RepositoryExists { repo: repo.into() };
+        let there = match self.model_info(repo).await {
+            // A name that is taken by something that one may not see.
+            Err(HubError::Inaccessible { .. }) => return Err(exists()),
+            other => other?,
+        };
+        // The Hub makes this file itself. What is to be private must not become public by the way.
+        let is_empty = there.files.iter().all(|file| file.path == ".gitattributes");
+        let may = push.into_existing || (is_empty && there.private == push.private);
+        if may { Ok(there.sha) } else { Err(exists()) }
     }
 }
 
 /// A token that is not accepted, or may not do what it was used for.
 fn not_allowed(error: HubError) -> HubError {
     match error {
-        HubError::Refused { status: 401, .. } => HubError::TokenRefused,
-        HubError::Refused { status: 403, what, said, .. } => HubError::NotAllowed { what, said },
+        HubError::Refused { status: 401, by_storage: false, .. } => HubError::TokenRefused,
+        HubError::Refused { status: 403, what, said, by_storage: false, .. } => {
+            HubError::NotAllowed { what, said }
+        }
         other => other,
     }
 }
@@ -134,6 +168,14 @@ struct Upload<'a> {
     repo: &'a str,
     token: &'a Token,
     files: &'a [LocalFile],
+    /// The commit that the files are added to, of a repository that was there.
+    parent: Option<String>,
+}
+
+/// A file as the Hub must list it afterwards.
+struct Sent<'a> {
+    file: &'a LocalFile,
+    hash: BlobHash,
 }
 
 impl Upload<'_> {
@@ -141,7 +183,13 @@ impl Upload<'_> {
         let (large, regular) = self.divide().await?;
         let total = self.files.iter().map(|file| file.size).sum();
         let mut done = 0;
-        let mut lines = vec![json!({ "key": "header", "value": { "summary": message, "description": "" } })];
+        let mut header = json!({ "summary": message, "description": "" });
+        if let Some(parent) = &self.parent {
+            // Someone else's commit in the meantime is not written over.
+            header["parentCommit"] = json!(parent);
+        }
+        let mut lines = vec![json!({ "key": "header", "value": header })];
+        let mut sent = Vec::with_capacity(self.files.len());
         for object in lfs::Object::of(large).await? {
             let file = object.file;
             let mut tell = |sent: u64| {
@@ -154,17 +202,46 @@ impl Upload<'_> {
             done += file.size;
             let value = json!({ "path": file.name, "algo": "sha256", "oid": object.oid, "size": file.size });
             lines.push(json!({ "key": "lfsFile", "value": value }));
+            sent.push(Sent { file, hash: BlobHash::Sha256(object.oid) });
         }
         for file in regular {
             let bytes = tokio::fs::read(&file.path).await.map_err(HubError::file(&file.path))?;
-            let value = json!({ "path": file.name, "encoding": "base64", "content": BASE64.encode(bytes) });
+            let value = json!({ "path": file.name, "encoding": "base64", "content": BASE64.encode(&bytes) });
             lines.push(json!({ "key": "file", "value": value }));
+            let hash = BlobHash::Git(String::new()).of(bytes.as_slice(), bytes.len() as u64);
+            sent.push(Sent { file, hash: BlobHash::Git(hash.map_err(HubError::file(&file.path))?) });
         }
-        let commit = self.commit(&lines).await?;
+        let commit = match self.commit(&lines).await {
+            // It may have been carried out before the connection broke.
+            Err(error) if error.passes() => match self.check(BRANCH, &sent).await {
+                Ok(sha) => sha,
+                Err(_) => return Err(error),
+            },
+            other => other?,
+        };
+        self.check(&commit, &sent).await?;
         if let Some(last) = self.files.last() {
             on_progress(Progress { bytes_done: total, bytes_total: total, file: last.name.clone() });
         }
         Ok(commit)
+    }
+
+    /// Looks whether the Hub lists each file with the hash and the size that it has here; gives the commit.
+    async fn check(&self, revision: &str, sent: &[Sent<'_>]) -> Result<String, HubError> {
+        let there = self.hub.model_info_at(self.repo, revision).await?;
+        for Sent { file, hash } in sent {
+            let listed = there.files.iter().find(|listed| listed.path == file.name);
+            let same = listed.is_some_and(|listed| match hash {
+                BlobHash::Sha256(hash) => {
+                    listed.sha256.as_ref() == Some(hash) && listed.size == Some(file.size)
+                }
+                BlobHash::Git(hash) => listed.sha256.is_none() && listed.blob_id.as_ref() == Some(hash),
+            });
+            if !same {
+                return Err(HubError::NotAsSent { repo: self.repo.into(), file: file.name.clone() });
+            }
+        }
+        Ok(there.sha)
     }
 
     /// The files that go to Git LFS and those that stand in the commit itself, as the Hub wants it.

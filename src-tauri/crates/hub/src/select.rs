@@ -23,6 +23,8 @@ const SETTINGS: &[&str] = &[
     "LICENSE",
     "LICENSE.txt",
     "LICENSE.md",
+    // Its license goes into the card of what is made of it.
+    "README.md",
 ];
 const ADAPTER: &str = "adapter_model.safetensors";
 const WHOLE: &str = "model.safetensors";
@@ -30,6 +32,16 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Formats whose readers run code that stands in the file, or that other programs read.
 const OTHER_WEIGHTS: &[&str] =
     &[".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".gguf", ".h5", ".msgpack", ".onnx"];
+
+impl ModelInfo {
+    /// Bytes of the files that a download brings, as far as the Hub tells them.
+    ///
+    /// # Errors
+    /// [`HubError::NoSafetensors`] where there are no weights that can be loaded safely.
+    pub fn download_bytes(&self) -> Result<u64, HubError> {
+        Ok(wanted(self)?.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size.unwrap_or_default())))
+    }
+}
 
 /// The files to download, largest last.
 pub(crate) fn wanted(info: &ModelInfo) -> Result<Vec<&RepoFile>, HubError> {
@@ -91,7 +103,7 @@ mod tests {
                     "pytorch_model.bin",
                     "onnx/model.safetensors",
                 ],
-                &["config.json", "model.safetensors"],
+                &["README.md", "config.json", "model.safetensors"],
             ),
             (
                 &[

@@ -11,7 +11,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use crate::{environment::Environment, error::HubError, keychain};
+use crate::{
+    environment::Environment,
+    error::HubError,
+    keychain::{self, Probe},
+};
 
 const LONGEST_TOKEN: usize = 512;
 
@@ -58,6 +62,33 @@ pub enum TokenSource {
     PythonLogin,
     /// There is no token.
     None,
+}
+
+/// What is found in one of the places, in the order in which they count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct TokenPlace {
+    /// The place.
+    pub place: TokenSource,
+    /// What is there.
+    pub state: PlaceState,
+}
+
+/// What a place for tokens holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaceState {
+    /// The token that is in use.
+    InUse,
+    /// A token, but an earlier place has one too.
+    Another,
+    /// Nothing.
+    Empty,
+    /// It is locked, and was not unlocked.
+    Locked,
+    /// This system has none, or it is not to be used.
+    Missing,
+    /// A file that others can read, which is not trusted.
+    Exposed,
 }
 
 /// Where a token may be kept and looked for.
@@ -118,6 +149,29 @@ impl Tokens {
         Ok(self.look().await?.source)
     }
 
+    /// What each place holds, in the order in which they count.
+    ///
+    /// # Errors
+    /// A keychain or a file that cannot be read.
+    pub async fn places(&self) -> Result<Vec<TokenPlace>, HubError> {
+        // A file that is not trusted is what this is to show.
+        let source = match self.look().await {
+            Ok(found) => found.source,
+            Err(HubError::ExposedTokenFile(_)) => TokenSource::None,
+            Err(error) => return Err(error),
+        };
+        let mut places = Vec::new();
+        for place in TokenSource::PLACES {
+            let state = match self.0.places.state_of(*place).await? {
+                _ if *place == source => PlaceState::InUse,
+                PlaceState::InUse => PlaceState::Another,
+                state => state,
+            };
+            places.push(TokenPlace { place: *place, state });
+        }
+        Ok(places)
+    }
+
     /// Keeps a token: in the keychain; without one in the file, where `allow_file` says that its owner wants that;
     /// else in memory. Says where.
     ///
@@ -176,7 +230,42 @@ impl Tokens {
     }
 }
 
+impl TokenSource {
+    /// In the order in which they count.
+    const PLACES: &'static [Self] =
+        &[Self::Keychain, Self::Memory, Self::File, Self::Environment, Self::PythonLogin];
+}
+
 impl TokenPlaces {
+    /// What a place holds by itself.
+    async fn state_of(&self, place: TokenSource) -> Result<PlaceState, HubError> {
+        let has = |token: bool| if token { PlaceState::InUse } else { PlaceState::Empty };
+        Ok(match place {
+            TokenSource::Keychain if !self.keychain => PlaceState::Missing,
+            TokenSource::Keychain => match keychain::probe().await {
+                Probe::Works => has(keychain::read().await?.is_some()),
+                Probe::Locked => PlaceState::Locked,
+                Probe::Missing => PlaceState::Missing,
+            },
+            TokenSource::File => match &self.file {
+                None => PlaceState::Missing,
+                Some(path) => match read_file(path).map_err(HubError::file(path))? {
+                    Some(_) if is_exposed(path).map_err(HubError::file(path))? => PlaceState::Exposed,
+                    token => has(token.is_some()),
+                },
+            },
+            TokenSource::Environment => has(self.environment.token.is_some()),
+            TokenSource::PythonLogin => has(self.login().is_some()),
+            // Only who holds it knows.
+            TokenSource::Memory | TokenSource::None => PlaceState::Empty,
+        })
+    }
+
+    /// A login of other programs that cannot be read is as good as none.
+    fn login(&self) -> Option<Token> {
+        self.environment.token_file.as_deref().and_then(|path| read_file(path).ok().flatten())
+    }
+
     async fn look(&self) -> Result<Found, HubError> {
         if self.keychain
             && keychain::available().await
@@ -199,9 +288,7 @@ impl TokenPlaces {
         if let Some(token) = &self.environment.token {
             return Found { token: Some(token.clone()), source: TokenSource::Environment };
         }
-        // A login of other programs that cannot be read is as good as none.
-        let login = self.environment.token_file.as_deref().and_then(|path| read_file(path).ok().flatten());
-        match login {
+        match self.login() {
             Some(token) => Found { token: Some(token), source: TokenSource::PythonLogin },
             None => Found { token: None, source: TokenSource::None },
         }

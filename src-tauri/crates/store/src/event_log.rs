@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
 };
 
+use serde::Deserialize;
 use types::EventLine;
 
 use crate::StoreError;
@@ -19,6 +20,9 @@ const MAX_LINE: u64 = 1 << 20;
 /// A batch ends after this many lines, or with the line that reaches this many bytes.
 const BATCH_LINES: usize = 512;
 const BATCH_BYTES: u64 = 4 << 20;
+
+/// What is read of a file at one go.
+const READ_BYTES: usize = 64 << 10;
 
 /// Follows a run's event log: each batch holds the lines that have become whole since the one before.
 ///
@@ -66,6 +70,13 @@ pub(crate) struct LogReader {
     offset: u64,
 }
 
+/// What an event of any version has.
+#[derive(Deserialize)]
+struct Numbered {
+    #[expect(dead_code, reason = "only whether it is there matters")]
+    seq: u64,
+}
+
 /// Lines that were read at one go.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -85,7 +96,7 @@ impl LogReader {
         Self { path, offset }
     }
 
-    /// Reads on from the place reached. A line that cannot be understood ends the log, as it does for the engine.
+    /// Reads on from the place reached. A line that is no event of any version ends the log, as it does for the engine.
     pub fn read(&mut self) -> Result<Batch, StoreError> {
         let length = match fs::metadata(&self.path) {
             Ok(metadata) => metadata.len(),
@@ -110,7 +121,7 @@ impl LogReader {
             Err(e) => return Err(e),
         };
         file.seek(SeekFrom::Start(self.offset))?;
-        let mut reader = BufReader::new(file);
+        let mut reader = BufReader::with_capacity(READ_BYTES, file);
         let mut line = Vec::new();
         while batch.lines.len() < BATCH_LINES && self.offset - batch.start < BATCH_BYTES {
             line.clear();
@@ -118,8 +129,12 @@ impl LogReader {
             if line.last() != Some(&b'\n') {
                 return Ok(());
             }
-            let Ok(event) = serde_json::from_slice(&line) else { return Ok(()) };
-            batch.lines.push(event);
+            match EventLine::parse(&line) {
+                Ok(event) => batch.lines.push(event),
+                // What another version told is passed over.
+                Err(_) if serde_json::from_slice::<Numbered>(&line).is_ok() => {}
+                Err(_) => return Ok(()),
+            }
             self.offset += length as u64;
         }
         batch.at_end = false;

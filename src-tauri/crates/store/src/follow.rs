@@ -9,7 +9,8 @@ use std::{
 use types::{EventLine, JobFolder, Phase, RunSpec, TrainEvent};
 
 use crate::{
-    EventTail, Run, RunStatus, StoreError,
+    EventTail, Run, RunCurve, RunStatus, StoreError,
+    curve::Curve,
     event_log::LogReader,
     runs::{index_row, read_spec},
 };
@@ -29,6 +30,8 @@ struct Following {
     run: Run,
     /// The run before its first event.
     unstarted: Run,
+    /// What its log tells as a whole.
+    curve: Curve,
     /// The number of a line and the byte it begins at, ascending.
     marks: Vec<(u64, u64)>,
 }
@@ -40,6 +43,14 @@ impl Followed {
         let mut following = lock(&following);
         following.catch_up()?;
         Ok(following.run.clone())
+    }
+
+    /// All that the run's log has told up to now, in bounded size.
+    pub fn curve(&self, job: &JobFolder, job_id: &str) -> Result<RunCurve, StoreError> {
+        let following = self.following(job, job_id)?;
+        let mut following = lock(&following);
+        following.catch_up()?;
+        Ok(following.curve.told())
     }
 
     /// The run's log from the line after `after` on.
@@ -77,6 +88,7 @@ impl Following {
         let run = Run {
             row: index_row(spec),
             status: RunStatus::Interrupted,
+            place: None,
             phase: None,
             download: None,
             step: 0,
@@ -88,7 +100,8 @@ impl Following {
             metrics: BTreeMap::new(),
             updated_at: None,
         };
-        Self { reader: LogReader::new(job.events(), 0), unstarted: run.clone(), run, marks: Vec::new() }
+        let (reader, unstarted) = (LogReader::new(job.events(), 0), run.clone());
+        Self { reader, unstarted, run, curve: Curve::default(), marks: Vec::new() }
     }
 
     fn catch_up(&mut self) -> Result<(), StoreError> {
@@ -96,6 +109,7 @@ impl Following {
             let batch = self.reader.read()?;
             if batch.restarted {
                 self.run = self.unstarted.clone();
+                self.curve = Curve::default();
                 self.marks.clear();
             }
             if let Some(first) = batch.lines.first()
@@ -104,7 +118,8 @@ impl Following {
                 self.marks.push((first.seq, batch.start));
             }
             for line in batch.lines {
-                note(&mut self.run, line);
+                note(&mut self.run, &line);
+                self.curve.note(line);
             }
             if batch.at_end {
                 return Ok(());
@@ -114,18 +129,18 @@ impl Following {
 }
 
 /// What a line changes about how a run stands.
-fn note(run: &mut Run, line: EventLine) {
-    run.updated_at = Some(line.time);
-    match line.event {
+fn note(run: &mut Run, line: &EventLine) {
+    run.updated_at.get_or_insert_default().clone_from(&line.time);
+    match &line.event {
         TrainEvent::Phase { phase } => {
             // As with `Started`, what ended the run before is over.
-            if phase == Phase::Downloading {
+            if *phase == Phase::Downloading {
                 run.status = RunStatus::Interrupted;
             }
-            run.phase = Some(phase);
+            run.phase = Some(*phase);
         }
-        TrainEvent::Download(progress) => run.download = Some(progress),
-        TrainEvent::Prepared { total_steps, .. } => run.total_steps = Some(total_steps),
+        TrainEvent::Download(progress) => run.download = Some(progress.clone()),
+        TrainEvent::Prepared { total_steps, .. } => run.total_steps = Some(*total_steps),
         TrainEvent::Step(stats) => {
             run.step = stats.step;
             run.total_steps = Some(stats.total_steps);
@@ -133,10 +148,10 @@ fn note(run: &mut Run, line: EventLine) {
             run.loss = Some(stats.loss);
         }
         TrainEvent::Memory { peak_bytes, .. } => {
-            run.peak_memory_bytes = run.peak_memory_bytes.max(Some(peak_bytes));
+            run.peak_memory_bytes = run.peak_memory_bytes.max(Some(*peak_bytes));
         }
         // Those of the base model are not the run's.
-        TrainEvent::Eval { step: 1.., metrics, .. } => run.metrics.extend(metrics),
+        TrainEvent::Eval { step: 1.., metrics, .. } => extend(&mut run.metrics, metrics),
         // Steps after the checkpoint are done again.
         TrainEvent::Started { resumed_from, .. } => {
             run.status = RunStatus::Interrupted;
@@ -145,15 +160,21 @@ fn note(run: &mut Run, line: EventLine) {
         }
         TrainEvent::Stopped { .. } => run.status = RunStatus::Stopped,
         TrainEvent::Finished { result, metrics } => {
-            run.metrics.extend(metrics);
+            extend(&mut run.metrics, metrics);
             run.status = match result.success {
                 true => RunStatus::Completed,
-                false => RunStatus::Failed { error: result.error.unwrap_or(result.message) },
+                false => {
+                    RunStatus::Failed { error: result.error.as_ref().unwrap_or(&result.message).clone() }
+                }
             };
         }
         // The rest is told, and changes nothing about how the run stands.
         _ => {}
     }
+}
+
+fn extend(metrics: &mut BTreeMap<String, f64>, measured: &BTreeMap<String, f64>) {
+    metrics.extend(measured.iter().map(|(name, value)| (name.clone(), *value)));
 }
 
 /// What a panic leaves behind is at worst a place reached too early: the same lines are read once more.

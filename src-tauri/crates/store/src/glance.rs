@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::{Store, StoreError, folder::file_bytes};
+use crate::{Queue, Store, StoreError, folder::file_bytes};
 
 /// The data folder at one moment, as far as a change shows in names, sizes and locks. No file is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Glance {
     runs: BTreeMap<String, u64>,
     /// The run that an engine works on.
     active: Option<String>,
+    /// The runs that wait.
+    queue: Queue,
     /// Every finished model.
     models: BTreeSet<String>,
     /// Differs from the one before where another process has written to the database.
@@ -41,7 +43,7 @@ impl Store {
         // https://sqlite.org/pragma.html#pragma_data_version
         let version = self.db().query_row("PRAGMA data_version", [], |row| row.get(0));
         let database = version.map_err(|e| self.failed(e))?;
-        Ok(Glance { runs, active: self.active_run()?, models, database })
+        Ok(Glance { runs, active: self.active_run()?, queue: self.queue()?, models, database })
     }
 }
 
@@ -55,6 +57,11 @@ impl Glance {
             changed.extend([&self.active, &before.active].into_iter().flatten().map(String::as_str));
         }
         changed
+    }
+
+    /// Whether other runs wait, or in another order.
+    pub fn queue_changed(&self, before: &Self) -> bool {
+        self.queue != before.queue
     }
 
     /// Models that are new or gone.

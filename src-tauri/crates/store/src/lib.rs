@@ -7,6 +7,7 @@
 //! rows of a dataset or opens a connection.
 
 mod base_model;
+mod curve;
 mod database;
 mod error;
 mod event_log;
@@ -17,6 +18,8 @@ mod home;
 mod hub_cache;
 mod kept;
 mod models;
+mod open_app;
+mod queue;
 mod resources;
 mod runs;
 pub mod table;
@@ -25,6 +28,7 @@ mod tests;
 mod usage;
 
 pub use base_model::{BaseModel, inaccessible};
+pub use curve::{Column, RunCurve, StepColumns};
 pub use error::StoreError;
 pub use event_log::EventTail;
 pub use glance::Glance;
@@ -32,6 +36,8 @@ pub use home::{HOME_VARIABLE, Home};
 pub use hub_cache::{CachedRepository, RepositoryKind, cached_repositories, hub_cache};
 pub use kept::Dataset;
 pub use models::Model;
+pub use open_app::OpenApp;
+pub use queue::Queue;
 pub use resources::{RESOURCES_VARIABLE, Resources, Sample};
 pub use runs::{Run, RunStatus};
 pub use table::{
@@ -46,6 +52,7 @@ pub use types::run::STARTER;
 pub use usage::StorageUsage;
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -62,6 +69,8 @@ pub struct Store {
     followed: Followed,
     moved_aside: Option<PathBuf>,
     lost: Vec<&'static str>,
+    /// Held while this process is the app that has the folder open.
+    claim: Mutex<Option<File>>,
 }
 
 impl Store {
@@ -73,7 +82,8 @@ impl Store {
     pub fn open(home: Home) -> Result<Self, StoreError> {
         let database::Opened { connection, fresh, moved_aside, lost } = database::open(&home.database())?;
         let db = Mutex::new(connection);
-        let store = Self { home, db, followed: Followed::default(), moved_aside, lost };
+        let (followed, claim) = (Followed::default(), Mutex::default());
+        let store = Self { home, db, followed, moved_aside, lost, claim };
         folder::sweep(&store.home.models())?;
         folder::sweep(&store.home.runs())?;
         folder::sweep_unfinished(&store.home.datasets())?;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use types::{DownloadProgress, EventLine, JobFolder, Phase, RunSpec};
 
 use crate::{
-    EventTail, Store, StoreError,
+    EventTail, Queue, RunCurve, Store, StoreError,
     folder::discard,
     models::read_json,
     table::{
@@ -30,6 +30,8 @@ const MAX_SPEC: u64 = 1 << 20;
 pub enum RunStatus {
     /// An engine works on it.
     Running,
+    /// It waits in the queue.
+    Queued,
     /// It was stopped and can be resumed.
     Stopped,
     /// Its engine ended without a word: killed, out of memory, power cut. It can be resumed.
@@ -46,7 +48,7 @@ pub enum RunStatus {
 impl RunStatus {
     /// Whether an engine can take the run up again.
     pub fn can_resume(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Interrupted | Self::Failed { .. })
+        matches!(self, Self::Queued | Self::Stopped | Self::Interrupted | Self::Failed { .. })
     }
 }
 
@@ -59,6 +61,8 @@ pub struct Run {
     /// How it stands.
     #[serde(flatten)]
     pub status: RunStatus,
+    /// Its place in the queue, the next one to begin at 1; absent where it does not wait.
+    pub place: Option<usize>,
     /// What its engine did last, or does now.
     pub phase: Option<Phase>,
     /// How far the download of its base model is, from when it begins until an engine takes the run up.
@@ -87,9 +91,10 @@ impl Store {
     pub fn runs(&self) -> Result<Vec<Run>, StoreError> {
         self.reindex_runs()?;
         let rows = runs::all(&self.db()).map_err(|e| self.failed(e))?;
+        let queue = self.queue()?;
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
-            match self.run(&row.job_id) {
+            match self.run_beside(&row.job_id, &queue) {
                 Ok(run) => found.push(run),
                 // Deleted since, or damaged: asking for that run by its id tells what is wrong with it.
                 Err(
@@ -106,12 +111,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownRun`] when there is none.
     pub fn run(&self, job_id: &str) -> Result<Run, StoreError> {
+        self.run_beside(job_id, &self.queue()?)
+    }
+
+    fn run_beside(&self, job_id: &str, queue: &Queue) -> Result<Run, StoreError> {
         let job = self.run_folder(job_id)?;
         // Asked before the log is read: an engine lets go after its last word.
         let running = is_locked(&job.lock())?;
         let mut run = self.followed.run(&job, job_id)?;
-        if running {
-            run.status = RunStatus::Running;
+        let place = queue.place(job_id).filter(|_| run.status != RunStatus::Completed);
+        match (running, place) {
+            (true, _) => run.status = RunStatus::Running,
+            (false, Some(_)) => (run.status, run.place) = (RunStatus::Queued, place),
+            (false, None) => {}
         }
         Ok(run)
     }
@@ -183,6 +195,14 @@ impl Store {
         }
         events.truncate(limit);
         Ok(events)
+    }
+
+    /// All that a run's event log has told up to now, in bounded size.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownRun`] when there is no such run.
+    pub fn curve(&self, job_id: &str) -> Result<RunCurve, StoreError> {
+        self.followed.curve(&self.run_folder(job_id)?, job_id)
     }
 
     /// Follows a run's event log as it grows, from its start or from the line after the one with the number `after`.

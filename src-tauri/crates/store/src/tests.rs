@@ -35,6 +35,8 @@ fn manifest(model_id: &str) -> Manifest {
         job_id: JOB.into(),
         created_at: "2026-01-02T03:04:05Z".into(),
         base_model: BaseModel { name: STARTER.into(), path: "/starter".into(), files: Vec::new() },
+        eval_dataset: None,
+        reward_model: Vec::new(),
         dataset: DatasetOrigin {
             name: "a.jsonl".into(),
             path: "/a.jsonl".into(),
@@ -68,6 +70,8 @@ fn put_model(store: &Store, model_id: &str) {
 fn put_run(store: &Store) -> RunSpec {
     let spec = RunSpec {
         version: RunSpec::VERSION,
+        expected: None,
+        finish_after: None,
         job_id: JOB.into(),
         model_id: MODEL.into(),
         config: config(),

@@ -19,7 +19,10 @@ use crate::{
     ahead::Ahead,
     backward::Backward,
     batches::{Batches, EpochBatches},
-    checkpoint::{self, Checkpoint, Contents},
+    checkpoint::{
+        self, Checkpoint, Snapshot,
+        saver::{Saved, Saver},
+    },
     evaluation::{Answers, breaks_off},
     gradients::Gradients,
     metrics::{self, Measured, Observed, Total},
@@ -186,8 +189,11 @@ pub(crate) struct Training<'a> {
     pub(crate) progress: Progress,
     /// Where it learns from rewards: what that takes.
     pub(crate) policy: Option<Policy<'a>>,
-    /// The step of the newest checkpoint.
+    /// The step of the newest complete checkpoint.
     saved: Option<u64>,
+    saver: Saver,
+    /// When the newest checkpoint was begun, or the run.
+    saved_at: Instant,
     started: Instant,
     elapsed_before: Duration,
 }
@@ -235,6 +241,8 @@ impl<'a> Training<'a> {
             schedule: schedules::find(config.lr_scheduler_type)?,
             span: Span::new(total, config.warmup_ratio, config.learning_rate),
             saved: resume.as_ref().map(Checkpoint::step),
+            saver: Saver::default(),
+            saved_at: Instant::now(),
             started: Instant::now(),
             elapsed_before: Duration::from_millis(progress.elapsed_ms),
             progress,
@@ -243,6 +251,13 @@ impl<'a> Training<'a> {
     }
 
     pub(crate) fn run(mut self) -> Result<Outcome, TrainError> {
+        let outcome = self.run_to_end();
+        // A checkpoint that is complete is told even where the run fails.
+        let settled = self.settle();
+        outcome.and_then(|outcome| settled.map(|()| outcome))
+    }
+
+    fn run_to_end(&mut self) -> Result<Outcome, TrainError> {
         self.evaluate_base()?;
         (self.sink)(TrainEvent::Phase { phase: Phase::Training });
         loop {
@@ -257,8 +272,12 @@ impl<'a> Training<'a> {
                 continue;
             }
             let stopping = !finished && (!evaluated || order.is_some());
-            if self.due(self.config.save_steps, last) || (stopping && step > 0) || self.is_best() {
+            let due = self.due(self.config.save_steps, last) || self.due_by_time();
+            if due || (stopping && step > 0) || self.is_best() {
                 self.save()?;
+            }
+            if finished || stopping {
+                self.settle()?;
             }
             if finished {
                 let best = self.load_best();
@@ -275,7 +294,15 @@ impl<'a> Training<'a> {
                 return Ok(Outcome::Stopped { step, checkpoint });
             }
             self.step()?;
+            let saved = self.saver.finished()?;
+            self.tell(saved);
         }
+    }
+
+    /// Whether the newest checkpoint is older than it is to become. The clock is one that nobody can set.
+    fn due_by_time(&self) -> bool {
+        let minutes = self.config.save_minutes;
+        self.progress.step > 0 && minutes > 0.0 && self.saved_at.elapsed().as_secs_f64() >= 60.0 * minutes
     }
 
     /// Whether something that happens every so many steps and after the last one happens now.
@@ -359,6 +386,9 @@ impl<'a> Training<'a> {
     /// Gives up on a policy. Where its newest checkpoint is of the very weights that are no good, the one before is the last good
     /// one.
     pub(crate) fn stopped_by_guard(&mut self, why: String) -> TrainError {
+        if let Err(error) = self.settle() {
+            return error;
+        }
         let step = self.progress.step;
         let steps = self.job.checkpoints().unwrap_or_default();
         let good = steps.into_iter().filter(|&saved| saved < step).max();
@@ -368,10 +398,11 @@ impl<'a> Training<'a> {
         TrainError::Guard { step: step + 1, why, checkpoint: self.saved }
     }
 
-    pub(crate) fn check_finite(&self, what: &'static str, value: f64) -> Result<(), TrainError> {
+    pub(crate) fn check_finite(&mut self, what: &'static str, value: f64) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
         }
+        self.settle()?;
         Err(TrainError::NotFinite {
             step: self.progress.step + 1,
             what,
@@ -380,26 +411,34 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Writes a checkpoint unless there is one of this very step.
+    /// Begins to write a checkpoint unless there is one of this very step.
     fn save(&mut self) -> Result<(), TrainError> {
         let step = self.progress.step;
-        if self.saved == Some(step) {
+        if self.saved == Some(step) || self.saver.step() == Some(step) {
             return Ok(());
         }
+        self.settle()?;
         self.progress.elapsed_ms = self.elapsed().as_millis() as u64;
-        let path = checkpoint::write(
-            self.job,
-            Contents {
-                config: self.config,
-                total_steps: self.span.total,
-                progress: &self.progress,
-                trainable: self.trainable,
-                optimizers: &mut self.optimizers,
-            },
-        )?;
-        self.saved = Some(step);
-        (self.sink)(TrainEvent::Checkpoint { step, path });
+        let (job, config, total, progress) = (self.job, self.config, self.span.total, &self.progress);
+        let snapshot = Snapshot::of(job, config, total, progress, self.trainable, &mut self.optimizers)?;
+        self.saved_at = Instant::now();
+        let saved = self.saver.start(snapshot)?;
+        self.tell(saved);
         Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written.
+    fn settle(&mut self) -> Result<(), TrainError> {
+        let saved = self.saver.wait()?;
+        self.tell(saved);
+        Ok(())
+    }
+
+    fn tell(&mut self, saved: Option<Saved>) {
+        if let Some(Saved { step, path }) = saved {
+            self.saved = Some(step);
+            (self.sink)(TrainEvent::Checkpoint { step, path });
+        }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -64,6 +64,45 @@ fn the_newest_two_are_kept_and_whole() {
 }
 
 #[test]
+fn as_many_are_kept_as_asked_for_and_time_asks_for_some_too() {
+    for (changes, kept) in [
+        (json!({"save_steps": 1, "save_total_limit": 1}), vec![5]),
+        (json!({"save_steps": 1, "save_total_limit": 3}), vec![3, 4, 5]),
+        // Any time is longer than this one, so each step is followed by a checkpoint.
+        (json!({"save_steps": 100, "save_minutes": 1e-12, "save_total_limit": 9}), vec![1, 2, 3, 4, 5]),
+        (json!({"save_steps": 100, "save_minutes": 0, "save_total_limit": 9}), vec![5]),
+        (json!({"save_steps": 100, "save_minutes": 60, "save_total_limit": 9}), vec![5]),
+    ] {
+        let (_guard, job) = job();
+        let (outcome, events) = resume(model(&PLAIN, 2, 0.0).as_ref(), 5, &config(&changes), &job);
+        assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{changes}: {outcome:?}");
+        assert_eq!(job.checkpoints().unwrap(), kept, "{changes}");
+        let told = events.iter().filter(|e| matches!(e, TrainEvent::Checkpoint { .. })).count();
+        let written = if changes["save_total_limit"] == 9 { kept.len() } else { 5 };
+        assert_eq!(told, written, "{changes}: each is told once it is complete");
+    }
+}
+
+#[test]
+fn a_checkpoint_is_a_file_that_other_programs_read() {
+    let (_guard, job) = job();
+    let settings = config(&json!({"optim": "adamw_8bit"}));
+    resume(model(&PLAIN, 64, 0.0).as_ref(), 2, &settings, &job).0.unwrap();
+    for name in ["adapter_model.safetensors", "optimizer.safetensors"] {
+        let bytes = fs::read(job.checkpoint(2).join(name)).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        for (tensor, view) in tensors.iter() {
+            let at = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+            assert_eq!(
+                at % (view.dtype().bitsize() / 8),
+                0,
+                "{name}: {tensor} lies at a multiple of its width"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_job_without_checkpoints_starts_from_the_beginning() {
     let (_guard, job) = job();
     assert!(Checkpoint::newest(&job, &settings()).unwrap().is_none());

@@ -27,6 +27,27 @@ pub struct EventLine {
     pub event: TrainEvent,
 }
 
+impl EventLine {
+    /// Reads one line of a log. Steps are most of them and have a shorter way than what any event can be.
+    ///
+    /// # Errors
+    /// The line is no event.
+    pub fn parse(line: &[u8]) -> serde_json::Result<Self> {
+        let Some((seq, time)) = step_head(line) else { return serde_json::from_slice(line) };
+        Ok(Self { seq, time: time.to_owned(), event: TrainEvent::Step(serde_json::from_slice(line)?) })
+    }
+}
+
+/// Number and time of a step's line as it is written; another spelling of the same has the longer way.
+fn step_head(line: &[u8]) -> Option<(u64, &str)> {
+    let rest = line.strip_prefix(br#"{"seq":"#)?;
+    let (seq, rest) = rest.split_at_checked(rest.iter().position(|byte| !byte.is_ascii_digit())?)?;
+    let rest = rest.strip_prefix(br#","time":""#)?;
+    let (time, rest) = rest.split_at_checked(rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?)?;
+    rest.strip_prefix(br#"","event":"step","#)?;
+    Some((str::from_utf8(seq).ok()?.parse().ok()?, str::from_utf8(time).ok()?))
+}
+
 /// The part of a run that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -201,4 +222,34 @@ pub enum TrainEvent {
         /// Final values by metric name.
         metrics: BTreeMap<String, f64>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_reads_the_same_on_either_way() {
+        let step = json!({
+            "step": 7, "total_steps": 9, "epoch": 0.5, "loss": 1.25, "learning_rate": 2e-4, "grad_norm": 0.3, "tokens": 512,
+            "trained_tokens": 100, "step_ms": 12.5, "elapsed_ms": 90, "metrics": {"kl": 0.25},
+        });
+        let step: StepStats = serde_json::from_value(step).unwrap();
+        let tricky = r#","event":"step","#;
+        for event in [
+            TrainEvent::Step(StepStats { metrics: BTreeMap::new(), ..step.clone() }),
+            TrainEvent::Step(step),
+            TrainEvent::Warning { message: tricky.into() },
+            TrainEvent::Phase { phase: Phase::Training },
+        ] {
+            let line = EventLine { seq: 41, time: "2026-01-01T00:00:00Z".into(), event };
+            let text = serde_json::to_vec(&line).unwrap();
+            assert_eq!(EventLine::parse(&text).unwrap(), line);
+            assert_eq!(serde_json::from_slice::<EventLine>(&text).unwrap(), line);
+            assert!(EventLine::parse(&text[..text.len() - 2]).is_err(), "half a line is none");
+        }
+        assert!(EventLine::parse(br#"{"seq":1,"time":"x","event":"step"}"#).is_err(), "a step has numbers");
+    }
 }

@@ -3,9 +3,21 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
+    mem,
 };
 
+use serde::Deserialize;
+
 use crate::{EventLine, JobFolder, TrainEvent, id};
+
+/// What must be known of each event to go on after it.
+#[derive(Deserialize)]
+struct Head {
+    seq: u64,
+    event: String,
+    #[serde(default)]
+    step: Option<u64>,
+}
 
 /// A job's log, to be appended to.
 #[derive(Debug)]
@@ -13,18 +25,20 @@ pub struct EventLog {
     file: File,
     next: u64,
     last: Option<TrainEvent>,
+    saved: Option<u64>,
 }
 
 impl EventLog {
     /// Opens the log of a job and goes on after its last whole line. A line that a killed process left half written is cut
-    /// off.
+    /// off; one that another version wrote stays.
     ///
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(job: &JobFolder) -> io::Result<Self> {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(job.events())?;
-        let (mut end, mut next, mut last) = (0, 0, None);
+        let (mut end, mut next, mut saved) = (0, 0, None);
+        let mut last = Vec::new();
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
         loop {
@@ -33,19 +47,28 @@ impl EventLog {
             if line.last() != Some(&b'\n') {
                 break;
             }
-            let Ok(event) = serde_json::from_slice::<EventLine>(&line) else { break };
+            let Ok(head) = serde_json::from_slice::<Head>(&line) else { break };
             end += length as u64;
-            next = event.seq + 1;
-            last = Some(event.event);
+            next = head.seq + 1;
+            if head.event == "checkpoint" {
+                saved = head.step;
+            }
+            mem::swap(&mut last, &mut line);
         }
         file.set_len(end)?;
         file.seek(SeekFrom::Start(end))?;
-        Ok(Self { file, next, last })
+        let last = serde_json::from_slice::<EventLine>(&last).ok().map(|line| line.event);
+        Ok(Self { file, next, last, saved })
     }
 
     /// The last event in the log, from an earlier process too.
     pub fn last(&self) -> Option<&TrainEvent> {
         self.last.as_ref()
+    }
+
+    /// The step of the last checkpoint in the log.
+    pub fn saved(&self) -> Option<u64> {
+        self.saved
     }
 
     /// Appends an event and gives its line, with the end of the line.
@@ -62,6 +85,9 @@ impl EventLog {
             self.file.sync_data()?;
         }
         self.next += 1;
+        if let TrainEvent::Checkpoint { step, .. } = &line.event {
+            self.saved = Some(*step);
+        }
         self.last = Some(line.event);
         Ok(text)
     }
@@ -88,5 +114,25 @@ mod tests {
         let seqs: Vec<u64> =
             text.lines().map(|l| serde_json::from_str::<EventLine>(l).unwrap().seq).collect();
         assert_eq!(seqs, [0, 1, 2], "no event is lost, torn or counted twice");
+    }
+
+    #[test]
+    fn what_another_version_told_stays_and_the_last_checkpoint_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = JobFolder::new(folder.path());
+        let saved = |step| TrainEvent::Checkpoint { step, path: job.checkpoint(step) };
+        let mut log = EventLog::open(&job).unwrap();
+        assert_eq!((log.saved(), log.last()), (None, None));
+        log.append(saved(3)).unwrap();
+        log.append(saved(7)).unwrap();
+        drop(log);
+        let newer = b"{\"seq\":2,\"time\":\"\",\"event\":\"moon_phase\",\"step\":9}\n";
+        OpenOptions::new().append(true).open(job.events()).unwrap().write_all(newer).unwrap();
+        let mut log = EventLog::open(&job).unwrap();
+        assert_eq!((log.saved(), log.last()), (Some(7), None), "an event that is not known is no checkpoint");
+        log.append(saved(8)).unwrap();
+        assert_eq!(log.saved(), Some(8));
+        let text = std::fs::read_to_string(job.events()).unwrap();
+        assert_eq!(text.lines().count(), 4, "nothing is cut off that is whole: {text}");
     }
 }

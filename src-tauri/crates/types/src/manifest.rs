@@ -61,6 +61,12 @@ pub struct Manifest {
     pub base_model: BaseModel,
     /// What it learned from.
     pub dataset: DatasetOrigin,
+    /// The second dataset, where the run had one to evaluate on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub eval_dataset: Option<FileHash>,
+    /// Files of the reward model, where the run was given one.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reward_model: Vec<FileHash>,
     /// Every setting of the run.
     pub config: TrainingConfig,
     /// The seed in force.

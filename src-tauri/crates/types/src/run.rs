@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::TrainingConfig;
+use crate::{Inputs, TrainingConfig};
 
 /// The name of the base model that ships with the app, wherever a model's name is taken.
 pub const STARTER: &str = "modelforge/starter";
@@ -31,6 +31,12 @@ pub struct RunSpec {
     pub model_dir: PathBuf,
     /// When the run was asked for, RFC 3339 UTC.
     pub created_at: String,
+    /// Where a model is made again: the files that it was made from, and no others.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expected: Option<Inputs>,
+    /// Finishes the run early after this step, as that of the model that is made again was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finish_after: Option<u64>,
 }
 
 impl RunSpec {

@@ -39,7 +39,7 @@ const config = { model_name: 'modelforge/starter', dataset: 'sample:order-slips'
 
 async function open(
   list: ModelRow[],
-  { id, query = '', metrics = {}, manifest }: { id?: string; query?: string; metrics?: Record<string, number>; manifest?: object } = {},
+  { id, query = '', metrics = {}, manifest, answers = {} }: { id?: string; query?: string; metrics?: Record<string, number>; manifest?: object; answers?: FakeHost['answers'] } = {},
 ): Promise<void> {
   host = at.host = hostWith(list)
   host.answers.models_get = ({ model_id }: { model_id: string }) => ({
@@ -55,6 +55,7 @@ async function open(
     { name: 'learning_rate', type: 'float', default: { is: 'float', value: 0.0002 }, help: '' },
   ]
   host.answers.settings_get = () => ({ theme: 'system', language: null, offline: false, hub_endpoint: null, unload_after_minutes: 0 })
+  Object.assign(host.answers, answers)
   await settings.refresh()
   router.query = new URLSearchParams(query)
   render(Page, { params: id === undefined ? [] : [id] })
@@ -97,6 +98,54 @@ describe('a model', () => {
     expect(screen.getByText('exact match').closest('.stat'), 'what was not measured is absent').toHaveTextContent(/^60\.0.%exact match$/)
     expect(screen.getByText('Kept as it was at step 40, the best')).toBeInTheDocument()
     expect(await violations()).toEqual([])
+  })
+})
+
+describe('a model that is made again', () => {
+  const same = { same: true, differences: [], download: false, version_then: '0.1.0', version_now: '0.1.0' }
+  const ask = (answers: FakeHost['answers']): Promise<void> => open(many(1), { id: 'model_0', query: 'again=1', answers })
+
+  it('starts once its files are found to be the same', async () => {
+    const asked: object[] = []
+    const models_train_again = (input: object): object => {
+      asked.push(input)
+      return { success: true, message: '', job_id: 'train_1' }
+    }
+    await ask({ models_origin: () => same, models_train_again })
+    await screen.findByText('Base model and dataset are exactly as they were.')
+    expect(await violations()).toEqual([])
+    await user.click(within(screen.getByRole('dialog')).getByRole('button', { name: 'Train again' }))
+    await waitFor(() => expect(location.hash).toBe('#/runs/train_1'))
+    expect(asked).toEqual([{ model_id: 'model_0', anyway: false }])
+  })
+
+  it('tells what is not as it was, and starts only when told to all the same', async () => {
+    const changed = { ...same, same: false, differences: [{ part: 'dataset', path: '/data/rows.jsonl', missing: false }], version_then: '0.0.9' }
+    const models_train_again = (): never => {
+      throw new AppError(400, 'Training already in progress: train_0')
+    }
+    await ask({ models_origin: () => changed, models_train_again })
+    const dialog = await screen.findByRole('dialog')
+    await within(dialog).findByText(/Not everything is as it was/)
+    expect(dialog).toHaveTextContent(/The dataset has changed:.*\/data\/rows.jsonl/)
+    expect(dialog).toHaveTextContent('It was made by version 0.0.9; this is 0.1.0')
+    await user.click(within(dialog).getByRole('button', { name: 'Train anyway' }))
+    await within(dialog).findByText('Training already in progress: train_0')
+  })
+
+  it('cannot be where a file is gone', async () => {
+    const gone = { ...same, same: false, differences: [{ part: 'base_model', path: '/models/base', missing: true }] }
+    await ask({ models_origin: () => gone })
+    const dialog = await screen.findByRole('dialog')
+    await within(dialog).findByText(/Something it was made from is gone/)
+    expect(within(dialog).queryByRole('button', { name: /Train/ })).toBeNull()
+  })
+
+  it('gives its settings to a run with others, under a new name', async () => {
+    await ask({ models_origin: () => same })
+    await user.click(await screen.findByRole('button', { name: 'Change settings' }))
+    await waitFor(() => expect(location.hash).toBe('#/tune'))
+    expect(JSON.parse(sessionStorage.getItem('modelforge.again') ?? '{}')).toMatchObject({ ...config, name: null })
   })
 })
 
@@ -160,13 +209,6 @@ describe('a model', () => {
     expect(screen.getByText('Learning rate')).toBeInTheDocument()
   })
 
-  it('is trained again with the same settings under a new name', async () => {
-    await open([model('a')])
-    await user.click((await screen.findAllByRole('button', { name: 'Train again' }))[0]!)
-    expect(JSON.parse(sessionStorage.getItem('modelforge.again') ?? '{}')).toEqual({ ...config, name: null })
-    expect(location.hash).toBe('#/tune')
-  })
-
   it('that is not here is said to be so', async () => {
     await open([model('a')], { id: 'gone' })
     expect(screen.getByText('This model is not here')).toBeInTheDocument()
@@ -202,19 +244,44 @@ describe('pushing', () => {
     host = at.host = hostWith([])
     await open([model('a', { name: 'Über slips' })], { id: 'a' })
     host.answers.hub_whoami = () => signedIn
-    host.answers.hub_push = () => {
-      throw new AppError(400, 'the repository pia/Uber-slips exists already: nothing was changed there; choose another name')
-    }
     router.query = new URLSearchParams('push=1')
     const dialog = await screen.findByRole('dialog')
     expect(await within(dialog).findByLabelText('Repository')).toHaveValue('Uber-slips')
     await user.click(within(dialog).getByRole('button', { name: 'Push to Hub' }))
-    expect(await within(dialog).findByText(/exists already/)).toBeInTheDocument()
-    expect(host.of('hub_push')).toEqual([{ model_id: 'a', repo_name: 'pia/Uber-slips', private: true }])
+    const push = () => host.streams.filter((one) => one.op === 'hub_upload').at(-1)!
+    expect(push().input).toEqual({ model_id: 'a', repo_name: 'pia/Uber-slips', private: true, merged: false, into_existing: false })
+    push().feed({ type: 'exists', repository: 'pia/Uber-slips' })
+    await push().end()
+    expect(await within(dialog).findByText(/is there already/)).toBeInTheDocument()
+    expect(await violations()).toEqual([])
     await user.clear(within(dialog).getByLabelText('Repository'))
     await user.type(within(dialog).getByLabelText('Repository'), 'not a name')
     expect(within(dialog).getByText(/Use letters, digits/)).toBeInTheDocument()
     expect(within(dialog).getByRole('button', { name: 'Push to Hub' })).toBeDisabled()
+    expect(await violations()).toEqual([])
+  })
+
+  it('of the whole model tells how far it is, can be cancelled, and what the Hub has in the end', async () => {
+    host = at.host = hostWith([])
+    await open([model('a', { name: 'Slips' })], { id: 'a' })
+    host.answers.hub_whoami = () => signedIn
+    router.query = new URLSearchParams('push=1')
+    const dialog = await screen.findByRole('dialog')
+    await user.click(await within(dialog).findByRole('radio', { name: 'Whole model' }))
+    await user.click(within(dialog).getByRole('button', { name: 'Push to Hub' }))
+    const push = () => host.streams.filter((one) => one.op === 'hub_upload').at(-1)!
+    expect(push().input.merged).toBe(true)
+    push().feed({ type: 'merging', done: 1_000_000, total: 4_000_000 })
+    expect(await within(dialog).findByText(/Merging: 1.0.MB of 4.0.MB/)).toBeInTheDocument()
+    push().feed({ type: 'sending', file: 'model.safetensors', done: 2_000_000, total: 4_000_000 })
+    expect(await within(dialog).findByRole('progressbar', { name: 'Uploading' })).toHaveAttribute('aria-valuenow', '50')
+    await user.click(within(dialog).getByRole('button', { name: 'Cancel the push' }))
+    expect(push().aborted).toBe(true)
+    expect(await within(dialog).findByText(/is not sent again/)).toBeInTheDocument()
+    await user.click(within(dialog).getByRole('button', { name: 'Push to Hub' }))
+    push().feed({ type: 'done', repo_url: 'http://hub/pia/Slips', commit: 'c', files: 7, bytes: 4_000_000 })
+    await push().end()
+    expect(await within(dialog).findByText(/Files compared with the Hub: 7/)).toBeInTheDocument()
     expect(await violations()).toEqual([])
   })
 })

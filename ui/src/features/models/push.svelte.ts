@@ -1,6 +1,6 @@
 // Putting a model into a repository of the Hub. It goes on while its dialog is closed.
-import { AppError, call } from '../../api/client'
-import type { HubWhoamiOutput } from '../../api/generated'
+import { AppError, call, isAbort, stream } from '../../api/client'
+import type { PushItem, HubWhoamiOutput } from '../../api/generated'
 
 /** Who one is on the Hub, and whether that may push. */
 export class Account {
@@ -24,28 +24,58 @@ export class Account {
   }
 }
 
+/** What is pushed, and how. */
+export interface Wish {
+  readonly repository: string
+  /** Only its owners see it. */
+  readonly secret: boolean
+  /** The whole model instead of the adapter. */
+  readonly merged: boolean
+  /** Also into a repository that has files already. */
+  readonly into: boolean
+}
+
+type Pushed = Extract<PushItem, { type: 'done' }>
+type OnItsWay = Extract<PushItem, { type: 'merging' | 'sending' }>
+
 export class Push {
   readonly model: string
-  readonly repository: string
+  readonly wish: Wish
   busy = $state(true)
-  /** The repository's page once it has the model. */
-  url = $state<string | null>(null)
+  progress = $state.raw<OnItsWay | null>(null)
+  done = $state.raw<Pushed | null>(null)
+  /** The repository has files already and was left alone. */
+  exists = $state(false)
   error = $state.raw<AppError | null>(null)
+  cancelled = $state(false)
+  readonly #stop = new AbortController()
 
-  constructor(model: string, repository: string, secret: boolean) {
+  constructor(model: string, wish: Wish) {
     this.model = model
-    this.repository = repository
-    void this.#run(secret)
+    this.wish = wish
+    void this.#run()
   }
 
-  async #run(secret: boolean): Promise<void> {
+  cancel(): void {
+    this.#stop.abort()
+  }
+
+  async #run(): Promise<void> {
+    const { repository, secret, merged, into } = this.wish
+    const input = { model_id: this.model, repo_name: repository, private: secret, merged, into_existing: into }
     try {
-      const done = await call('hub_push', { model_id: this.model, repo_name: this.repository, private: secret })
-      this.url = done.repo_url
+      await stream('hub_upload', input, (item) => this.#take(item), { signal: this.#stop.signal })
     } catch (thrown) {
-      this.error = AppError.from(thrown)
+      if (!isAbort(thrown)) this.error = AppError.from(thrown)
     }
+    this.cancelled = this.#stop.signal.aborted && this.done === null
     this.busy = false
+  }
+
+  #take(item: PushItem): void {
+    if (item.type === 'done') this.done = item
+    else if (item.type === 'exists') this.exists = true
+    else this.progress = item
   }
 }
 
@@ -57,12 +87,13 @@ class Pushes {
     return this.list.find((push) => push.model === model)
   }
 
-  start(model: string, repository: string, secret: boolean): void {
+  start(model: string, wish: Wish): void {
     this.forget(model)
-    this.list = [...this.list, new Push(model, repository, secret)]
+    this.list = [...this.list, new Push(model, wish)]
   }
 
   forget(model: string): void {
+    this.of(model)?.cancel()
     this.list = this.list.filter((push) => push.model !== model)
   }
 }

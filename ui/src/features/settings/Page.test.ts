@@ -18,6 +18,13 @@ beforeEach(async () => {
   answers = {
     settings_get: SETTINGS,
     hub_whoami: { source: 'none', account: null },
+    hub_token_places: [
+      { place: 'keychain', state: 'locked' },
+      { place: 'memory', state: 'empty' },
+      { place: 'file', state: 'exposed' },
+      { place: 'environment', state: 'in_use' },
+      { place: 'python_login', state: 'another' },
+    ],
     storage_usage: {
       home: '/data/x/ModelForge', models_bytes: 3e6, runs_bytes: 5e6, datasets_bytes: 0, database_bytes: 1e5,
       cache: '/data/x/.cache/huggingface/hub', cache_bytes: 0, cached: [],
@@ -63,6 +70,19 @@ test('every section is reachable and free of accessibility problems', async () =
   const links = within(screen.getByRole('navigation', { name: 'Sections' })).getAllByRole('link')
   for (const link of links) expect(container.querySelector(`#${link.getAttribute('href')?.split('/').at(-1)}`)).not.toBeNull()
   expect(links.map((link) => link.textContent), 'a browser has no server to start').not.toContain('Local server')
+  expect(await problems(container)).toEqual([])
+})
+
+test('where a token is looked for is told, in the order that counts', async () => {
+  const container = await open()
+  const places = within(await screen.findByText('Where a token is looked for').then((summary) => summary.parentElement!)).getAllByRole('listitem')
+  expect(places.map((place) => place.textContent?.trim().replace(/\s+/g, ' '))).toEqual([
+    'System keychain Locked',
+    'Memory, until ModelForge ends Nothing',
+    'File in the app’s data folder Not trusted: others can read it',
+    'HF_TOKEN environment variable In use',
+    'Login of the Hub’s Python tools Has one too',
+  ])
   expect(await problems(container)).toEqual([])
 })
 

@@ -1,11 +1,13 @@
 // Whose access token is in use, where it is kept, and how another one takes its place.
 import { AppError, call } from '../../api/client'
-import type { Account, TokenSource } from '../../api/generated'
+import type { Account, TokenPlace, TokenSource } from '../../api/generated'
 
 export class HubAccount {
   account = $state.raw<Account | null>(null)
   /** Where the token in use comes from; null while that is not known. */
   source = $state<TokenSource | null>(null)
+  /** Where a token is looked for; empty while that is not known. */
+  places = $state.raw<readonly TokenPlace[]>([])
   loading = $state(true)
   /** Why the Hub did not say whose token it is. There is a token then: without one it is not asked. */
   error = $state.raw<AppError | null>(null)
@@ -40,6 +42,8 @@ export class HubAccount {
     const { signal } = (this.#asked = new AbortController())
     this.loading = true
     this.error = null
+    // What was shown before stands where they are not told.
+    call('hub_token_places', {}, { signal }).then((places) => (this.places = places), () => {})
     try {
       const { source, account } = await call('hub_whoami', {}, { signal })
       this.source = source

@@ -75,7 +75,7 @@ describe('later', () => {
   beforeEach(() => {
     answers.runs_list = [RUN]
     answers.models_list = [MODEL]
-    answers.runs_history = []
+    answers.runs_curve = { after: null, steps: { stride: 1, step: [], epoch: [], elapsed_ms: [], held: [], columns: {} }, last: null, events: [] }
   })
 
   test('a paused run goes on from here', async () => {

@@ -4,9 +4,6 @@ import { call } from '../../api/client'
 import type { Run } from '../../api/generated'
 import { curve } from './recent'
 
-/** The history of a longer run is some megabytes: too much for a picture of a hundred pixels. */
-const MOST_STEPS = 5000
-
 export class Curves {
   readonly #byRun = new SvelteMap<string, number[]>()
   readonly #asked = new Set<string>()
@@ -18,11 +15,11 @@ export class Curves {
 
   async load(runs: readonly Run[], signal: AbortSignal): Promise<void> {
     for (const run of runs) {
-      if (run.step < 2 || run.step > MOST_STEPS || this.#asked.has(key(run)) || signal.aborted) continue
+      if (run.step < 2 || this.#asked.has(key(run)) || signal.aborted) continue
       this.#asked.add(key(run))
       try {
-        const events = await call('runs_history', { job_id: run.job_id, limit: MOST_STEPS * 2 }, { signal })
-        this.#byRun.set(key(run), curve(events))
+        const { steps } = await call('runs_curve', { job_id: run.job_id }, { signal })
+        this.#byRun.set(key(run), curve(steps.columns.loss?.mean ?? []))
       } catch {
         // The row says how the run came out without its curve; the next visit asks again.
         this.#asked.delete(key(run))

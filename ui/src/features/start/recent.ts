@@ -1,5 +1,5 @@
 // What Start says of a run in one line: what it learns from, how it came out, whether it can go on, its curve.
-import type { EventLine, Run } from '../../api/generated'
+import type { Run } from '../../api/generated'
 import { count, decimal, t } from '../../i18n'
 import { metricName, metricValue, scores } from '../../state/metrics'
 
@@ -10,7 +10,7 @@ export type Outcome = { kind?: 'warn' | 'bad'; text: string; why?: string }
 
 /** The runs that are over, the newest first. */
 export function recentRuns(runs: readonly Run[]): Run[] {
-  return runs.filter((run) => run.status !== 'running').slice(0, RECENT)
+  return runs.filter((run) => run.status !== 'running' && run.status !== 'queued').slice(0, RECENT)
 }
 
 export function outcome(run: Run): Outcome {
@@ -66,12 +66,9 @@ export function secondsLeft(last: { step: number; total_steps: number; elapsed_m
   return ((last.elapsed_ms / last.step) * (last.total_steps - last.step)) / 1000
 }
 
-/** Losses in order, at most `most` of them: each stands for as many steps and is their mean. */
-export function curve(events: readonly EventLine[], most = 48): number[] {
-  const losses = new Map<number, number>()
-  // A resumed run does the steps behind its checkpoint again: what was measured last counts.
-  for (const event of events) if (event.event === 'step') losses.set(event.step, event.loss)
-  const values = [...losses].sort(([a], [b]) => a - b).map(([, value]) => value)
+/** Losses in order, at most `most` of them: each stands for as many and is their mean. */
+export function curve(means: readonly (number | null)[], most = 48): number[] {
+  const values = means.filter((value) => value !== null)
   if (values.length <= most) return values
   return Array.from({ length: most }, (_, at) => {
     const part = values.slice(Math.floor((at * values.length) / most), Math.floor(((at + 1) * values.length) / most))

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import type { EventLine, PossibleModel, PreviewRow, Run } from '../../api/generated'
+import type { PossibleModel, PreviewRow, Run } from '../../api/generated'
 import { AppError } from '../../api/client'
 import { platform } from '../../platform'
 import { area, sparkline } from './area'
@@ -128,10 +128,10 @@ describe('recent runs', () => {
     expect(states.filter((status) => canResume(run({ status } as Partial<Run>)))).toEqual(['stopped', 'interrupted'])
   })
 
-  test('a curve counts each step once, as it was done last', () => {
-    const step = (n: number, value: number): EventLine => ({ event: 'step', step: n, loss: value }) as EventLine
-    expect(curve([step(1, 3), step(2, 2), step(3, 9), step(2, 1.5), step(3, 1)])).toEqual([3, 1.5, 1])
-    expect(curve(Array.from({ length: 1000 }, (_, i) => step(i + 1, 1)), 48)).toHaveLength(48)
+  test('a curve of any length has a bounded number of points, each the mean of as many', () => {
+    expect(curve([3, null, 1.5, 1]), 'what was not measured is left out').toEqual([3, 1.5, 1])
+    expect(curve(Array.from({ length: 96 }, (_, i) => i), 48).slice(0, 2)).toEqual([0.5, 2.5])
+    expect(curve(Array.from({ length: 1000 }, () => 1), 48)).toHaveLength(48)
   })
 })
 

@@ -237,14 +237,14 @@ export class WizardController {
     this.data.clear()
   }
 
-  /** Starts the run and gives its id; null where it was refused. */
-  async start(): Promise<string | null> {
+  /** Starts the run, or has it wait for those before it, and gives its id; null where it was refused. */
+  async start(waits = false): Promise<string | null> {
     const { request } = this
     if (!request || this.starting) return null
     this.starting = true
     this.startError = null
     try {
-      const { job_id } = await call('finetune_start_training', request)
+      const { job_id } = await call(waits ? 'queue_add' : 'finetune_start_training', request)
       // The next run from this draft gets a name of its own.
       const { name: _, ...values } = this.draft.values
       this.#change({ started: job_id, values })

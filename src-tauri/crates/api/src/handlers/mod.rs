@@ -8,6 +8,7 @@ pub mod hardware;
 pub mod hub;
 pub mod models;
 pub mod playground;
+pub mod queue;
 pub mod runs;
 pub mod settings;
 pub mod storage;

@@ -12,11 +12,12 @@ use std::{
 
 use models::{ModelError, export::Merged};
 use types::{
-    ExportFormat,
+    ExportFormat, Manifest, ModelFolder,
     export::{ExportLine, ExportRequest},
+    files,
 };
 
-use crate::{EngineError, complain, tell};
+use crate::{EngineError, card, complain, tell};
 
 /// Room on the disk beside the weights, for the tokenizer and what the file system keeps.
 const SPARE_BYTES: u64 = 64 << 20;
@@ -55,7 +56,25 @@ fn export(request: &ExportRequest) -> Result<ExportLine, EngineError> {
         ExportFormat::Safetensors => safetensors::export(request, &merged)?,
         ExportFormat::Gguf => gguf::export(request, &merged)?,
     };
+    if request.format == ExportFormat::Safetensors {
+        write_card(request)?;
+    }
     Ok(ExportLine::Written { bytes: folder_bytes(&request.folder)?, checked })
+}
+
+/// The model's card and its base's license, so that the export tells what it is wherever it goes.
+fn write_card(request: &ExportRequest) -> Result<(), EngineError> {
+    let path = ModelFolder::new(&request.adapter_dir).manifest();
+    // An adapter of another program has none.
+    if !path.is_file() {
+        return Ok(());
+    }
+    let bytes = fs::read(&path).map_err(EngineError::file(&path))?;
+    let read = serde_json::from_slice(&bytes).map_err(std::io::Error::other);
+    let manifest: Manifest = read.map_err(EngineError::file(&path))?;
+    let text = card::render(&manifest, &request.base_dir, card::Holds::Merged);
+    let card = request.folder.join("README.md");
+    files::write(&card, text.as_bytes()).map_err(EngineError::file(&card))
 }
 
 /// Fails where the disk has no room for `bytes` of weights.

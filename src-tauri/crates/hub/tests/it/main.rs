@@ -5,12 +5,15 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     reason = "a test that cannot go on has failed"
 )]
 
 mod downloads;
+mod faults;
 mod keychain;
 mod official_client;
+mod processes;
 mod pushes;
 mod repositories;
 mod secrets;
@@ -64,8 +67,19 @@ fn tokens(token: Option<&str>) -> Tokens {
 }
 
 fn hub_at(endpoint: &str, token: Option<&str>, offline: bool) -> Hub {
-    let first_delay = Duration::from_millis(1);
-    Hub::new(HubOptions { endpoint: endpoint.into(), offline, tokens: tokens(token), first_delay }).unwrap()
+    // A machine that is busy with other tests is silent for a while, too.
+    hub_with(endpoint, token, offline, Duration::from_secs(30))
+}
+
+fn hub_with(endpoint: &str, token: Option<&str>, offline: bool, silence: Duration) -> Hub {
+    Hub::new(HubOptions {
+        endpoint: endpoint.into(),
+        offline: offline.into(),
+        tokens: tokens(token),
+        first_delay: Duration::from_millis(1),
+        silence,
+    })
+    .unwrap()
 }
 
 fn hub(server: &HubServer, token: Option<&str>) -> Hub {

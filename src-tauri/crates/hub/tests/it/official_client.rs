@@ -74,6 +74,7 @@ async fn both_clients_read_what_the_other_wrote() {
         repo: "alice/from-rust".into(),
         private: true,
         message: "Add the model".into(),
+        into_existing: false,
     };
     hub.push(push, &mut quiet).await.unwrap();
     run(&python, "ours", &server, work.path());

@@ -31,6 +31,7 @@ fn push(folder: &tempfile::TempDir, files: &[String], repo: &str) -> Push {
         repo: repo.into(),
         private: false,
         message: "Add the model".into(),
+        into_existing: false,
     }
 }
 
@@ -92,7 +93,78 @@ async fn a_repository_that_is_there_is_left_alone() {
     assert!(error.to_string().contains("acme/public exists already"), "the person is told: {error}");
     assert_eq!(ApiError::from(error).status_code, 400, "another name has to be chosen");
     assert_eq!(server.files("acme/public").unwrap(), before, "nothing may be overwritten");
-    assert_eq!(server.seen().len(), 1, "after the refusal nothing is sent");
+    let methods: Vec<String> = server.seen().into_iter().map(|seen| seen.method).collect();
+    assert_eq!(methods, ["POST", "GET"], "it is asked for and looked at, and nothing is sent");
+
+    let into = Push { into_existing: true, ..push(&folder, &files[..2], "acme/public") };
+    hub(&server, Some(ALICE)).push(into, &mut quiet).await.unwrap();
+    let readme = std::fs::read(folder.path().join("README.md")).unwrap();
+    assert!(server.file("acme/public", "README.md").unwrap() == readme, "who asks for it replaces a file");
+    let mut want = before;
+    want.push("adapter_config.json".into());
+    want.sort();
+    assert_eq!(server.files("acme/public").unwrap(), want, "and the others stay");
+}
+
+#[tokio::test]
+async fn a_push_that_broke_off_goes_on() {
+    let server = server();
+    let (folder, files) = model();
+    let mut spoil = |_| server.trouble("alice/new", &[Trouble::NoCommits]);
+    hub(&server, Some(ALICE)).push(push(&folder, &files, "alice/new"), &mut spoil).await.unwrap_err();
+    server.trouble("alice/new", &[]);
+    server.forget();
+    let secret = Push { private: true, ..push(&folder, &files, "alice/new") };
+    let error = hub(&server, Some(ALICE)).push(secret, &mut quiet).await.unwrap_err();
+    assert!(
+        matches!(error, HubError::RepositoryExists { .. }),
+        "a secret goes into no public place: {error:?}"
+    );
+    hub(&server, Some(ALICE)).push(push(&folder, &files, "alice/new"), &mut quiet).await.unwrap();
+    check_arrived(&server, "alice/new", &folder, &files);
+    assert!(server.seen().iter().all(|s| s.method != "PUT"), "what had arrived is not sent again");
+}
+
+#[tokio::test]
+async fn uploads_get_over_a_storage_that_fails_and_addresses_whose_time_is_over() {
+    for status in [500, 429, 403] {
+        let server = server();
+        let (folder, files) = model();
+        let mut first = true;
+        let mut spoil = |_| {
+            if std::mem::take(&mut first) {
+                server.trouble("alice/new", &[Trouble::StorageFails { times: 2, status }]);
+            }
+        };
+        let pushed = hub(&server, Some(ALICE)).push(push(&folder, &files, "alice/new"), &mut spoil).await;
+        pushed.unwrap_or_else(|e| panic!("{status}: {e}"));
+        check_arrived(&server, "alice/new", &folder, &files);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_found_and_one_that_went_wrong_is_told() {
+    let server = server();
+    let (folder, files) = model();
+    let mut spoil = |_| server.trouble("alice/new", &[Trouble::AnswerLost]);
+    let pushed =
+        hub(&server, Some(ALICE)).push(push(&folder, &files, "alice/new"), &mut spoil).await.unwrap();
+    check_arrived(&server, "alice/new", &folder, &files);
+    assert_eq!(pushed.files, files.len() as u64, "all are found there");
+
+    let mut spoil = |_| server.trouble("alice/other", &[Trouble::KeepsWrong]);
+    let error =
+        hub(&server, Some(ALICE)).push(push(&folder, &files, "alice/other"), &mut spoil).await.unwrap_err();
+    match error {
+        HubError::NotAsSent { repo, file } => {
+            assert_eq!(
+                (repo.as_str(), file.as_str()),
+                ("alice/other", "README.md"),
+                "the first that differs"
+            );
+        }
+        other => panic!("what the Hub lists is compared: {other:?}"),
+    }
 }
 
 #[tokio::test]
@@ -154,7 +226,7 @@ async fn a_push_that_breaks_off_says_what_is_left() {
     assert!(matches!(error, HubError::Unfinished { .. }), "{error:?}");
     assert_eq!(server.files("alice/new").unwrap(), [".gitattributes"], "a commit has all files or none");
     assert!(
-        error.to_string().contains("alice/new was made, but it has no files"),
+        error.to_string().contains("the model is not in the repository alice/new yet"),
         "what is left there: {error}"
     );
     assert_eq!(ApiError::from(error).status_code, 500, "a failing Hub is a 500");

@@ -161,6 +161,7 @@ async fn offline_nothing_is_sent() {
         repo: "alice/new".into(),
         private: true,
         message: "Add".into(),
+        into_existing: false,
     };
     let refused = [
         hub.whoami().await.map(|_| ()),
@@ -218,9 +219,10 @@ fn addresses_of_hubs() {
     ] {
         let options = hub::HubOptions {
             endpoint: bad.into(),
-            offline: false,
+            offline: false.into(),
             tokens: tokens(None),
             first_delay: std::time::Duration::ZERO,
+            silence: std::time::Duration::ZERO,
         };
         assert!(
             matches!(hub::Hub::new(options), Err(HubError::BadEndpoint { .. })),

@@ -25,6 +25,7 @@ async fn no_error_and_no_debug_text_has_the_token() {
         repo: repo.into(),
         private: false,
         message: "Add".into(),
+        into_existing: false,
     };
     let mut texts = Vec::new();
     for trouble in [

@@ -115,6 +115,8 @@ pub fn put_run(api: &Api, steps: u64) {
     let config = json!({"task": "text-generation", "model_name": store::STARTER, "dataset": dataset});
     let spec = RunSpec {
         version: RunSpec::VERSION,
+        expected: None,
+        finish_after: None,
         job_id: JOB.into(),
         model_id: JOB.replace("train", "model"),
         config: TrainingConfig::from_json(config.as_object().unwrap()).unwrap(),

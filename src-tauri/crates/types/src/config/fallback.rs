@@ -2,6 +2,14 @@
 
 use crate::{LossType, Reward, RlAlgorithm};
 
+pub(super) fn save_minutes() -> f64 {
+    10.0
+}
+
+pub(super) fn save_total_limit() -> u32 {
+    2
+}
+
 pub(super) fn loss_type() -> LossType {
     LossType::Sigmoid
 }

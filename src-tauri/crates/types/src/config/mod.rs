@@ -90,6 +90,10 @@ pub struct TrainingConfig {
     #[serde(default)]
     early_stopping_patience: u32, int(0, MANY), I(0), "Finishes the run after so many evaluations in a row that are no better than the best before; 0 never does.";
     save_steps: u32, int(1, MANY), I(100), "Writes a checkpoint after every so many steps.";
+    #[serde(default = "fallback::save_minutes")]
+    save_minutes: f64, float(0.0, f64::MAX, Both), F(10.0), "Writes one after so many minutes too, where save_steps has asked for none in that time; 0 leaves it to save_steps.";
+    #[serde(default = "fallback::save_total_limit")]
+    save_total_limit: u32, int(1, MANY), I(2), "How many of the newest checkpoints are kept; that of the best evaluation is kept besides where load_best_model_at_end needs it.";
     #[serde(default = "fallback::loss_type")]
     loss_type: LossType, choice(LossType::NAMES), T("sigmoid"), "What is made of the likelihoods of the chosen and the rejected answer: sigmoid is DPO's own loss, ipo holds the margin at a target, orpo learns the chosen answer too and needs no reference, kto looks at each answer by itself.", DPO;
     #[serde(default = "fallback::beta")]

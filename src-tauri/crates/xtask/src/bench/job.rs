@@ -35,6 +35,8 @@ pub fn write(home: &Path, model: &Path, rows: &Path, settings: Value) -> Result<
     fs::create_dir(job.path())?;
     let spec = RunSpec {
         version: RunSpec::VERSION,
+        expected: None,
+        finish_after: None,
         job_id: "train_20260101_000000".into(),
         model_id: "model_20260101_000000".into(),
         config,

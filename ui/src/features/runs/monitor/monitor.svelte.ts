@@ -11,7 +11,7 @@ export type Order = 'pause' | 'keep' | 'discard'
 export type Stage = Exclude<Run['status'], 'running'> | Phase | 'starting' | 'downloading' | 'pausing' | 'finishing' | 'discarding'
 
 export interface Problem {
-  what: 'pause' | 'resume' | 'stop' | 'delete'
+  what: 'pause' | 'resume' | 'stop' | 'delete' | 'queue'
   message: string
 }
 
@@ -185,6 +185,30 @@ export class Monitor {
       this.#resumedAfter = newest
       await runs.refresh()
       this.log.start()
+    })
+  }
+
+  /** Has it wait for the run that is under way. */
+  async resumeLater(): Promise<void> {
+    await this.#try('resume', async () => {
+      await call('runs_resume', { job_id: this.jobId, queue: true })
+      await runs.refresh()
+    })
+  }
+
+  /** Has the queue go on that was held. */
+  async letGo(): Promise<void> {
+    await this.#try('queue', async () => {
+      await call('queue_hold', { held: false })
+      await runs.refresh()
+    })
+  }
+
+  /** Takes it out of the queue. One that never began is gone then. */
+  async leaveQueue(): Promise<boolean> {
+    return this.#try('queue', async () => {
+      await call('queue_remove', { job_id: this.jobId })
+      await runs.refresh()
     })
   }
 

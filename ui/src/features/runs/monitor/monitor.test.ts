@@ -101,12 +101,23 @@ describe('while it trains', () => {
     const log = [started(), prepared, ...Array.from({ length: 30 }, (_, i) => step(i + 1))]
     log.forEach((event) => first.events.feed(event))
     frame()
+    const losses = Array.from({ length: 30 }, (_, i) => 2 / (i + 1))
+    const column = { low: losses, high: losses, mean: losses, last: losses }
+    first.platform.answers.runs_curve = () => ({
+      after: log.at(-1)!.seq,
+      steps: { stride: 1, step: losses.map((_, i) => i + 1), epoch: losses.map(() => 0), elapsed_ms: losses.map((_, i) => (i + 1) * 500), held: losses.map(() => 1), columns: { loss: column } },
+      last: log.at(-1),
+      events: log.slice(0, 2),
+    })
     const again = new Monitor('train_1')
     stops.push(again.start())
-    expect(first.platform.events!.after, 'a new page asks for the events from the beginning').toBeUndefined()
-    log.forEach((event) => first.platform.events!.feed(event))
+    await vi.waitFor(() => expect(first.platform.streams.filter((one) => one.op === 'runs_events')).toHaveLength(2))
+    expect(first.platform.events!.after, 'a new page is told all at one go and follows from there').toBe(log.at(-1)!.seq)
+    first.platform.events!.feed(step(31))
     frame()
-    expect(Array.from(again.log.steps.step)).toEqual(Array.from(first.monitor.log.steps.step))
+    expect(Array.from(again.log.steps.step)).toEqual([...Array.from(first.monitor.log.steps.step), 31])
+    expect(Array.from(again.log.steps.column('loss').mean).slice(0, 30)).toEqual(losses)
+    expect([again.total, again.step]).toEqual([100, 31])
   })
 
   it('counts steps done again after a resumption once', async () => {

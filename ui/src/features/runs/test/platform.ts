@@ -14,7 +14,7 @@ export class FakePlatform {
 
   async call(op: string, input: unknown): Promise<unknown> {
     this.asked.push({ op, input })
-    const answer = this.answers[op]
+    const answer = this.answers[op] ?? (op === 'runs_curve' ? noCurve : undefined)
     if (!answer) throw new AppError(404, `There is no ${op}.`)
     return answer(input as never)
   }
@@ -45,6 +45,9 @@ export class FakePlatform {
   async openUrl(): Promise<void> {}
   async notify(): Promise<void> {}
 }
+
+/** What a run has told that has not begun. */
+const noCurve: Answer = () => ({ after: null, steps: { stride: 1, step: [], epoch: [], elapsed_ms: [], held: [], columns: {} }, last: null, events: [] })
 
 let seq = 0
 /** The next line of an event log. */

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use store::OpenApp;
 use types::ApiError;
 
 pub use super::health::Input;
@@ -24,6 +25,8 @@ pub struct Output {
     pub home: PathBuf,
     /// Where a damaged database was kept when it was made anew on this start.
     pub damaged_database: Option<PathBuf>,
+    /// Another app that has the same data folder open. Both show the same.
+    pub other_app: Option<OpenApp>,
 }
 
 /// Tells what a report of a problem needs.
@@ -35,5 +38,6 @@ pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
         arch: std::env::consts::ARCH.into(),
         home: api.store().home().path().to_owned(),
         damaged_database: api.store().moved_aside().map(ToOwned::to_owned),
+        other_app: api.other_app(),
     })
 }

@@ -82,6 +82,7 @@ fn tell(run: &Run) -> Output {
             (Status::Error, progress, "Training failed".into(), Some(error.clone()))
         }
         RunStatus::Interrupted => (Status::Error, progress, "Training failed".into(), None),
+        RunStatus::Queued => (Status::Idle, progress, "Training waits in the queue".into(), None),
         RunStatus::Stopped => {
             (Status::Idle, progress, format!("Training paused at step {}/{total}", run.step), None)
         }

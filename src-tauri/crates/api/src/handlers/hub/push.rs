@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hub::Push;
 use schemars::JsonSchema;
 use serde::Serialize;
 use types::{
@@ -11,7 +10,10 @@ use types::{
     fields,
 };
 
-use crate::Api;
+use crate::{
+    Api,
+    hub::{ModelPush, Outcome},
+};
 
 fields! {
     /// A finished model and where it goes.
@@ -37,19 +39,19 @@ pub struct Output {
     pub repo_url: String,
 }
 
-/// A repository that exists already is left as it is.
+/// A repository that has files already is left as it is.
 pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
-    let folder = api.model_folder(&input.model_id)?;
-    let _in_use = api.playground().hold(&input.model_id);
-    let model = api.store().model(&input.model_id)?;
-    let push = Push {
-        files: crate::hub::files_to_push(&folder).await?,
-        folder,
+    let push = ModelPush {
+        model_id: input.model_id,
         repo: input.repo_name,
         private: input.private,
-        message: format!("Upload {}", model.row.name),
+        merged: false,
+        into_existing: false,
     };
-    let pushed = api.hub()?.push(push, &mut |_| {}).await?;
+    let pushed = match api.push_model(push, &mut |_| {}).await? {
+        Outcome::Pushed(pushed) => pushed,
+        Outcome::Exists(error) => return Err(error.into()),
+    };
     Ok(Output {
         success: true,
         message: "Model pushed to HuggingFace Hub successfully".into(),

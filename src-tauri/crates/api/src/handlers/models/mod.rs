@@ -6,3 +6,5 @@ pub mod export;
 pub mod get;
 pub mod list;
 pub mod manifest;
+pub mod origin;
+pub mod train_again;

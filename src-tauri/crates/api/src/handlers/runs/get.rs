@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::Run;
+use store::{Run, StoreError};
 use types::{
     ApiError, RunSpec,
     field::{Fallback, Field, Kind},
@@ -36,6 +36,8 @@ pub struct Output {
 
 /// 404 for an unknown id.
 pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
-    let id = &input.job_id;
-    Ok(Output { run: api.store().run(id)?, spec: api.store().run_spec(id)? })
+    let (store, id) = (api.store_handle(), input.job_id);
+    // A log that is read for the first time can be long.
+    let read = move || Ok::<_, StoreError>(Output { run: store.run(&id)?, spec: store.run_spec(&id)? });
+    Ok(crate::blocking(read).await??)
 }

@@ -13,5 +13,7 @@ pub type Output = Vec<Run>;
 
 /// Folders that came or went since are taken into account.
 pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
-    Ok(api.store().runs()?)
+    // A log that is read for the first time can be long.
+    let store = api.store_handle();
+    Ok(crate::blocking(move || store.runs()).await??)
 }

@@ -1,5 +1,6 @@
 //! Runs: following them and giving them orders.
 
+pub mod curve;
 pub mod delete;
 pub mod events;
 pub mod get;

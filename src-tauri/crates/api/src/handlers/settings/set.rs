@@ -40,6 +40,7 @@ pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
         Some(problem) => Err(ApiError::invalid(vec![problem])),
         None => {
             api.store().set_settings(&settings)?;
+            api.set_offline(settings.offline);
             api.announce(Topic::Settings, None);
             Ok(settings)
         }

@@ -1,7 +1,11 @@
 //! Checkpoints: everything a run needs to go on as if it had never stopped.
 //!
 //! A checkpoint is a folder `checkpoint-N` of three files. It is written under another name and renamed when it is
-//! complete; the sizes and hashes in `checkpoint.json` tell later whether it still is.
+//! complete; the sizes and hashes in `checkpoint.json` tell later whether it still is. Writing is in [`write`], and who
+//! writes while training goes on in [`saver`].
+
+pub(crate) mod saver;
+mod write;
 
 use std::{
     collections::BTreeMap,
@@ -10,9 +14,10 @@ use std::{
 };
 
 use candle_core::{Tensor, Var};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use types::{JobFolder, TrainingConfig, files, manifest::FileHash};
+pub(crate) use write::Snapshot;
 
 use crate::{
     TrainError,
@@ -20,8 +25,6 @@ use crate::{
     progress::Progress,
 };
 
-/// How many checkpoints a job keeps besides that of its best evaluation.
-const KEPT: usize = 2;
 /// The largest description that is read; real ones have a few kilobytes.
 const MAX_DESCRIPTION: u64 = 1 << 20;
 
@@ -55,15 +58,6 @@ pub struct Checkpoint {
     adapter: Vec<u8>,
     optimizer: Vec<u8>,
     skipped: Vec<String>,
-}
-
-/// What a checkpoint is made of.
-pub(crate) struct Contents<'a> {
-    pub config: &'a TrainingConfig,
-    pub total_steps: u64,
-    pub progress: &'a Progress,
-    pub trainable: &'a [(String, Var)],
-    pub optimizers: &'a mut [Box<dyn Optimizer>],
 }
 
 impl Checkpoint {
@@ -238,74 +232,6 @@ impl Checkpoint {
     }
 }
 
-/// Writes the checkpoint of a job after the step in `contents`, then removes the ones it makes needless.
-///
-/// # Errors
-/// A file cannot be written; then no folder of the checkpoint's name exists.
-pub(crate) fn write(job: &JobFolder, mut contents: Contents) -> Result<PathBuf, TrainError> {
-    clear_unfinished(job)?;
-    let step = contents.progress.step;
-    let folder = job.path().join(format!("{UNFINISHED}{step}.writing"));
-    fs::create_dir(&folder).map_err(TrainError::file(&folder))?;
-    if let Err(error) = fill(&folder, &mut contents) {
-        // Why it cannot be written matters more than whether the remains can be removed.
-        let _ = fs::remove_dir_all(&folder);
-        return Err(error);
-    }
-    let path = job.checkpoint(step);
-    if path.exists() {
-        remove(job, step)?;
-    }
-    files::publish_folder(&folder, &path).map_err(TrainError::file(&path))?;
-
-    let steps = job.checkpoints().map_err(TrainError::file(job.path()))?;
-    let (older, newer): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|&s| s <= step);
-    let best = contents.progress.best.map(|best| best.step);
-    // Newer ones were passed over as damaged when the run was resumed.
-    let needless = newer.into_iter().chain(older.into_iter().rev().skip(KEPT));
-    for step in needless.filter(|&step| Some(step) != best) {
-        remove(job, step)?;
-    }
-    Ok(path)
-}
-
-fn fill(folder: &Path, contents: &mut Contents) -> Result<(), TrainError> {
-    let mut adapter = Vec::new();
-    for (name, var) in contents.trainable {
-        adapter.push((
-            name.clone(),
-            Dtype::F32,
-            var.dims().to_vec(),
-            bytes(&var.flatten_all()?.to_vec1::<f32>()?),
-        ));
-    }
-    let mut optimizer = Vec::new();
-    for (name, entry) in state(contents.trainable, contents.optimizers) {
-        let (dtype, len, data) = match entry.values {
-            StateValues::F32(values) => (Dtype::F32, values.len(), bytes(values)),
-            StateValues::U8(values) => (Dtype::U8, values.len(), values.to_vec()),
-        };
-        optimizer.push((name, dtype, vec![len], data));
-    }
-    let mut listed = Vec::new();
-    for (name, tensors) in [(ADAPTER, adapter), (OPTIMIZER, optimizer)] {
-        let path = folder.join(name);
-        let bytes = serialize(&tensors).map_err(|e| TrainError::file(&path)(std::io::Error::other(e)))?;
-        files::write(&path, &bytes).map_err(TrainError::file(&path))?;
-        let sha256 = files::sha256(&path).map_err(TrainError::file(&path))?;
-        listed.push(FileHash { path: name.into(), bytes: bytes.len() as u64, sha256 });
-    }
-    let path = folder.join(DESCRIPTION);
-    let description = Description {
-        version: Description::VERSION,
-        total_steps: contents.total_steps,
-        config: settings(contents.config)?,
-        progress: contents.progress.clone(),
-        files: listed,
-    };
-    files::write_json(&path, &description).map_err(TrainError::file(&path))
-}
-
 /// Removes a checkpoint so that no half of one ever carries its name.
 pub(crate) fn remove(job: &JobFolder, step: u64) -> Result<(), TrainError> {
     let doomed = job.path().join(format!("{UNFINISHED}{step}.removing"));
@@ -313,8 +239,11 @@ pub(crate) fn remove(job: &JobFolder, step: u64) -> Result<(), TrainError> {
     fs::remove_dir_all(&doomed).map_err(TrainError::file(&doomed))
 }
 
-/// Removes what a killed engine left behind.
-fn clear_unfinished(job: &JobFolder) -> Result<(), TrainError> {
+/// Removes checkpoints that a killed engine was writing or removing.
+///
+/// # Errors
+/// The job's folder cannot be read, or such a checkpoint cannot be removed.
+pub fn clear_unfinished(job: &JobFolder) -> Result<(), TrainError> {
     for entry in fs::read_dir(job.path()).map_err(TrainError::file(job.path()))? {
         let path = entry.map_err(TrainError::file(job.path()))?.path();
         if path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(UNFINISHED)) {
@@ -342,20 +271,6 @@ fn state<'a>(
     trainable.iter().zip(optimizers).flat_map(|((tensor, _), optimizer)| {
         optimizer.state().into_iter().map(move |entry| (format!("{tensor}.{}", entry.name), entry))
     })
-}
-
-type Named = (String, Dtype, Vec<usize>, Vec<u8>);
-
-fn serialize(tensors: &[Named]) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-    let views = tensors
-        .iter()
-        .map(|(name, dtype, shape, data)| Ok((name, TensorView::new(*dtype, shape.clone(), data)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-    safetensors::serialize(views, None)
-}
-
-fn bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {

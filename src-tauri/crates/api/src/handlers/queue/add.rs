@@ -1,0 +1,19 @@
+//! `queue_add`.
+
+use std::sync::Arc;
+
+use types::ApiError;
+pub use types::TrainingConfig as Input;
+
+use crate::Api;
+pub use crate::handlers::finetune::start_training::Output;
+
+/// Everything is checked now, as for a run that starts at once.
+pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
+    let job_id = api.queue_training(input).await?;
+    let message = match api.store().queue()?.place(&job_id) {
+        Some(place) => format!("{job_id} waits at place {place} of the queue"),
+        None => "Training started successfully".into(),
+    };
+    Ok(Output { success: true, message, job_id })
+}
