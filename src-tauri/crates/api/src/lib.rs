@@ -11,6 +11,7 @@ mod datasets;
 mod detect;
 mod estimate;
 mod export;
+mod fallback;
 mod fitness;
 pub mod handlers;
 mod hub;
@@ -22,6 +23,7 @@ mod operation;
 mod operations;
 mod playground;
 mod probe;
+mod room;
 mod run;
 mod runner;
 mod schemas;
@@ -53,7 +55,7 @@ use types::ApiError;
 pub struct Api {
     store: Arc<Store>,
     resources: Resources,
-    launcher: Box<dyn Launcher>,
+    launcher: Arc<dyn Launcher>,
     tokens: Tokens,
     runner: runner::Runner,
     playground: playground::Playground,
@@ -75,7 +77,7 @@ impl Api {
         Self {
             store: Arc::new(store),
             resources,
-            launcher,
+            launcher: launcher.into(),
             tokens,
             runner: Default::default(),
             playground: playground::Playground::new(changes.clone()),

@@ -19,6 +19,7 @@ mod kept;
 mod models;
 mod resources;
 mod runs;
+mod spare;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use kept::Dataset;
 pub use models::Model;
 pub use resources::{RESOURCES_VARIABLE, Resources, Sample};
 pub use runs::{Run, RunStatus};
+pub use spare::Spare;
 pub use table::{
     conversations::{Conversation, ConversationDraft, ConversationMessage, ConversationRow},
     datasets::DatasetRow,

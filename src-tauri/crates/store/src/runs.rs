@@ -59,6 +59,8 @@ pub struct Run {
     /// How it stands.
     #[serde(flatten)]
     pub status: RunStatus,
+    /// Why it paused by itself, where it did: the disk is full, for example.
+    pub halted: Option<String>,
     /// What its engine did last, or does now.
     pub phase: Option<Phase>,
     /// How far the download of its base model is, from when it begins until an engine takes the run up.

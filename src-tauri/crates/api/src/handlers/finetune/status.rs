@@ -82,6 +82,10 @@ fn tell(run: &Run) -> Output {
             (Status::Error, progress, "Training failed".into(), Some(error.clone()))
         }
         RunStatus::Interrupted => (Status::Error, progress, "Training failed".into(), None),
+        RunStatus::Stopped if run.halted.is_some() => {
+            let message = format!("Training paused at step {}/{total}", run.step);
+            (Status::Error, progress, message, run.halted.clone())
+        }
         RunStatus::Stopped => {
             (Status::Idle, progress, format!("Training paused at step {}/{total}", run.step), None)
         }
