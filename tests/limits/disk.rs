@@ -47,7 +47,8 @@ impl Case {
     fn run(&self, mut at: impl FnMut(&TrainEvent)) -> (ExitStatus, String) {
         let mut command = self.disk.command(BIN);
         command.args(["engine", "train"]).arg(&self.folder);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             at(&serde_json::from_str::<EventLine>(&line.unwrap()).unwrap().event);
         }
@@ -66,7 +67,11 @@ impl Case {
         let Some(TrainEvent::Halted { step, checkpoint, reason }) = last else { panic!("{last:?} {said}") };
         assert!(reason.starts_with("The disk is full."), "{reason}");
         assert_eq!(checkpoint.is_some(), step > 0);
-        assert_eq!(self.job.checkpoints().unwrap().last().copied().unwrap_or(0), step, "it is the newest one");
+        assert_eq!(
+            self.job.checkpoints().unwrap().last().copied().unwrap_or(0),
+            step,
+            "it is the newest one"
+        );
         step
     }
 
@@ -86,7 +91,8 @@ impl Case {
         assert_eq!(weights, self.undisturbed, "the weights are equal to the bit");
         assert_eq!(losses(&self.job).len(), 8, "and no step is missing from the log");
         let left = names(self.job.path());
-        let strays: Vec<_> = left.iter().filter(|name| name.starts_with('.') || name.contains("writing")).collect();
+        let strays: Vec<_> =
+            left.iter().filter(|name| name.starts_with('.') || name.contains("writing")).collect();
         assert!(strays.is_empty(), "nothing half-written stays: {left:?}");
         assert_eq!(names(model.parent().unwrap()), ["model_20260101_000000"]);
     }
@@ -106,7 +112,11 @@ fn case(changes: serde_json::Value) -> Option<Case> {
 }
 
 /// Fills the disk at the first event that is asked for.
-fn fill_at<'a>(case: &'a Case, left: u64, at: impl Fn(&TrainEvent) -> bool + 'a) -> impl FnMut(&TrainEvent) + 'a {
+fn fill_at<'a>(
+    case: &'a Case,
+    left: u64,
+    at: impl Fn(&TrainEvent) -> bool + 'a,
+) -> impl FnMut(&TrainEvent) + 'a {
     let mut filled = false;
     move |event| {
         if !filled && at(event) {
@@ -121,7 +131,11 @@ fn before_the_engine_begins() {
     let Some(case) = case(json!({})) else { return };
     case.disk.fill_but(0);
     let (status, said) = case.run(|_| {});
-    assert_eq!(status.code(), Some(exit::DISK_FULL.into()), "where nothing can be written the exit code tells: {said}");
+    assert_eq!(
+        status.code(),
+        Some(exit::DISK_FULL.into()),
+        "where nothing can be written the exit code tells: {said}"
+    );
     assert!(case.events().is_empty());
     case.ends_well(None);
 }
@@ -142,7 +156,8 @@ fn while_rows_are_tokenized() {
 #[test]
 fn at_the_first_checkpoint() {
     let Some(case) = case(json!({"lora_r": 8})) else { return };
-    let (status, said) = case.run(fill_at(&case, 128 << 10, |e| matches!(e, TrainEvent::Step(s) if s.step == 1)));
+    let (status, said) =
+        case.run(fill_at(&case, 128 << 10, |e| matches!(e, TrainEvent::Step(s) if s.step == 1)));
     assert_eq!(case.halted(status, &said), 0);
     case.ends_well(None);
 }
@@ -150,7 +165,8 @@ fn at_the_first_checkpoint() {
 #[test]
 fn at_a_later_checkpoint() {
     let Some(case) = case(json!({"lora_r": 8})) else { return };
-    let (status, said) = case.run(fill_at(&case, 128 << 10, |e| matches!(e, TrainEvent::Checkpoint { step: 2, .. })));
+    let (status, said) =
+        case.run(fill_at(&case, 128 << 10, |e| matches!(e, TrainEvent::Checkpoint { step: 2, .. })));
     let step = case.halted(status, &said);
     assert!((2..8).contains(&step), "the last whole one stays: {step}");
     case.ends_well(Some(step));

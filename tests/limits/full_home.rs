@@ -81,7 +81,9 @@ impl Drop for Served {
 #[tokio::test]
 async fn the_app_lives_on_a_full_disk_and_works_again_with_room() {
     let Some(disk) = SmallDisk::new(96 << 20) else {
-        return skipped("this machine lets nobody mount a small file system, so a full data folder was not tested");
+        return skipped(
+            "this machine lets nobody mount a small file system, so a full data folder was not tested",
+        );
     };
     let outside = tempfile::tempdir().unwrap();
     let dataset = outside.path().join("rows.jsonl");

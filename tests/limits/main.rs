@@ -7,10 +7,10 @@
     reason = "what cannot be set up ends the test"
 )]
 
+mod disk;
 #[path = "../engine/support.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod engine;
-mod disk;
 mod full_home;
 mod memory;
 #[path = "../rest/support.rs"]

@@ -24,7 +24,8 @@ fn request(folder: &Path, changes: Value) -> Value {
 
 fn request_on(folder: &Path, rows: usize, changes: Value) -> Value {
     let dataset = folder.join("long.jsonl");
-    let words = "the ferry leaves the old pier at noon and returns before dusk with crates of blue glass ".repeat(14);
+    let words =
+        "the ferry leaves the old pier at noon and returns before dusk with crates of blue glass ".repeat(14);
     let rows: Vec<String> =
         (0..rows).map(|i| json!({"input": format!("Tell {i}"), "output": words}).to_string()).collect();
     files::write(&dataset, rows.join("\n").as_bytes()).unwrap();
@@ -128,7 +129,8 @@ fn told_by_the_model(home: &Path, last: (u32, u32, bool)) {
     let folder = model_of(home);
     let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(Manifest::FILE)).unwrap()).unwrap();
     let kept = manifest.fallback.unwrap();
-    let kept = (kept.per_device_train_batch_size, kept.gradient_accumulation_steps, kept.gradient_checkpointing);
+    let kept =
+        (kept.per_device_train_batch_size, kept.gradient_accumulation_steps, kept.gradient_checkpointing);
     assert_eq!(kept, last, "the manifest tells the last one");
     assert_eq!(manifest.config.per_device_train_batch_size, 8, "and what was asked for");
     let card = fs::read_to_string(folder.join("README.md")).unwrap();
@@ -140,7 +142,11 @@ fn a_refused_allocation_halves_the_batch_and_the_losses_stay() {
     let undisturbed = Trained::with("", json!({}));
     assert!(undisturbed.output.status.success(), "{}", undisturbed.error());
     let limited = Trained::with("ulimit -d 500000", json!({}));
-    assert!(limited.output.status.success(), "only with less at a time the run comes through: {}", limited.error());
+    assert!(
+        limited.output.status.success(),
+        "only with less at a time the run comes through: {}",
+        limited.error()
+    );
     let told = fallbacks(&limited.told());
     assert_eq!(told[0], (4, 2, false), "half the rows, twice as often: {told:?}");
     assert_eq!(fallbacks(&events(&limited.job())), told, "the log tells the same");
@@ -175,15 +181,20 @@ fn where_nothing_is_left_the_run_pauses_with_advice() {
     assert!(!starved.output.status.success());
     let events = starved.told();
     assert_eq!(fallbacks(&events), [(1, 2, false), (1, 2, true)], "rows first, then layers computed twice");
-    let Some(TrainEvent::Halted { step: 0, checkpoint: None, reason }) = events.last() else { panic!("{events:?}") };
-    for advice in ["Memory ran out", "max_seq_length below 256", "use_4bit", "adamw_8bit", "Close other programs"] {
+    let Some(TrainEvent::Halted { step: 0, checkpoint: None, reason }) = events.last() else {
+        panic!("{events:?}")
+    };
+    for advice in
+        ["Memory ran out", "max_seq_length below 256", "use_4bit", "adamw_8bit", "Close other programs"]
+    {
         assert!(reason.contains(advice), "{advice}: {reason}");
     }
     assert!(starved.error().contains("modelforge train --resume"), "{}", starved.error());
     let resumed = starved.again("");
     assert!(resumed.output.status.success(), "with memory it comes to its end: {}", resumed.error());
     let home = resumed.folder.path().join("home");
-    let manifest: Manifest = serde_json::from_slice(&fs::read(model_of(&home).join(Manifest::FILE)).unwrap()).unwrap();
+    let manifest: Manifest =
+        serde_json::from_slice(&fs::read(model_of(&home).join(Manifest::FILE)).unwrap()).unwrap();
     assert!(manifest.fallback.unwrap().gradient_checkpointing, "as it had come to");
 }
 
@@ -197,8 +208,13 @@ fn an_engine_that_is_killed_by_a_person_is_no_want_of_memory() {
 
 #[test]
 fn parts_of_any_batch_hold_the_rows_of_the_whole() {
-    for changes in [json!({"packing": true, "max_seq_length": 64}), json!({"strategy": "dpo"}), json!({"per_device_train_batch_size": 3})] {
-        let mut all = json!({"lora_dropout": 0.0, "per_device_eval_batch_size": 2, "gradient_checkpointing": true});
+    for changes in [
+        json!({"packing": true, "max_seq_length": 64}),
+        json!({"strategy": "dpo"}),
+        json!({"per_device_train_batch_size": 3}),
+    ] {
+        let mut all =
+            json!({"lora_dropout": 0.0, "per_device_eval_batch_size": 2, "gradient_checkpointing": true});
         all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (undisturbed, limited) = (job(whole.path(), all.clone()), job(parts.path(), all));
@@ -308,7 +324,10 @@ async fn what_cannot_fit_is_refused_with_what_would() {
     for name in changes.keys() {
         assert!(detail.contains(name), "{name}: {detail}");
     }
-    assert!(!server.home.join("runs").read_dir().unwrap().any(|e| e.unwrap().path().is_dir()), "nothing was made");
+    assert!(
+        !server.home.join("runs").read_dir().unwrap().any(|e| e.unwrap().path().is_dir()),
+        "nothing was made"
+    );
 
     // A batch that is larger than the dataset is no larger than that.
     let all = request_on(folder, 16, json!({"per_device_train_batch_size": 4000}));

@@ -47,14 +47,24 @@ impl SmallDisk {
 
     /// Where the test finds what is at `path` there.
     pub fn seen(&self, path: &Path) -> PathBuf {
-        Path::new("/proc").join(self.holder.id().to_string()).join("root").join(path.strip_prefix("/").unwrap())
+        Path::new("/proc")
+            .join(self.holder.id().to_string())
+            .join("root")
+            .join(path.strip_prefix("/").unwrap())
     }
 
     /// A program that is started where the disk is mounted.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .args(["--target", &self.holder.id().to_string(), "--user", "--mount", "--preserve-credentials", "--"])
+            .args([
+                "--target",
+                &self.holder.id().to_string(),
+                "--user",
+                "--mount",
+                "--preserve-credentials",
+                "--",
+            ])
             .arg(program);
         command
     }

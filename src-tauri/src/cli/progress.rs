@@ -228,8 +228,10 @@ impl View for Progress {
             }
             TrainEvent::Warning { message } => self.line(&format!("warning: {message}")),
             TrainEvent::OutOfMemory { fallback } => {
-                let (rows, times) = (fallback.per_device_train_batch_size, fallback.gradient_accumulation_steps);
-                let checkpointing = if fallback.gradient_checkpointing { ", with gradient checkpointing" } else { "" };
+                let (rows, times) =
+                    (fallback.per_device_train_batch_size, fallback.gradient_accumulation_steps);
+                let checkpointing =
+                    if fallback.gradient_checkpointing { ", with gradient checkpointing" } else { "" };
                 self.line(&format!(
                     "warning: memory ran out. Going on with {rows} rows at a time, {times} times a step{checkpointing}."
                 ));

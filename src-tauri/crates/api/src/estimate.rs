@@ -4,8 +4,8 @@ use std::{fs, io::Read, path::Path, process::Stdio};
 
 use data::{PlanOptions, PrepareOptions, Prepared, Tokenizer, plan_epoch};
 use hardware::{
-    DiskEstimate, Fit, MemoryEstimate, MemoryPlan, ModelShape, Nearest, TimeEstimate, Workload, catalogue, estimate_memory,
-    estimate_time,
+    DiskEstimate, Fit, MemoryEstimate, MemoryPlan, ModelShape, Nearest, TimeEstimate, Workload, catalogue,
+    estimate_memory, estimate_time,
 };
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -63,7 +63,12 @@ impl ActiveRun {
         let gate = gate(self.store()).await?;
         let path = self.job().path().display().to_string();
         let failed = |e: io::Error| ApiError::internal(format!("the run ran out of memory. {path}: {e}"));
-        let lock = File::options().create(true).truncate(false).write(true).open(self.job().lock()).map_err(failed)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.job().lock())
+            .map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

@@ -84,7 +84,8 @@ fn refusal(need: u64, free: u64, found: Option<&Nearest>) -> String {
     let Some(found) = found else {
         return format!("{what} No settings make it fit: choose a smaller model or close other programs.");
     };
-    let changes: Vec<String> = found.changes.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
+    let changes: Vec<String> =
+        found.changes.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
     format!(
         "{what} It fits with {}, which needs about {}. Closing other programs helps too.",
         changes.join(", "),
@@ -126,8 +127,11 @@ mod tests {
     #[test]
     fn a_refusal_names_what_is_missing_and_what_would_do() {
         let changes = json!({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8});
-        let found =
-            Nearest { changes: changes.as_object().unwrap().clone(), memory_bytes: 3_100_000_000, fit: Fit::Fits };
+        let found = Nearest {
+            changes: changes.as_object().unwrap().clone(),
+            memory_bytes: 3_100_000_000,
+            fit: Fit::Fits,
+        };
         assert_eq!(
             refusal(12_340_000_000, 7_900_000_000, Some(&found)),
             "This run needs about 12.3 GB of memory, and 7.9 GB are free. It fits with per_device_train_batch_size 1, \

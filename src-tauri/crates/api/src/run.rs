@@ -236,11 +236,9 @@ fn begin(job: &JobFolder, log: &Path, launcher: &dyn Launcher) -> Result<Started
     // A file instead of a pipe: what the engine says is kept even when this process has ended before it.
     let stderr = File::options().create(true).append(true).open(log).map_err(failed)?;
     // What an engine before this one did not take up was not meant for this one.
-    Control::withdraw(job)
-        .map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))?;
+    Control::withdraw(job).map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))?;
     let log_start = stderr.metadata().map_err(failed)?.len();
-    let not_started =
-        |e: io::Error| ApiError::internal(format!("the training engine did not start: {e}"));
+    let not_started = |e: io::Error| ApiError::internal(format!("the training engine did not start: {e}"));
     let mut child = launcher
         .launch(&["train".as_ref(), job.path().as_os_str()], Stdio::from(stderr))
         .map_err(not_started)?;

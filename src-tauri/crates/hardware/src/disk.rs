@@ -31,7 +31,12 @@ pub fn estimate_disk(shape: &ModelShape, plan: &MemoryPlan, dataset_bytes: u64) 
     let checkpoints = CHECKPOINTS.saturating_mul(adapter.saturating_add(state));
     let working = dataset_bytes.saturating_mul(2).saturating_add(paged);
     let model = adapter.saturating_add(FILES);
-    DiskEstimate { checkpoints, working, model, total: checkpoints.saturating_add(working).saturating_add(model) }
+    DiskEstimate {
+        checkpoints,
+        working,
+        model,
+        total: checkpoints.saturating_add(working).saturating_add(model),
+    }
 }
 
 #[cfg(test)]

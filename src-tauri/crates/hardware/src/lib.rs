@@ -124,7 +124,8 @@ fn memory_bytes() -> (u64, u64) {
 /// How many programs the system has ended since it started because memory ran out; `None` where it does not tell.
 pub fn out_of_memory_kills() -> Option<u64> {
     // https://docs.kernel.org/admin-guide/cgroup-v2.html names the same count of one group; this one is of all.
-    let counts = if cfg!(target_os = "linux") { fs::read_to_string("/proc/vmstat").ok()? } else { return None };
+    let counts =
+        if cfg!(target_os = "linux") { fs::read_to_string("/proc/vmstat").ok()? } else { return None };
     counts.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 

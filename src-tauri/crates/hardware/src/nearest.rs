@@ -27,7 +27,8 @@ pub struct Nearest {
 type Notch = fn(&TrainingConfig, u64) -> Option<TrainingConfig>;
 
 /// What is given up, the cheapest first: time, then accuracy of the base's weights, then what is learnt from.
-const NOTCHES: &[Notch] = &[smaller_batch, checkpointing, single_eval_rows, small_optimizer, bf16, four_bits, shorter, lower_rank];
+const NOTCHES: &[Notch] =
+    &[smaller_batch, checkpointing, single_eval_rows, small_optimizer, bf16, four_bits, shorter, lower_rank];
 
 fn smaller_batch(config: &TrainingConfig, _: u64) -> Option<TrainingConfig> {
     let (rows, times) = (config.per_device_train_batch_size, config.gradient_accumulation_steps);
@@ -44,7 +45,8 @@ fn smaller_batch(config: &TrainingConfig, _: u64) -> Option<TrainingConfig> {
 }
 
 fn checkpointing(config: &TrainingConfig, _: u64) -> Option<TrainingConfig> {
-    (!config.gradient_checkpointing).then(|| TrainingConfig { gradient_checkpointing: true, ..config.clone() })
+    (!config.gradient_checkpointing)
+        .then(|| TrainingConfig { gradient_checkpointing: true, ..config.clone() })
 }
 
 fn single_eval_rows(config: &TrainingConfig, _: u64) -> Option<TrainingConfig> {
@@ -92,7 +94,12 @@ const TAKEN_BACK: [fn(&TrainingConfig, &mut TrainingConfig); 6] = [
 ];
 
 /// The nearest settings with which a run fits into `free` bytes; `None` where none do. `longest_row` is as for [`MemoryPlan::new`].
-pub fn nearest(config: &TrainingConfig, shape: &ModelShape, longest_row: Option<u64>, free: u64) -> Option<Nearest> {
+pub fn nearest(
+    config: &TrainingConfig,
+    shape: &ModelShape,
+    longest_row: Option<u64>,
+    free: u64,
+) -> Option<Nearest> {
     let need = |config: &TrainingConfig| {
         let plan = MemoryPlan::new(config, shape, longest_row).ok()?;
         Some((estimate_memory(shape, &plan).total, plan.longest_row))
@@ -150,7 +157,8 @@ mod tests {
     }
 
     fn config(changes: Value) -> TrainingConfig {
-        let mut request = json!({"task": "text-generation", "model_name": "m", "dataset": "d", "max_seq_length": 1024});
+        let mut request =
+            json!({"task": "text-generation", "model_name": "m", "dataset": "d", "max_seq_length": 1024});
         request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         TrainingConfig::from_json(request.as_object().unwrap()).unwrap()
     }

@@ -148,11 +148,11 @@ impl From<StoreError> for ApiError {
         let text = error.to_string();
         match error {
             E::Inaccessible { .. } => Self::forbidden(text),
-            E::UnknownModel(_) | E::UnknownRun(_) | E::UnknownConversation(_)
+            E::UnknownModel(_)
+            | E::UnknownRun(_)
+            | E::UnknownConversation(_)
             | E::UnknownDataset(_)
-            | E::NotSpare(_) => {
-                Self::not_found(text)
-            }
+            | E::NotSpare(_) => Self::not_found(text),
             E::UnknownSample { .. } | E::IncompleteModel { .. } | E::RunActive(_) => Self::bad_request(text),
             E::Invalid(field) => Self::invalid(vec![field]),
             E::NoHome

@@ -60,6 +60,7 @@ pub struct Run {
     #[serde(flatten)]
     pub status: RunStatus,
     /// Why it paused by itself, where it did: the disk is full, for example.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub halted: Option<String>,
     /// What its engine did last, or does now.
     pub phase: Option<Phase>,

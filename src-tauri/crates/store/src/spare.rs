@@ -33,7 +33,8 @@ pub struct Spare {
 }
 
 /// What stays of a run whose model is complete.
-const HISTORY: &[&str] = &["run.json", "inputs.json", "events.jsonl", "engine.lock", "engine.log", "fallback.json"];
+const HISTORY: &[&str] =
+    &["run.json", "inputs.json", "events.jsonl", "engine.lock", "engine.log", "fallback.json"];
 /// How the names of blobs end that are not whole.
 const UNFINISHED: &str = ".modelforge.incomplete";
 
@@ -45,7 +46,13 @@ impl Store {
             let id = name_of(&path);
             // One that is being filled has a hidden name.
             if !id.starts_with('.') {
-                found.push(Spare { kind: SpareKind::Export, bytes: bytes(&path)?, name: id.clone(), id, path });
+                found.push(Spare {
+                    kind: SpareKind::Export,
+                    bytes: bytes(&path)?,
+                    name: id.clone(),
+                    id,
+                    path,
+                });
             }
         }
         found.extend(self.spare_of_cache()?);
@@ -93,10 +100,13 @@ impl Store {
             let (kind, bytes) = match run.status {
                 RunStatus::Completed => {
                     let files = working_files(&path)?;
-                    let sizes = files.iter().map(|path| if path.is_dir() { bytes(path) } else { file_bytes(path) });
+                    let sizes =
+                        files.iter().map(|path| if path.is_dir() { bytes(path) } else { file_bytes(path) });
                     (SpareKind::Checkpoints, sizes.sum::<Result<u64, _>>()?)
                 }
-                RunStatus::Stopped | RunStatus::Interrupted | RunStatus::Failed { .. } => (SpareKind::Run, bytes(&path)?),
+                RunStatus::Stopped | RunStatus::Interrupted | RunStatus::Failed { .. } => {
+                    (SpareKind::Run, bytes(&path)?)
+                }
                 RunStatus::Running => continue,
             };
             found.push(Spare { kind, id, name: run.row.name, bytes, path });
@@ -120,7 +130,8 @@ impl Store {
                     path: path.clone(),
                 });
             }
-            let is_used = used.iter().any(|base| base.starts_with(&path) || base == Path::new(&repository.name));
+            let is_used =
+                used.iter().any(|base| base.starts_with(&path) || base == Path::new(&repository.name));
             if repository.kind == RepositoryKind::Model && repository.base_model.is_some() && !is_used {
                 found.push(Spare {
                     kind: SpareKind::BaseModel,

@@ -52,7 +52,9 @@ impl Fallback {
         let rows = config.per_device_train_batch_size.max(1);
         let divisible = match (config.strategy, config.rl_algorithm) {
             (Strategy::Rlhf, RlAlgorithm::Ppo) => config.rollout_batch_size,
-            (Strategy::Rlhf, RlAlgorithm::Grpo) => config.rollout_batch_size.saturating_mul(config.num_generations),
+            (Strategy::Rlhf, RlAlgorithm::Grpo) => {
+                config.rollout_batch_size.saturating_mul(config.num_generations)
+            }
             _ if config.packing => rows.saturating_mul(BIN_PARTS),
             // Short rows of several micro-batches are computed as one until then.
             _ if config.gradient_accumulation_steps > 1 => rows.max(2),
@@ -109,7 +111,8 @@ mod tests {
     fn steps(changes: Value) -> Vec<(u32, u32, bool)> {
         let config = config(changes);
         let all = std::iter::successors(Some(Fallback::none(&config)), |now| now.next(&config));
-        all.map(|f| (f.per_device_train_batch_size, f.gradient_accumulation_steps, f.gradient_checkpointing)).collect()
+        all.map(|f| (f.per_device_train_batch_size, f.gradient_accumulation_steps, f.gradient_checkpointing))
+            .collect()
     }
 
     #[test]
@@ -118,7 +121,11 @@ mod tests {
         let want = [(8, 2, false), (4, 4, false), (2, 8, false), (1, 16, false), (1, 16, true)];
         assert_eq!(steps(changes), want, "rows times batches stay what the settings say");
         let changes = json!({"per_device_train_batch_size": 3, "gradient_accumulation_steps": 1});
-        assert_eq!(steps(changes), [(3, 1, true), (2, 2, true), (1, 3, true)], "no batch is larger than it was");
+        assert_eq!(
+            steps(changes),
+            [(3, 1, true), (2, 2, true), (1, 3, true)],
+            "no batch is larger than it was"
+        );
     }
 
     #[test]
@@ -127,7 +134,8 @@ mod tests {
         assert_eq!(steps(single).len(), 1, "there is nothing smaller");
         let joined = json!({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4});
         assert_eq!(steps(joined), [(1, 4, true), (1, 4, true)], "short rows are no more computed as one");
-        let packed = json!({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "packing": true});
+        let packed =
+            json!({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "packing": true});
         assert_eq!(steps(packed), [(1, 4, true), (1, 8, true), (1, 16, true)], "bins are split");
     }
 
@@ -140,7 +148,13 @@ mod tests {
         let fallback = Fallback::none(&config).next(&config).unwrap();
         fallback.write(&job).unwrap();
         assert_eq!(Fallback::read(&job).unwrap(), Some(fallback));
-        for text in ["", "{}", "[1]", &serde_json::to_string(&fallback).unwrap().replace("\"batch_parts\":2", "\"batch_parts\":0"), &" ".repeat(5000)] {
+        for text in [
+            "",
+            "{}",
+            "[1]",
+            &serde_json::to_string(&fallback).unwrap().replace("\"batch_parts\":2", "\"batch_parts\":0"),
+            &" ".repeat(5000),
+        ] {
             files::write(&job.fallback(), text.as_bytes()).unwrap();
             assert_eq!(Fallback::read(&job).unwrap_err().kind(), io::ErrorKind::InvalidData, "{text:.30}");
         }

@@ -5,7 +5,9 @@ use std::{sync::Mutex, thread};
 use candle_core::{Result, Tensor, bail};
 use data::{Batch, Prepared};
 use models::{Model, ModelView, Pass};
-use types::{EvalMetric, Fallback, JobFolder, LossType, Strategy as Name, TrainEvent, TrainingConfig, engine::Control};
+use types::{
+    EvalMetric, Fallback, JobFolder, LossType, Strategy as Name, TrainEvent, TrainingConfig, engine::Control,
+};
 
 use super::{losses::preference, rollout::ends};
 use crate::{
