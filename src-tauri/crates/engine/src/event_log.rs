@@ -52,7 +52,9 @@ impl EventLog {
         })?;
         let reserve = job.reserve();
         // Without it a full disk is told by the exit code alone.
-        File::create(&reserve).and_then(|mut file| file.write_all(&[0; RESERVE]).and_then(|()| file.sync_data())).ok();
+        File::create(&reserve)
+            .and_then(|mut file| file.write_all(&[0; RESERVE]).and_then(|()| file.sync_data()))
+            .ok();
         Ok(Self { log, listener: Some(Listener { lines, ended }), reserve, full: false })
     }
 

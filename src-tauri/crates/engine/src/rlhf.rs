@@ -10,8 +10,8 @@ use train::{
     rl::{Judge, PolicyRun, Writer, train_policy, train_reward_model},
 };
 use types::{
-    Fallback, GenerateParams, JobFolder, ModelFolder, Phase, RlAlgorithm, RunSpec, TrainEvent, engine::Control, files,
-    folder::REWARD_MODEL, inputs::reward_model_folder,
+    Fallback, GenerateParams, JobFolder, ModelFolder, Phase, RlAlgorithm, RunSpec, TrainEvent,
+    engine::Control, files, folder::REWARD_MODEL, inputs::reward_model_folder,
 };
 
 use crate::{EngineError, answers::Answers, load, orders::Orders};
