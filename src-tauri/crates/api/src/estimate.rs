@@ -211,10 +211,12 @@ fn count(config: &TrainingConfig, prepared: &Prepared) -> Rows {
     let trained_share =
         prepared.stats.trained_tokens_per_epoch as f64 / prepared.stats.tokens_per_epoch.max(1) as f64;
     if rewarded {
-        return (
-            rollouts(config, prepared, &eval, Planned { steps, epochs, evaluations, trained_share }),
+        let planned = Planned { steps, epochs, evaluations, trained_share };
+        return Rows {
+            workload: rollouts(config, prepared, &eval, planned),
+            count: train.len() as u64,
             longest,
-        );
+        };
     }
     let mut eval_tokens = eval.iter().sum::<u64>().saturating_mul(evaluations);
     if config.needs_reference() {
