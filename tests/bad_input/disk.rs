@@ -84,7 +84,7 @@ async fn kill_9_during_a_thousand_writes_loses_none_that_was_confirmed() {
     let (_, rows) = server.get("/api/conversations").await;
     let rows = rows.as_array().unwrap();
     let titles: BTreeSet<String> = rows.iter().map(|row| row["title"].as_str().unwrap().to_owned()).collect();
-    let confirmed = confirmed.lock().unwrap();
+    let confirmed = confirmed.lock().unwrap().clone();
     assert!(confirmed.len() >= WRITES, "{}", confirmed.len());
     assert!(confirmed.is_subset(&titles), "lost: {:?}", confirmed.difference(&titles).collect::<Vec<_>>());
     assert_eq!(titles.len(), rows.len(), "none is there twice");

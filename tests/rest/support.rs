@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// Asks for the status until it is what is waited for.
-    pub async fn status_until(&self, done: impl Fn(&Value) -> bool) -> Value {
+    pub async fn status_until(&self, mut done: impl FnMut(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
             let (code, status) = self.get("/api/finetune/status").await;

@@ -1,6 +1,6 @@
 // Putting a model into a repository of the Hub. It goes on while its dialog is closed.
 import { AppError, call, isAbort, stream } from '../../api/client'
-import type { HubUploadItem, HubWhoamiOutput } from '../../api/generated'
+import type { PushItem, HubWhoamiOutput } from '../../api/generated'
 
 /** Who one is on the Hub, and whether that may push. */
 export class Account {
@@ -35,8 +35,8 @@ export interface Wish {
   readonly into: boolean
 }
 
-type Pushed = Extract<HubUploadItem, { type: 'done' }>
-type OnItsWay = Extract<HubUploadItem, { type: 'merging' | 'sending' }>
+type Pushed = Extract<PushItem, { type: 'done' }>
+type OnItsWay = Extract<PushItem, { type: 'merging' | 'sending' }>
 
 export class Push {
   readonly model: string
@@ -72,7 +72,7 @@ export class Push {
     this.busy = false
   }
 
-  #take(item: HubUploadItem): void {
+  #take(item: PushItem): void {
     if (item.type === 'done') this.done = item
     else if (item.type === 'exists') this.exists = true
     else this.progress = item
