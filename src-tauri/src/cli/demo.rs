@@ -80,7 +80,7 @@ pub async fn main(args: Args) -> anyhow::Result<ExitCode> {
     drop(view);
     match ending {
         Ending::Completed { .. } => {}
-        Ending::Failed(error) => bail!("{error}"),
+        Ending::Failed(error) | Ending::Halted { reason: error, .. } => bail!("{error}"),
         ending => {
             say(how_to_resume(run.job_id(), &ending));
             return Ok(ExitCode::from(INTERRUPTED));

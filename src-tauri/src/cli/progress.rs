@@ -37,6 +37,13 @@ pub enum Ending {
         /// Where it goes on from.
         checkpoint: Option<PathBuf>,
     },
+    /// It paused by itself, and can be resumed once that is put right.
+    Halted {
+        /// Why.
+        reason: String,
+        /// The step it goes on from.
+        step: u64,
+    },
     /// It was killed.
     Killed,
 }
@@ -77,6 +84,7 @@ pub async fn follow(
                 match line.event {
                     TrainEvent::Step(stats) => tally.add(stats),
                     TrainEvent::Stopped { step, checkpoint } => ending = Some(Ending::Stopped { step, checkpoint }),
+                    TrainEvent::Halted { reason, step, .. } => ending = Some(Ending::Halted { reason, step }),
                     TrainEvent::Finished { result, metrics } if result.success => {
                         ending = Some(Ending::Completed { metrics });
                     }
@@ -219,7 +227,18 @@ impl View for Progress {
                 self.line(&format!("{when}: {}", values.join("  ")));
             }
             TrainEvent::Warning { message } => self.line(&format!("warning: {message}")),
-            TrainEvent::Stopped { .. } | TrainEvent::Finished { .. } => self.bar.finish_and_clear(),
+            TrainEvent::OutOfMemory { fallback } => {
+                let (rows, times) =
+                    (fallback.per_device_train_batch_size, fallback.gradient_accumulation_steps);
+                let checkpointing =
+                    if fallback.gradient_checkpointing { ", with gradient checkpointing" } else { "" };
+                self.line(&format!(
+                    "warning: memory ran out. Going on with {rows} rows at a time, {times} times a step{checkpointing}."
+                ));
+            }
+            TrainEvent::Stopped { .. } | TrainEvent::Halted { .. } | TrainEvent::Finished { .. } => {
+                self.bar.finish_and_clear();
+            }
             TrainEvent::Started { .. }
             | TrainEvent::Phase { .. }
             | TrainEvent::Download(_)

@@ -92,6 +92,7 @@ pub async fn finish(
             let folder = api.store().home().run(run.job_id())?;
             bail!("{error}\nThe run's folder is {}", folder.path().display())
         }
+        Ending::Halted { ref reason, .. } => bail!("{reason}\n{}", how_to_resume(run.job_id(), &ending)),
         Ending::Stopped { .. } | Ending::Killed => {
             say(how_to_resume(run.job_id(), &ending));
             Ok(ExitCode::from(INTERRUPTED))
@@ -105,6 +106,8 @@ pub fn how_to_resume(job_id: &str, ending: &Ending) -> String {
         Ending::Stopped { step, checkpoint: Some(_) } => {
             format!("Stopped after step {step}; a checkpoint is kept.")
         }
+        Ending::Halted { step: 0, .. } => "Paused before the first checkpoint.".to_owned(),
+        Ending::Halted { step, .. } => format!("Paused; the checkpoint after step {step} is kept."),
         Ending::Stopped { .. } => "Stopped before the first step.".to_owned(),
         _ => "Ended at once. What was done since the last checkpoint is lost.".to_owned(),
     };

@@ -221,6 +221,18 @@ export interface Detected {
   possible_options: string[];
 }
 
+/** The room that a run takes on the disk at its most, in bytes. */
+export interface DiskEstimate {
+  /** Checkpoints that exist at a time: adapter and optimizer state. */
+  checkpoints: number;
+  /** Tokenized rows, and optimizer state that may leave memory. */
+  working: number;
+  /** The finished model's folder. */
+  model: number;
+  /** All of these together. */
+  total: number;
+}
+
 /** The answer of an operation that did something. */
 export interface Done {
   /** Always true: a failure is an error. */
@@ -257,6 +269,12 @@ export interface Estimate {
   free_memory_bytes: number;
   /** Whether it fits. */
   fit: Fit;
+  /** The settings nearest to these that fit; null where these fit, and where none do. */
+  nearest: Nearest | null;
+  /** Room on the disk at its most. */
+  disk: DiskEstimate;
+  /** Room in bytes that is free where runs are kept; null where the system does not tell. */
+  free_disk_bytes: number | null;
   /** The tokens and steps of the run; null where the model is not on this machine, so that no row can be tokenized. */
   workload: Workload | null;
   /**
@@ -352,11 +370,23 @@ export type EventLine = ({
   /** What. */
   message: string;
 } | {
+  event: "out_of_memory";
+  /** What it computes with from now on. */
+  fallback: Fallback;
+} | {
   event: "stopped";
   /** The last step done. */
   step: number;
   /** The checkpoint to go on from. */
   checkpoint: string | null;
+} | {
+  event: "halted";
+  /** The step of the checkpoint to go on from; 0 where there is none. */
+  step: number;
+  /** The checkpoint to go on from. */
+  checkpoint: string | null;
+  /** Why, and what to do about it. */
+  reason: string;
 } | {
   event: "finished";
   /** How. */
@@ -390,6 +420,22 @@ export type ExportItem = {
    */
   checked: boolean;
 };
+
+/**
+ * What a run computes with instead of its settings since it ran out of memory. Each time that happens, its micro-batches are halved;
+ * once they are single rows, gradient checkpointing is turned on; then nothing is left to give up. The rows of every optimizer step,
+ * their order and the number of steps stay, and so do the losses, but for rounding and for dropout's masks.
+ */
+export interface Fallback {
+  /** Each micro-batch of the settings is computed in so many parts, one after the other. */
+  batch_parts: number;
+  /** Rows that are computed at once in training. */
+  per_device_train_batch_size: number;
+  /** Batches of that size whose gradients are added up before an optimizer step. */
+  gradient_accumulation_steps: number;
+  /** Whether each layer is computed twice. */
+  gradient_checkpointing: boolean;
+}
 
 /** What is wrong with one field of a request. */
 export interface FieldError {
@@ -893,6 +939,16 @@ export interface ModelsTrainAgainOutput {
   job_id: string;
 }
 
+/** Settings to change so that a run fits. */
+export interface Nearest {
+  /** Each setting to change with its value. */
+  changes: Record<string, unknown>;
+  /** What the run then needs, in bytes. */
+  memory_bytes: number;
+  /** Whether that fits with room to spare. */
+  fit: Fit;
+}
+
 /** An app that has a data folder open. */
 export interface OpenApp {
   /** Its process id. */
@@ -1193,6 +1249,8 @@ export type Run = ({
   created_at: string;
   /** Its place in the queue, the next one to begin at 1; absent where it does not wait. */
   place: number | null;
+  /** Why it paused by itself, where it did: the disk is full, for example. */
+  halted?: string | null;
   /** What its engine did last, or does now. */
   phase: Phase | null;
   /** How far the download of its base model is, from when it begins until an engine takes the run up. */
@@ -1287,6 +1345,8 @@ export type RunsGetOutput = ({
   created_at: string;
   /** Its place in the queue, the next one to begin at 1; absent where it does not wait. */
   place: number | null;
+  /** Why it paused by itself, where it did: the disk is full, for example. */
+  halted?: string | null;
   /** What its engine did last, or does now. */
   phase: Phase | null;
   /** How far the download of its base model is, from when it begins until an engine takes the run up. */
@@ -1354,6 +1414,23 @@ export interface Settings {
   unload_after_minutes: number;
 }
 
+/** Something that is no longer needed. */
+export interface Spare {
+  /** What kind of thing it is. */
+  kind: SpareKind;
+  /** Tells it apart from others of its kind. */
+  id: string;
+  /** What people call it. */
+  name: string;
+  /** What it takes, in bytes. */
+  bytes: number;
+  /** Where it is. */
+  path: string;
+}
+
+/** What kind of thing lies on the disk and is no longer needed. */
+export type SpareKind = "checkpoints" | "run" | "export" | "download" | "base_model";
+
 /** The documented states. A run that was paused is `idle`: nothing computes, and it can be resumed. */
 export type Status = "idle" | "running" | "completed" | "error";
 
@@ -1402,6 +1479,14 @@ export interface StepStats {
   metrics?: Record<string, number>;
 }
 
+/** What came of it. */
+export interface StorageFreeOutput {
+  /** Always true: a failure is an error. */
+  success: boolean;
+  /** What it took on the disk, in bytes. */
+  freed_bytes: number;
+}
+
 /** What the app's data and the downloaded models take on disk. All sizes in bytes. */
 export interface StorageUsage {
   /** The data folder. */
@@ -1420,6 +1505,10 @@ export interface StorageUsage {
   cache_bytes: number;
   /** Each repository in it, the largest first. */
   cached: CachedRepository[];
+  /** Finished models' exports in the data folder. */
+  exports_bytes: number;
+  /** What is no longer needed and can be deleted, the largest first. It is part of the sums. */
+  spare: Spare[];
 }
 
 /** How the weights are tuned. */
@@ -2538,6 +2627,13 @@ export type AppChangesInput = Record<string, never>;
 
 export type StorageUsageInput = Record<string, never>;
 
+export interface StorageFreeInput {
+  /** What kind of thing it is. */
+  kind: "checkpoints" | "run" | "export" | "download" | "base_model";
+  /** Its id among those of its kind. */
+  id: string;
+}
+
 /** What each operation takes and answers. */
 export interface Operations {
   /** Says whether a task exists. */
@@ -2660,8 +2756,10 @@ export interface Operations {
   models_origin: { input: ModelsOriginInput; output: ModelOrigin };
   /** Makes a finished model again, from the very same files unless told otherwise. */
   models_train_again: { input: ModelsTrainAgainInput; output: ModelsTrainAgainOutput };
-  /** Tells how much disk the app's files take. */
+  /** Tells how much disk the app's files take, and what of them is no longer needed. */
   storage_usage: { input: StorageUsageInput; output: StorageUsage };
+  /** Deletes something that is no longer needed. */
+  storage_free: { input: StorageFreeInput; output: StorageFreeOutput };
 }
 
 /** What operations that answer item by item take and give. */
@@ -2753,4 +2851,5 @@ export const ROUTES: Readonly<Record<keyof Operations | keyof Streams, Route>> =
   models_export: { method: "POST", path: "/api/models/{model_id}/export", inPath: ["model_id"], inQuery: [] },
   app_changes: { method: "GET", path: "/api/changes", inPath: [], inQuery: [] },
   storage_usage: { method: "GET", path: "/api/storage", inPath: [], inQuery: [] },
+  storage_free: { method: "POST", path: "/api/storage/free", inPath: [], inQuery: [] },
 };

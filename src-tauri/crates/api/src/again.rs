@@ -126,7 +126,14 @@ impl Api {
         let job_id = {
             let _gate = self.gate().await?;
             self.refuse_second_run()?;
-            self.reserve(checked)?.0.job_id
+            let (spec, job) = self.reserve(checked)?;
+            // What it came to for want of memory is taken from the first step on.
+            if let Some(fallback) = &manifest.fallback {
+                fallback
+                    .write(&job)
+                    .map_err(|e| ApiError::internal(format!("{}: {e}", job.fallback().display())))?;
+            }
+            spec.job_id
         };
         if let Err(error) = self.resume_in_background(&job_id).await {
             // Nothing has been done in it that anyone could use.

@@ -4,8 +4,8 @@ use std::{fs, io::Read, path::Path, process::Stdio};
 
 use data::{PlanOptions, PrepareOptions, Prepared, Tokenizer, plan_epoch};
 use hardware::{
-    Fit, MemoryEstimate, MemoryPlan, ModelShape, TimeEstimate, Workload, catalogue, estimate_memory,
-    estimate_time,
+    DiskEstimate, Fit, MemoryEstimate, MemoryPlan, ModelShape, Nearest, TimeEstimate, Workload, catalogue,
+    estimate_memory, estimate_time,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -16,7 +16,12 @@ use types::{
     event::{SAMPLED_ROWS, SAMPLED_TOKENS, SCORED_TOKENS},
 };
 
-use crate::{Api, base::Reached, job::Checked};
+use crate::{
+    Api,
+    base::Reached,
+    job::Checked,
+    room::{disk_of, free_disk, nearest_of},
+};
 
 /// The largest `config.json` that is read.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -32,6 +37,12 @@ pub struct Estimate {
     pub free_memory_bytes: u64,
     /// Whether it fits.
     pub fit: Fit,
+    /// The settings nearest to these that fit; null where these fit, and where none do.
+    pub nearest: Option<Nearest>,
+    /// Room on the disk at its most.
+    pub disk: DiskEstimate,
+    /// Room in bytes that is free where runs are kept; null where the system does not tell.
+    pub free_disk_bytes: Option<u64>,
     /// The tokens and steps of the run; null where the model is not on this machine, so that no row can be tokenized.
     pub workload: Option<Workload>,
     /// How long it takes; null where that cannot be said yet: without the model, or while a run is active and this machine
@@ -52,6 +63,7 @@ impl Api {
         let free = self.hardware().await?.free_memory;
         let config = checked.config.clone();
         let shape = shape_of(&checked.base)?;
+        let asked = checked.clone();
         let workload = match &checked.base {
             Reached::Here(_) => {
                 let shape = shape.clone();
@@ -59,16 +71,23 @@ impl Api {
             }
             Reached::OnHub { .. } => None,
         };
-        let longest = workload.as_ref().map(|(_, longest)| *longest);
-        let plan = MemoryPlan::new(&config, &shape, longest)?;
+        let longest = workload.as_ref().map(|rows| rows.longest);
+        let mut plan = MemoryPlan::new(&config, &shape, longest)?;
+        if let Some(rows) = &workload {
+            plan.limit_rows(&config, rows.count);
+        }
         let memory = estimate_memory(&shape, &plan);
-        let workload = workload.map(|(workload, _)| workload);
+        let workload = workload.map(|rows| rows.workload);
         let time = match (&workload, self.calibration().await?) {
             (Some(work), Some(calibration)) => Some(estimate_time(&shape, &plan, work, &calibration)),
             _ => None,
         };
+        let fit = Fit::of(memory.total, free);
         Ok(Estimate {
-            fit: Fit::of(memory.total, free),
+            fit,
+            nearest: nearest_of(&config, &shape, longest, fit, free),
+            disk: disk_of(&asked, &shape, &plan),
+            free_disk_bytes: free_disk(self.store.home()),
             memory,
             free_memory_bytes: free,
             workload,
@@ -104,7 +123,7 @@ impl Api {
     }
 }
 
-fn shape_of(base: &Reached) -> Result<ModelShape, ApiError> {
+pub(crate) fn shape_of(base: &Reached) -> Result<ModelShape, ApiError> {
     match base {
         Reached::Here(base) => Ok(ModelShape::from_config(&read_config(&base.dir)?)?),
         Reached::OnHub { repo, .. } => {
@@ -127,8 +146,17 @@ fn read_config(dir: &Path) -> Result<serde_json::Value, ApiError> {
     serde_json::from_str(&text).map_err(|e| bad(&e))
 }
 
-/// Tokenizes the rows as the run will, and counts. The second number is the longest row.
-fn measure_rows(checked: &Checked, shape: &ModelShape) -> Result<(Workload, u64), ApiError> {
+/// What a dataset comes to.
+pub(crate) struct Rows {
+    pub workload: Workload,
+    /// Rows to train on.
+    pub count: u64,
+    /// Tokens of the longest row.
+    pub longest: u64,
+}
+
+/// Tokenizes the rows as the run will, and counts.
+pub(crate) fn measure_rows(checked: &Checked, shape: &ModelShape) -> Result<Rows, ApiError> {
     let bad = |e: data::DataError| ApiError::bad_request(e.to_string());
     let config = &checked.config;
     let folder = tempfile::tempdir().map_err(ApiError::internal)?;
@@ -152,7 +180,7 @@ fn measure_rows(checked: &Checked, shape: &ModelShape) -> Result<(Workload, u64)
     Ok(count(config, &prepared))
 }
 
-fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
+fn count(config: &TrainingConfig, prepared: &Prepared) -> Rows {
     let lengths = |rows: &data::TokenRows| (0..rows.len()).map(|i| rows.length(i) as u64).collect::<Vec<_>>();
     let (train, eval) = (lengths(&prepared.train), lengths(&prepared.eval));
     let rewarded = config.strategy == Strategy::Rlhf;
@@ -183,10 +211,12 @@ fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
     let trained_share =
         prepared.stats.trained_tokens_per_epoch as f64 / prepared.stats.tokens_per_epoch.max(1) as f64;
     if rewarded {
-        return (
-            rollouts(config, prepared, &eval, Planned { steps, epochs, evaluations, trained_share }),
+        let planned = Planned { steps, epochs, evaluations, trained_share };
+        return Rows {
+            workload: rollouts(config, prepared, &eval, planned),
+            count: train.len() as u64,
             longest,
-        );
+        };
     }
     let mut eval_tokens = eval.iter().sum::<u64>().saturating_mul(evaluations);
     if config.needs_reference() {
@@ -204,7 +234,7 @@ fn count(config: &TrainingConfig, prepared: &Prepared) -> (Workload, u64) {
         generated_tokens: generated.saturating_mul(evaluations),
         steps,
     };
-    (workload, longest)
+    Rows { workload, count: train.len() as u64, longest }
 }
 
 fn of(tokens: u64, times: f64) -> u64 {

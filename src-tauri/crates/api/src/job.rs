@@ -7,7 +7,7 @@ use std::{
 };
 
 use data::{BadRows, DataError};
-use store::{BaseModel, Run, RunStatus};
+use store::{BaseModel, Run, RunStatus, Store};
 use types::{
     ApiError, FieldError, Inputs, JobFolder, Provider, Reward, RunSpec, Strategy, TrainingConfig,
     dataset::RowForm, files, folder::REWARD_MODEL, id,
@@ -19,6 +19,7 @@ use crate::{Api, base::Reached, fitness, run::ActiveRun};
 const NAMED_ROWS: usize = 20;
 
 /// A request that has passed every check.
+#[derive(Clone)]
 pub(crate) struct Checked {
     pub config: TrainingConfig,
     pub base: Reached,
@@ -43,7 +44,7 @@ impl Api {
         let gate = self.gate().await?;
         self.refuse_second_run()?;
         let (spec, job) = self.reserve(checked)?;
-        match ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec) {
+        match ActiveRun::launch(Arc::clone(&self.store), &self.launcher, spec) {
             Ok(run) => {
                 let run = run.started(gate).await?;
                 self.note_begun(run.job_id());
@@ -65,7 +66,7 @@ impl Api {
         let gate = self.gate().await?;
         let spec = self.resumable(job_id)?;
         let run =
-            ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await?;
+            ActiveRun::launch(Arc::clone(&self.store), &self.launcher, spec)?.started(gate).await?;
         self.note_begun(job_id);
         Ok(run)
     }
@@ -90,7 +91,9 @@ impl Api {
     /// Everything that can be wrong with a request, before anything is made.
     pub(crate) async fn check_run(&self, config: TrainingConfig, base: Reached) -> Result<Checked, ApiError> {
         self.refuse_second_run()?;
-        self.check_settings(config, base).await
+        let checked = self.check_settings(config, base).await?;
+        self.check_room(&checked).await?;
+        Ok(checked)
     }
 
     /// The same for what is not to be started now.
@@ -188,17 +191,27 @@ impl Api {
 
     /// Held from the look for an active run until the new engine holds its job's lock, by one process at a time.
     pub(crate) async fn gate(&self) -> Result<fs::File, ApiError> {
-        let path = self.store.home().start_lock();
-        let failed = format!("Could not lock {}", path.display());
-        let lock = move || {
-            let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;
-            file.lock().map(|()| file)
-        };
-        crate::blocking(lock).await?.map_err(|e: std::io::Error| ApiError::internal(format!("{failed}: {e}")))
+        gate(&self.store).await
     }
 }
 
+/// As [`Api::gate`].
+pub(crate) async fn gate(store: &Store) -> Result<fs::File, ApiError> {
+    let path = store.home().start_lock();
+    let failed = format!("Could not lock {}", path.display());
+    let lock = move || {
+        let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;
+        file.lock().map(|()| file)
+    };
+    crate::blocking(lock).await?.map_err(|e: std::io::Error| ApiError::internal(format!("{failed}: {e}")))
+}
+
 impl Checked {
+    /// The files that are read.
+    pub(crate) fn datasets(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.dataset_path.as_path()).chain(self.eval_dataset_path.as_deref())
+    }
+
     /// The description of the run that this request asks for.
     pub(crate) fn spec(&self, job_id: String, model_id: String, model_dir: PathBuf) -> RunSpec {
         RunSpec {

@@ -11,6 +11,7 @@ mod datasets;
 mod detect;
 mod estimate;
 mod export;
+mod fallback;
 mod fitness;
 pub mod handlers;
 mod hub;
@@ -23,6 +24,7 @@ mod operations;
 mod playground;
 mod probe;
 mod queue;
+mod room;
 mod run;
 mod runner;
 mod schemas;
@@ -54,7 +56,7 @@ use types::ApiError;
 pub struct Api {
     store: Arc<Store>,
     resources: Resources,
-    launcher: Box<dyn Launcher>,
+    launcher: Arc<dyn Launcher>,
     tokens: Tokens,
     offline: Offline,
     runner: runner::Runner,
@@ -79,7 +81,7 @@ impl Api {
         Self {
             store: Arc::new(store),
             resources,
-            launcher,
+            launcher: launcher.into(),
             tokens,
             offline: Default::default(),
             runner: Default::default(),

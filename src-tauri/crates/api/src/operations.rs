@@ -100,7 +100,8 @@ operations! {
     models::train_again: [Post "/api/models/{model_id}/train_again"] "Makes a finished model again, from the very same files unless told otherwise.";
     models::export: stream [Post "/api/models/{model_id}/export"] "Makes a model that other programs load out of a finished model.";
     app::changes: stream [Get "/api/changes"] "Tells what has changed, as it does, so that it can be asked for again.";
-    storage::usage: [Get "/api/storage"] "Tells how much disk the app's files take.";
+    storage::usage: [Get "/api/storage"] "Tells how much disk the app's files take, and what of them is no longer needed.";
+    storage::free: [Post "/api/storage/free"] "Deletes something that is no longer needed.";
 }
 
 impl Operation {

@@ -31,8 +31,8 @@ impl Api {
     /// As for starting the run; 400 with the engine's words where the steps fail.
     pub(crate) async fn probe(&self, config: TrainingConfig) -> Result<ProbeReport, ApiError> {
         let base = Reached::Here(store::BaseModel::find(&config.model_name, &self.resources)?);
-        let checked = self.check_run(config, base).await?;
         self.playground.unload_if_idle().await;
+        let checked = self.check_run(config, base).await?;
         let folder = tempfile::Builder::new()
             .prefix(".probe-")
             .tempdir_in(self.store.home().runs())

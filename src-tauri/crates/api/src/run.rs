@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
@@ -15,18 +15,18 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout},
 };
-use types::{ApiError, EventLine, JobFolder, RunSpec, TrainEvent, engine::Control};
+use types::{
+    ApiError, EventLine, JobFolder, RunSpec, TrainEvent,
+    engine::{Control, exit},
+};
 
-use crate::{Api, Launcher};
+use crate::{Api, Launcher, fallback::MemoryWatch};
 
 /// What an engine says on its way out, at most.
 const TAIL: u64 = 4 << 10;
 
 /// How often a run that was told to pause is looked at until its engine is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-/// The exit code of an engine whose job another engine holds.
-const BUSY: i32 = 3;
 
 /// A run and the engine that works on it. Dropping it leaves the engine at work.
 pub struct ActiveRun {
@@ -38,6 +38,10 @@ pub struct ActiveRun {
     first: Option<EventLine>,
     job: JobFolder,
     log: PathBuf,
+    launcher: Arc<dyn Launcher>,
+    pub(crate) memory: MemoryWatch,
+    /// Held until the engine has spoken and so holds its job's lock.
+    gate: Option<File>,
     /// Where this engine's part of the log begins.
     log_start: u64,
     over: bool,
@@ -47,34 +51,54 @@ impl ActiveRun {
     /// Starts an engine on a job folder that is ready.
     pub(crate) fn launch(
         store: Arc<Store>,
-        launcher: &dyn Launcher,
+        launcher: &Arc<dyn Launcher>,
         spec: RunSpec,
     ) -> Result<Self, ApiError> {
         let job = store.home().run(&spec.job_id)?;
         let log = job.path().join("engine.log");
-        let failed = |e: io::Error| ApiError::internal(format!("{}: {e}", log.display()));
-        // A file instead of a pipe: what the engine says is kept even when this process has ended before it.
-        let stderr = File::options().create(true).append(true).open(&log).map_err(failed)?;
-        // What an engine before this one did not take up was not meant for this one.
-        Control::withdraw(&job)
-            .map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))?;
-        let log_start = stderr.metadata().map_err(failed)?.len();
-        let not_started =
-            |e: io::Error| ApiError::internal(format!("the training engine did not start: {e}"));
-        let mut child = launcher
-            .launch(&["train".as_ref(), job.path().as_os_str()], Stdio::from(stderr))
-            .map_err(not_started)?;
-        let Some(output) = child.stdout.take() else {
-            return Err(ApiError::internal("the training engine has no standard output"));
-        };
-        let lines = BufReader::new(output).lines();
-        Ok(Self { spec, store, child, lines, first: None, job, log, log_start, over: false })
+        let Started { child, lines, log_start } = begin(&job, &log, launcher.as_ref())?;
+        Ok(Self {
+            spec,
+            store,
+            child,
+            lines,
+            first: None,
+            job,
+            log,
+            launcher: Arc::clone(launcher),
+            memory: MemoryWatch::default(),
+            gate: None,
+            log_start,
+            over: false,
+        })
+    }
+
+    /// Starts another engine on the run, whose own has ended. `gate` is held until that one holds the job's lock.
+    pub(crate) fn launch_again(&mut self, gate: File) -> Result<(), ApiError> {
+        let Started { child, lines, log_start } = begin(&self.job, &self.log, self.launcher.as_ref())?;
+        (self.child, self.lines, self.log_start) = (child, lines, log_start);
+        self.gate = Some(gate);
+        Ok(())
+    }
+
+    /// The run is over though its engine did not say so.
+    pub(crate) fn end(&mut self) {
+        self.over = true;
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn job(&self) -> &JobFolder {
+        &self.job
     }
 
     /// Waits until the engine has spoken and so holds its job's lock; then another start may look for an active run.
     pub(crate) async fn started(mut self, gate: File) -> Result<Self, ApiError> {
+        self.gate = Some(gate);
         self.first = self.next().await?;
-        drop(gate);
+        self.gate = None;
         Ok(self)
     }
 
@@ -99,11 +123,20 @@ impl ActiveRun {
         while let Some(line) = self.lines.next_line().await.map_err(ApiError::internal)? {
             // An engine of another version may say more than this one understands.
             let Ok(line) = serde_json::from_str::<EventLine>(&line) else { continue };
+            self.gate = None;
+            self.memory.look();
             self.note(&line.event);
             return Ok(Some(line));
         }
         let status = self.child.wait().await.map_err(ApiError::internal)?;
-        if self.over { Ok(None) } else { Err(self.death(status)) }
+        self.gate = None;
+        if self.over {
+            return Ok(None);
+        }
+        match self.fall_back(status).await? {
+            Some(line) => Ok(Some(line)),
+            None => Err(self.death(status)),
+        }
     }
 
     /// Asks the engine to finish the step, write a checkpoint and end. Its last event is still to be read.
@@ -121,7 +154,7 @@ impl ActiveRun {
 
     fn note(&mut self, event: &TrainEvent) {
         match event {
-            TrainEvent::Stopped { .. } => self.over = true,
+            TrainEvent::Stopped { .. } | TrainEvent::Halted { .. } => self.over = true,
             TrainEvent::Finished { result, .. } => {
                 self.over = true;
                 if result.success {
@@ -134,7 +167,7 @@ impl ActiveRun {
     }
 
     fn death(&self, status: ExitStatus) -> ApiError {
-        if status.code() == Some(BUSY) {
+        if status.code() == Some(exit::BUSY.into()) {
             return ApiError::bad_request(format!("Training already in progress: {}", self.spec.job_id));
         }
         let said = self.last_words().unwrap_or_default();
@@ -195,6 +228,31 @@ impl Api {
     }
 }
 
+/// An engine that has just been started.
+struct Started {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    log_start: u64,
+}
+
+fn begin(job: &JobFolder, log: &Path, launcher: &dyn Launcher) -> Result<Started, ApiError> {
+    let failed = |e: io::Error| ApiError::internal(format!("{}: {e}", log.display()));
+    // A file instead of a pipe: what the engine says is kept even when this process has ended before it.
+    let stderr = File::options().create(true).append(true).open(log).map_err(failed)?;
+    // What an engine before this one did not take up was not meant for this one.
+    Control::withdraw(job).map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))?;
+    let log_start = stderr.metadata().map_err(failed)?.len();
+    let not_started = |e: io::Error| ApiError::internal(format!("the training engine did not start: {e}"));
+    let mut child = launcher
+        .launch(&["train".as_ref(), job.path().as_os_str()], Stdio::from(stderr))
+        .map_err(not_started)?;
+    let Some(output) = child.stdout.take() else {
+        return Err(ApiError::internal("the training engine has no standard output"));
+    };
+    let lines = BufReader::new(output).lines();
+    Ok(Started { child, lines, log_start })
+}
+
 pub(crate) fn give(control: Control, job: &JobFolder) -> Result<(), ApiError> {
     control.give(job).map_err(|e| ApiError::internal(format!("{}: {e}", job.control().display())))
 }
@@ -205,6 +263,7 @@ pub(crate) fn describe(status: ExitStatus) -> String {
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         let why = match signal {
             9 => " (killed; often because memory ran out)",
+            7 => " (a file could not be read or written any more; often because the disk is full)",
             11 | 6 | 4 => " (crashed)",
             15 => " (asked to end)",
             _ => "",
@@ -212,6 +271,8 @@ pub(crate) fn describe(status: ExitStatus) -> String {
         return format!("was ended by signal {signal}{why}");
     }
     match status.code() {
+        Some(code) if code == i32::from(exit::OUT_OF_MEMORY) => "ran out of memory".to_owned(),
+        Some(code) if code == i32::from(exit::DISK_FULL) => "found the disk full".to_owned(),
         Some(code) => format!("ended with exit code {code}"),
         None => "ended".to_owned(),
     }

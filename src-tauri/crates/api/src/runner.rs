@@ -180,7 +180,7 @@ impl Api {
         self.playground.unload_if_idle().await;
         match base {
             Base::Here => {
-                let run = ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?;
+                let run = ActiveRun::launch(Arc::clone(&self.store), &self.launcher, spec)?;
                 self.follow(run.started(gate).await?);
             }
             Base::OnHub { repo, sha } => self.download_and_run(gate, spec, repo, sha)?,
@@ -386,6 +386,10 @@ impl Api {
             let launched = match downloaded {
                 Some(Ok(())) => api.launch_in_place_of(lock, spec).await,
                 Some(Err(error)) => {
+                    // It stays told when this process is gone. Where not even that can be written, the error is told all the same.
+                    EventLog::open(&job)
+                        .and_then(|mut log| log.append(TrainEvent::halted(&job, error.to_string())))
+                        .ok();
                     drop(lock);
                     Err(error)
                 }
@@ -454,7 +458,7 @@ impl Api {
     async fn launch_in_place_of(&self, lock: File, spec: RunSpec) -> Result<ActiveRun, ApiError> {
         let gate = self.gate().await?;
         drop(lock);
-        ActiveRun::launch(Arc::clone(&self.store), self.launcher.as_ref(), spec)?.started(gate).await
+        ActiveRun::launch(Arc::clone(&self.store), &self.launcher, spec)?.started(gate).await
     }
 }
 

@@ -64,6 +64,7 @@ pub fn render(manifest: &Manifest, base_dir: &Path, holds: Holds) -> String {
         ),
         ("learning rate", format!("{} ({})", config.learning_rate, config.lr_scheduler_type)),
         ("base kept in", kept(config)),
+        ("batch", batch(manifest)),
         ("optimizer", config.optim.to_string()),
         ("seed", manifest.seed.to_string()),
     ] {
@@ -159,6 +160,19 @@ fn metrics(manifest: &Manifest) -> Vec<String> {
         lines.push(format!("\n{how}, on answers that the models gave (the likeliest tokens)."));
     }
     lines
+}
+
+/// Rows of an optimizer step, as they were computed in the end.
+fn batch(manifest: &Manifest) -> String {
+    let config = &manifest.config;
+    let (rows, times) = (config.per_device_train_batch_size, config.gradient_accumulation_steps);
+    let Some(fallback) = &manifest.fallback else { return format!("{rows} × {times}") };
+    let checkpointing = match (config.gradient_checkpointing, fallback.gradient_checkpointing) {
+        (false, true) => ", with gradient checkpointing",
+        _ => "",
+    };
+    let (now, times_now) = (fallback.per_device_train_batch_size, fallback.gradient_accumulation_steps);
+    format!("{rows} × {times}; memory ran out, since then {now} × {times_now}{checkpointing}")
 }
 
 /// What the base's linear layers were kept in.

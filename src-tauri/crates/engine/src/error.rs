@@ -1,6 +1,11 @@
 //! What can end an engine's work, told so that a person can act on it.
 
-use std::{any::Any, io, path::PathBuf};
+use std::{
+    any::Any,
+    error::Error,
+    io::{self, ErrorKind},
+    path::PathBuf,
+};
 
 /// Why a job or a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +109,28 @@ impl EngineError {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
         Self::Panic(text.unwrap_or("the engine panicked").to_owned())
+    }
+
+    /// Whether a disk had no more room.
+    pub fn is_disk_full(&self) -> bool {
+        self.is_of(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    }
+
+    /// Whether the system had no more memory to give.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.is_of(|kind| kind == ErrorKind::OutOfMemory)
+    }
+
+    /// Whether what is at the bottom of it is an error of the system of that kind.
+    fn is_of(&self, wanted: impl Fn(ErrorKind) -> bool) -> bool {
+        let mut next: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if error.downcast_ref::<io::Error>().is_some_and(|error| wanted(error.kind())) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
     }
 
     /// An [`EngineError::File`] maker for `map_err`.

@@ -13,7 +13,9 @@ use std::{
 use models::Model;
 use train::{Checkpoint, Outcome, Summary, TrainRun};
 use types::{
-    JobFolder, Phase, RunSpec, Strategy, TrainEvent, TrainingConfig, TrainingResult, engine::Control, files,
+    JobFolder, Phase, RunSpec, Strategy, TrainEvent, TrainingConfig, TrainingResult,
+    engine::{Control, exit},
+    files,
 };
 
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
-/// Trains the job in `folder`. Exit codes: 0 finished or paused, 1 failed, 3 another engine has the job.
+/// Trains the job in `folder`. How it ends is told by [`exit`] codes.
 pub fn main(folder: &Path) -> ExitCode {
     let job = JobFolder::new(folder);
     // Held until the process ends, however it ends: the system lets go of it.
@@ -33,7 +35,7 @@ pub fn main(folder: &Path) -> ExitCode {
         Ok(lock) => lock,
         Err(error) => {
             complain(&error);
-            return ExitCode::from(if matches!(error, EngineError::Busy(_)) { 3 } else { 1 });
+            return ExitCode::from(if matches!(error, EngineError::Busy(_)) { exit::BUSY } else { 1 });
         }
     };
     if let Err(error) = clear_remains(&job) {
@@ -50,14 +52,29 @@ pub fn main(folder: &Path) -> ExitCode {
     let mut log = match EventLog::open(&job) {
         Ok(log) => log,
         Err(error) => {
-            complain(EngineError::file(job.events())(error));
-            return ExitCode::FAILURE;
+            let error = EngineError::file(job.events())(error);
+            complain(&error);
+            return if error.is_disk_full() { ExitCode::from(exit::DISK_FULL) } else { ExitCode::FAILURE };
         }
     };
     let result = catch_unwind(AssertUnwindSafe(|| train_job(&job, &mut log, &orders)))
         .unwrap_or_else(|panic| Err(EngineError::panic(panic.as_ref())));
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_disk_full() => {
+            complain(&failure);
+            match log.write(TrainEvent::halted(&job, format!("The disk is full. {failure}"))) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    complain(EngineError::file(job.events())(error));
+                    ExitCode::from(exit::DISK_FULL)
+                }
+            }
+        }
+        Err(failure) if failure.is_out_of_memory() => {
+            complain(&failure);
+            ExitCode::from(exit::OUT_OF_MEMORY)
+        }
         Err(failure) => {
             let error = failure.to_string();
             complain(&error);
@@ -101,8 +118,10 @@ fn train_job(job: &JobFolder, log: &mut EventLog, orders: &Orders) -> Result<(),
             if lost.is_none()
                 && let Err(error) = log.write(event)
             {
-                orders.interrupt();
                 lost = Some(error);
+            }
+            if lost.is_some() || log.is_disk_full() {
+                orders.interrupt();
             }
         }
     };
@@ -110,7 +129,11 @@ fn train_job(job: &JobFolder, log: &mut EventLog, orders: &Orders) -> Result<(),
     if let Some(error) = lost {
         return Err(EngineError::file(events)(error));
     }
-    outcome
+    outcome?;
+    if log.is_disk_full() && matches!(log.last(), Some(TrainEvent::Stopped { .. })) {
+        log.write(TrainEvent::halted(job, "The disk is full.".into())).map_err(EngineError::file(events))?;
+    }
+    Ok(())
 }
 
 /// `told`: the last checkpoint in the log.

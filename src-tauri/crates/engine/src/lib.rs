@@ -27,10 +27,17 @@ use std::{
 };
 
 pub use error::EngineError;
+use types::engine::exit;
+
+/// That of every program that can be an engine, which behaves as the system's own until it is one.
+#[global_allocator]
+static ALLOCATOR: kernels::Allocator = kernels::Allocator;
 
 /// Runs an engine: `train <job folder>`, `probe <job folder>`, `export <request>`, `chat` or `calibrate`. The first argument is
 /// the sub-command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    kernels::exit_when_out_of_memory(exit::OUT_OF_MEMORY);
+    memory::yield_first();
     let args: Vec<OsString> = args.into_iter().collect();
     match args.iter().map(|a| a.to_str()).collect::<Vec<_>>().as_slice() {
         [Some("train"), _] => job::main(args[1].as_ref()),

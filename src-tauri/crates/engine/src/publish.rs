@@ -6,7 +6,7 @@ use data::{Prepared, Tokenizer};
 use models::Model;
 use train::Summary;
 use types::{
-    Inputs, JobFolder, Manifest, ModelFolder, RunSpec, files, id,
+    Fallback, Inputs, JobFolder, Manifest, ModelFolder, RunSpec, files, id,
     manifest::{BaseModel, DatasetOrigin},
 };
 
@@ -51,7 +51,7 @@ pub fn model(
     fs::create_dir(&temporary).map_err(EngineError::file(&temporary))?;
     let written = fill(&temporary, spec, model, tokenizer)
         .and_then(|()| rlhf::keep_reward_model(job, &ModelFolder::new(&temporary)))
-        .and_then(|()| describe(&temporary, spec, prepared, inputs, summary))
+        .and_then(|()| describe(&temporary, spec, job, prepared, inputs, summary))
         .and_then(|()| {
             files::publish_folder(&temporary, &spec.model_dir).map_err(EngineError::file(&spec.model_dir))
         });
@@ -93,12 +93,14 @@ fn fill(folder: &Path, spec: &RunSpec, model: &dyn Model, tokenizer: &Tokenizer)
 fn describe(
     folder: &Path,
     spec: &RunSpec,
+    job: &JobFolder,
     prepared: &Prepared,
     inputs: &Inputs,
     summary: &Summary,
 ) -> Result<(), EngineError> {
     let model_folder = ModelFolder::new(folder);
     let mut manifest = manifest(spec, prepared, inputs, summary);
+    manifest.fallback = Fallback::read(job).map_err(EngineError::file(job.fallback()))?;
     let text = card::render(&manifest, &spec.base_dir, card::Holds::Adapter);
     files::write(&model_folder.card(), text.as_bytes()).map_err(EngineError::file(model_folder.card()))?;
     for path in [model_folder.adapter_config(), model_folder.adapter_weights()] {
@@ -131,6 +133,7 @@ fn manifest(spec: &RunSpec, prepared: &Prepared, inputs: &Inputs, summary: &Summ
         eval_dataset: inputs.eval_dataset.clone(),
         reward_model: inputs.reward_model.clone(),
         config: config.clone(),
+        fallback: None,
         seed: config.seed,
         versions: BTreeMap::from([("modelforge".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]),
         metrics: summary.metrics.clone(),

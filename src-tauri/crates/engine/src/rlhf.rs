@@ -10,8 +10,8 @@ use train::{
     rl::{Judge, PolicyRun, Writer, train_policy, train_reward_model},
 };
 use types::{
-    GenerateParams, JobFolder, ModelFolder, Phase, RlAlgorithm, RunSpec, TrainEvent, engine::Control, files,
-    folder::REWARD_MODEL, inputs::reward_model_folder,
+    Fallback, GenerateParams, JobFolder, ModelFolder, Phase, RlAlgorithm, RunSpec, TrainEvent,
+    engine::Control, files, folder::REWARD_MODEL, inputs::reward_model_folder,
 };
 
 use crate::{EngineError, answers::Answers, load, orders::Orders};
@@ -59,7 +59,9 @@ pub fn train(
         let model: &dyn Model = &**model;
         let answers = Answers::new(model, tokenizer, prepared, spec)?;
         let run = TrainRun { model, data: prepared, config, job, resume, answers: Some(&answers) };
-        let writer = BatchWriter { model, tokenizer };
+        let fallback = Fallback::read(job).map_err(EngineError::file(job.fallback()))?;
+        let parts = fallback.map_or(1, |fallback| fallback.batch_parts as usize);
+        let writer = BatchWriter { model, tokenizer, parts };
         // Every evaluation says how well rewards are told, since what it tells rests on them.
         let mut told = |event: TrainEvent| {
             emit(match event {
@@ -124,6 +126,10 @@ fn reward_model(
     emit(TrainEvent::Phase { phase: Phase::RewardModel });
     model.attach_lora(&load::lora_config(config), config.seed)?;
     fs::create_dir_all(own.path()).map_err(EngineError::file(own.path()))?;
+    let fallback = Fallback::read(job).map_err(EngineError::file(job.fallback()))?;
+    if let Some(fallback) = &fallback {
+        fallback.write(&own).map_err(EngineError::file(own.fallback()))?;
+    }
     let mut warn = |event: TrainEvent| {
         if let TrainEvent::Warning { message } = event {
             emit(TrainEvent::Warning { message: format!("reward model: {message}") });
@@ -175,10 +181,11 @@ pub fn keep_reward_model(job: &JobFolder, folder: &ModelFolder) -> Result<(), En
     Ok(())
 }
 
-/// Has the model in training answer, all prompts at once.
+/// Has the model in training answer, all prompts at once or in so many parts. No answer depends on its neighbours.
 struct BatchWriter<'a> {
     model: &'a dyn Model,
     tokenizer: &'a Tokenizer,
+    parts: usize,
 }
 
 impl Writer for BatchWriter<'_> {
@@ -203,8 +210,13 @@ impl Writer for BatchWriter<'_> {
             repetition_penalty: 1.0,
             ..GenerateParams::default()
         };
-        let written = write_batch(model, &prompts, &params, self.tokenizer.eos_ids(), Pass::EVAL, wanted)?;
-        Ok(written.map(|written| written.into_iter().map(|answer| answer.ids).collect()))
+        let mut answers = Vec::with_capacity(prompts.len());
+        for part in prompts.chunks(prompts.len().div_ceil(self.parts).max(1)) {
+            let written = write_batch(model, part, &params, self.tokenizer.eos_ids(), Pass::EVAL, wanted)?;
+            let Some(written) = written else { return Ok(None) };
+            answers.extend(written.into_iter().map(|answer| answer.ids));
+        }
+        Ok(Some(answers))
     }
 
     fn text(&self, ids: &[u32]) -> String {

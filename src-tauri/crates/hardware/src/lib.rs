@@ -5,6 +5,7 @@
 //! machine without a GPU and never an error.
 
 mod catalogue;
+mod disk;
 mod encoder;
 mod encoder_decoder;
 mod error;
@@ -12,6 +13,7 @@ mod families;
 mod gpu;
 mod load;
 mod memory;
+mod nearest;
 mod plan;
 mod profile;
 mod recommend;
@@ -30,11 +32,13 @@ use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 use types::Profile;
 
 pub use catalogue::{Catalogue, CatalogueModel, catalogue};
+pub use disk::{DiskEstimate, estimate_disk};
 pub use encoder_decoder::EncoderShape;
 pub use error::HardwareError;
 pub use gpu::NO_GPU;
 pub use load::{GpuLoad, Load, LoadMeter};
 pub use memory::{Fit, MARGIN_PERCENT, MemoryEstimate, estimate_chat_memory, estimate_memory};
+pub use nearest::{Nearest, nearest};
 pub use plan::MemoryPlan;
 pub use recommend::{PossibleModel, Recommendation, Situation, recommend};
 pub use settings::Settings;
@@ -115,6 +119,14 @@ fn memory_bytes() -> (u64, u64) {
         }
         None => (all, free),
     }
+}
+
+/// How many programs the system has ended since it started because memory ran out; `None` where it does not tell.
+pub fn out_of_memory_kills() -> Option<u64> {
+    // https://docs.kernel.org/admin-guide/cgroup-v2.html names the same count of one group; this one is of all.
+    let counts =
+        if cfg!(target_os = "linux") { fs::read_to_string("/proc/vmstat").ok()? } else { return None };
+    counts.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// Free space in bytes on the disk whose mount point is the deepest above `path`; `None` where the system does not tell.

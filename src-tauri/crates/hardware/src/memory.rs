@@ -275,7 +275,7 @@ fn tokenizer(shape: &ModelShape) -> u64 {
     TOKENIZER_ENTRY * shape.vocab_size
 }
 
-fn optimizer_state(shape: &ModelShape, plan: &MemoryPlan) -> u64 {
+pub(crate) fn optimizer_state(shape: &ModelShape, plan: &MemoryPlan) -> u64 {
     let adam = |len: u64| 2 * F32 * len;
     let state = |len: u64| match plan.optim {
         Optim::AdamwTorch | Optim::PagedAdamw32bit => adam(len),

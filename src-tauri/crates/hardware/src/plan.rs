@@ -96,6 +96,12 @@ impl MemoryPlan {
         })
     }
 
+    /// A batch has no more rows than the dataset.
+    pub fn limit_rows(&mut self, config: &TrainingConfig, rows: u64) {
+        let answers = if config.strategy == Strategy::Dpo { 2 } else { 1 };
+        self.batch_size = self.batch_size.min(rows.saturating_mul(answers)).max(1);
+    }
+
     /// Whether products with weights of linear layers are of bf16, and the fused kernels keep values so.
     pub(crate) fn bf16_products(&self) -> bool {
         self.quantised.map_or(self.bf16, |quantised| quantised.bf16)

@@ -1,5 +1,75 @@
-//! How the system's allocator treats large buffers.
+//! How the system's allocator treats large buffers, and what happens when the system has no more memory.
 #![allow(unsafe_code)]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+/// The exit code of [`exit_when_out_of_memory`]; 0 while nobody has asked for it.
+static EXIT: AtomicU8 = AtomicU8::new(0);
+
+/// The system's allocator. Where the system gives no more memory, a program that has called [`exit_when_out_of_memory`] ends with the
+/// code it named, so that whoever started it can tell that from a fault of the program.
+#[derive(Debug)]
+pub struct Allocator;
+
+// SAFETY: every call goes to the system's allocator unchanged, and comes back unchanged or not at all.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are those that the system's allocator asks for; so below.
+        given(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        given(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        given(unsafe { System.realloc(memory, layout, size) })
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// Ends this process with `code`, which is not 0, where an allocation of [`Allocator`] fails from now on.
+pub fn exit_when_out_of_memory(code: u8) {
+    EXIT.store(code, Ordering::Relaxed);
+}
+
+#[inline]
+fn given(memory: *mut u8) -> *mut u8 {
+    if memory.is_null() {
+        refused();
+    }
+    memory
+}
+
+/// Nothing here may allocate.
+#[cold]
+fn refused() {
+    let code = EXIT.load(Ordering::Relaxed);
+    if code == 0 {
+        return;
+    }
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const WORDS: &[u8] = b"out of memory: the system refused an allocation\n";
+        // SAFETY: writes bytes that are there to standard error, and ends the process without running anything of it. Threads that
+        // are at work may hold any lock.
+        unsafe {
+            libc::write(2, WORDS.as_ptr().cast(), WORDS.len());
+            libc::_exit(code.into());
+        }
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    std::process::exit(code.into());
+}
 
 /// Lets the allocator keep what is freed for the next of its size.
 ///

@@ -37,7 +37,7 @@ mod threads;
 mod values;
 
 pub use adamw::AdamWStep;
-pub use allocator::{in_large_pages, keep_freed_memory};
+pub use allocator::{Allocator, exit_when_out_of_memory, in_large_pages, keep_freed_memory};
 pub use attention::{Attention, Heads, attention, attention_cached};
 pub use cross_entropy::{Head, IGNORED, cross_entropy, token_log_probs};
 pub use disentangled::{Disentangled, Distances};

@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Write},
     ops::{Deref, DerefMut},
 };
 
@@ -37,7 +37,14 @@ impl Pages {
         if self.len == 0 {
             return Ok(());
         }
-        file.set_len((self.len * size_of::<f32>()) as u64)?;
+        // Written, not only made as long: a page of a hole that the disk has no room for ends the program when it is touched.
+        let zeros = vec![0; (1 << 20).min(self.len * size_of::<f32>())];
+        let mut missing = self.len * size_of::<f32>();
+        while missing > 0 {
+            let part = missing.min(zeros.len());
+            (&*file).write_all(&zeros[..part])?;
+            missing -= part;
+        }
         // SAFETY: nobody else opens the file, so that nothing changes or cuts off what is mapped.
         let map = unsafe { MmapMut::map_mut(file)? };
         let mut moved = Pages { kept: Kept::File(map), len: self.len };

@@ -116,6 +116,9 @@ pub enum StoreError {
     /// No dataset is known by this path for this task.
     #[error("Dataset {0} not found")]
     UnknownDataset(String),
+    /// What was to be deleted is needed, or is not there.
+    #[error("{0} is not there any more, or is needed by a model or a run")]
+    NotSpare(String),
     /// A value that cannot be kept.
     #[error("{0}")]
     Invalid(FieldError),
@@ -145,9 +148,11 @@ impl From<StoreError> for ApiError {
         let text = error.to_string();
         match error {
             E::Inaccessible { .. } => Self::forbidden(text),
-            E::UnknownModel(_) | E::UnknownRun(_) | E::UnknownConversation(_) | E::UnknownDataset(_) => {
-                Self::not_found(text)
-            }
+            E::UnknownModel(_)
+            | E::UnknownRun(_)
+            | E::UnknownConversation(_)
+            | E::UnknownDataset(_)
+            | E::NotSpare(_) => Self::not_found(text),
             E::UnknownSample { .. } | E::IncompleteModel { .. } | E::RunActive(_) => Self::bad_request(text),
             E::Invalid(field) => Self::invalid(vec![field]),
             E::NoHome

@@ -89,6 +89,7 @@ impl Following {
             row: index_row(spec),
             status: RunStatus::Interrupted,
             place: None,
+            halted: None,
             phase: None,
             download: None,
             step: 0,
@@ -136,6 +137,7 @@ fn note(run: &mut Run, line: &EventLine) {
             // As with `Started`, what ended the run before is over.
             if *phase == Phase::Downloading {
                 run.status = RunStatus::Interrupted;
+                run.halted = None;
             }
             run.phase = Some(*phase);
         }
@@ -156,9 +158,15 @@ fn note(run: &mut Run, line: &EventLine) {
         TrainEvent::Started { resumed_from, .. } => {
             run.status = RunStatus::Interrupted;
             run.step = resumed_from.unwrap_or(0);
-            (run.epoch, run.phase, run.download) = (None, None, None);
+            (run.epoch, run.phase, run.download, run.halted) = (None, None, None, None);
         }
         TrainEvent::Stopped { .. } => run.status = RunStatus::Stopped,
+        TrainEvent::Halted { reason, .. } => {
+            run.status = RunStatus::Stopped;
+            run.halted = Some(reason.clone());
+        }
+        // What it did has to be done again.
+        TrainEvent::OutOfMemory { .. } => run.status = RunStatus::Interrupted,
         TrainEvent::Finished { result, metrics } => {
             extend(&mut run.metrics, metrics);
             run.status = match result.success {

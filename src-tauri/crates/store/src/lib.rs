@@ -22,6 +22,7 @@ mod open_app;
 mod queue;
 mod resources;
 mod runs;
+mod spare;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use open_app::OpenApp;
 pub use queue::Queue;
 pub use resources::{RESOURCES_VARIABLE, Resources, Sample};
 pub use runs::{Run, RunStatus};
+pub use spare::Spare;
 pub use table::{
     conversations::{Conversation, ConversationDraft, ConversationMessage, ConversationRow},
     datasets::DatasetRow,

@@ -63,6 +63,9 @@ pub struct Run {
     pub status: RunStatus,
     /// Its place in the queue, the next one to begin at 1; absent where it does not wait.
     pub place: Option<usize>,
+    /// Why it paused by itself, where it did: the disk is full, for example.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halted: Option<String>,
     /// What its engine did last, or does now.
     pub phase: Option<Phase>,
     /// How far the download of its base model is, from when it begins until an engine takes the run up.

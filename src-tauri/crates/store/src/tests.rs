@@ -44,6 +44,7 @@ fn manifest(model_id: &str) -> Manifest {
             train_rows: 1,
             eval_rows: 0,
         },
+        fallback: None,
         config: config(),
         seed: 42,
         versions: Default::default(),

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, path::PathBuf};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{CachedRepository, Store, StoreError, folder, hub_cache};
+use crate::{CachedRepository, Spare, Store, StoreError, folder, hub_cache};
 
 /// What the app's data and the downloaded models take on disk. All sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -26,6 +26,10 @@ pub struct StorageUsage {
     pub cache_bytes: u64,
     /// Each repository in it, the largest first.
     pub cached: Vec<CachedRepository>,
+    /// Finished models' exports in the data folder.
+    pub exports_bytes: u64,
+    /// What is no longer needed and can be deleted, the largest first. It is part of the sums.
+    pub spare: Vec<Spare>,
 }
 
 impl Store {
@@ -49,6 +53,8 @@ impl Store {
             cache: hub_cache::hub_cache(),
             cache_bytes: cached.iter().map(|repository| repository.bytes).sum(),
             cached,
+            exports_bytes: folder::bytes(&home.exports())?,
+            spare: self.spare()?,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use data::{Batch, Encoded, PlanOptions, Prepared, TokenRows, plan_epoch};
 use serde::{Deserialize, Serialize};
-use types::TrainingConfig;
+use types::{Fallback, TrainingConfig};
 
 use crate::{
     TrainError,
@@ -101,6 +101,8 @@ pub struct EpochBatches<'a> {
     accumulation: usize,
     /// The most tokens of micro-batches that are computed together.
     most_joined: usize,
+    /// Micro-batches are computed in parts of so many rows, or under packing of so many tokens; whole without.
+    part: Option<usize>,
     total_steps: u64,
     eval_batch: usize,
     epoch: Epoch,
@@ -136,6 +138,7 @@ impl<'a> EpochBatches<'a> {
             reference: None,
             accumulation: config.gradient_accumulation_steps.max(1) as usize,
             most_joined: JOINED_TOKENS / largest * largest,
+            part: None,
             total_steps: 0,
             eval_batch: config.per_device_eval_batch_size.max(1) as usize,
             epoch: Epoch { number: 0, first_step: 0, plan: plan_epoch(&data.train, &options) },
@@ -149,6 +152,19 @@ impl<'a> EpochBatches<'a> {
             _ => batches.steps_of_epochs(u64::from(config.num_train_epochs)),
         };
         Ok(batches)
+    }
+
+    /// Computes micro-batches in parts, as a run does that ran out of memory. The rows of a step and their order stay; parts of one
+    /// micro-batch are not computed together with those of another.
+    pub fn in_parts(mut self, fallback: &Fallback) -> Self {
+        let parts = fallback.batch_parts.max(1) as usize;
+        let micro_batch = match self.options.packing {
+            true => self.options.batch_size.saturating_mul(self.options.max_seq_length),
+            false => self.options.batch_size,
+        };
+        self.part = Some(micro_batch.div_ceil(parts).max(1));
+        self.eval_batch = self.eval_batch.div_ceil(parts);
+        self
     }
 
     /// Whether [`compared_with`](Self::compared_with) has to be called before the first batch.
@@ -189,8 +205,11 @@ impl<'a> EpochBatches<'a> {
         plan.chunks(self.accumulation).map(|micro_batches| self.joined(micro_batches)).collect()
     }
 
-    /// Micro-batches of one step, neighbours together as far as they fit.
+    /// Micro-batches of one step, neighbours together as far as they fit; or in parts, where they are too large already.
     fn joined(&self, micro_batches: &[Vec<usize>]) -> Vec<Vec<usize>> {
+        if let Some(part) = self.part {
+            return micro_batches.iter().flat_map(|rows| self.parts(rows, part)).collect();
+        }
         let mut joined: Vec<Vec<usize>> = Vec::new();
         let mut room = 0;
         for rows in micro_batches {
@@ -207,6 +226,26 @@ impl<'a> EpochBatches<'a> {
             }
         }
         joined
+    }
+
+    fn parts(&self, rows: &[usize], part: usize) -> Vec<Vec<usize>> {
+        if !self.options.packing {
+            return rows.chunks(part).map(<[usize]>::to_vec).collect();
+        }
+        let mut parts: Vec<Vec<usize>> = Vec::new();
+        let mut room = 0;
+        for &row in rows {
+            let tokens = self.data.train.length(row);
+            match parts.last_mut() {
+                Some(last) if tokens <= room => last.push(row),
+                _ => {
+                    parts.push(vec![row]);
+                    room = part.max(tokens);
+                }
+            }
+            room -= tokens;
+        }
+        parts
     }
 
     fn steps_of_epochs(&self, epochs: u64) -> u64 {

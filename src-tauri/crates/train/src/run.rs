@@ -12,7 +12,7 @@ use candle_core::{DType, Var};
 use data::Prepared;
 use models::{Model, Pass};
 use rayon::prelude::*;
-use types::{JobFolder, Phase, StepStats, TrainEvent, TrainingConfig, engine::Control};
+use types::{Fallback, JobFolder, Phase, StepStats, TrainEvent, TrainingConfig, engine::Control};
 
 use crate::{
     TrainError,
@@ -117,7 +117,11 @@ pub fn run(
     control: &dyn Fn() -> Option<Control>,
 ) -> Result<Outcome, TrainError> {
     let TrainRun { model, data, config, job, resume, answers } = run;
+    let fallback = Fallback::read(job).map_err(TrainError::file(job.fallback()))?;
     let mut batches = EpochBatches::new(data, config)?;
+    if let Some(fallback) = &fallback {
+        batches = batches.in_parts(fallback);
+    }
     let done = resume.as_ref().map_or(0, Checkpoint::step);
     sink(prepared(data, batches.total_steps()));
     if batches.needs_reference() {
@@ -218,6 +222,8 @@ impl<'a> Training<'a> {
         });
         let mut optimizers = optimizers::build(config.optim, parameters)?;
         optimizers.iter_mut().for_each(|optimizer| optimizer.page(job.path()));
+        let fallback = Fallback::read(job).map_err(TrainError::file(job.fallback()))?;
+        let checkpointing = fallback.map_or(config.gradient_checkpointing, |f| f.gradient_checkpointing);
         let mut progress = Progress::default();
         if let Some(checkpoint) = &resume {
             checkpoint.restore(total, trainable, &mut optimizers)?;
@@ -235,7 +241,7 @@ impl<'a> Training<'a> {
             sink,
             control,
             trainable,
-            backward: Backward { model, strategy, trainable, checkpointing: config.gradient_checkpointing },
+            backward: Backward { model, strategy, trainable, checkpointing },
             optimizers,
             gradients: Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count())),
             schedule: schedules::find(config.lr_scheduler_type)?,

@@ -248,6 +248,22 @@ impl ExportDtype {
     }
 }
 
+choice! {
+    /// What kind of thing lies on the disk and is no longer needed.
+    SpareKind {
+        /// Checkpoints and working files of a run whose model is complete. Its curve stays.
+        Checkpoints = "checkpoints",
+        /// A run that was paused, was interrupted or failed, with its checkpoints.
+        Run = "run",
+        /// What a model was exported to.
+        Export = "export",
+        /// Parts of a download that did not come to its end.
+        Download = "download",
+        /// A downloaded base model that none of the models and runs here was made from.
+        BaseModel = "base_model",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

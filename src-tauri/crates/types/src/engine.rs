@@ -11,6 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{GenerateParams, GenerateStats, JobFolder, Message, Phase, files};
 
+/// How a training engine ends, by its exit code. 0 is a run that is finished or paused, 1 one that failed.
+pub mod exit {
+    /// Another engine has the job.
+    pub const BUSY: u8 = 3;
+    /// The system gave it no more memory.
+    pub const OUT_OF_MEMORY: u8 = 4;
+    /// The disk is so full that not even that could be written to the log.
+    pub const DISK_FULL: u8 = 5;
+}
+
 /// An order to the training engine of a job: the content of the job's `control.json`. The newest order counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "control", rename_all = "snake_case", deny_unknown_fields)]

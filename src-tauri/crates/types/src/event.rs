@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::TrainingResult;
+use crate::{Fallback, JobFolder, TrainingResult};
 
 /// Evaluation rows whose prompts a model in training is asked.
 pub const SAMPLED_ROWS: usize = 3;
@@ -110,6 +110,14 @@ pub struct StepStats {
     pub metrics: BTreeMap<String, f64>,
 }
 
+impl TrainEvent {
+    /// A run that cannot go on for now, at its newest checkpoint.
+    pub fn halted(job: &JobFolder, reason: String) -> Self {
+        let step = job.checkpoints().ok().and_then(|steps| steps.last().copied());
+        Self::Halted { step: step.unwrap_or(0), checkpoint: step.map(|step| job.checkpoint(step)), reason }
+    }
+}
+
 /// What happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -208,12 +216,26 @@ pub enum TrainEvent {
         /// What.
         message: String,
     },
+    /// An engine ran out of memory. The run goes on from its last checkpoint with less at a time.
+    OutOfMemory {
+        /// What it computes with from now on.
+        fallback: Fallback,
+    },
     /// The run was asked to pause and can be resumed.
     Stopped {
         /// The last step done.
         step: u64,
         /// The checkpoint to go on from.
         checkpoint: Option<PathBuf>,
+    },
+    /// The run paused by itself, since it cannot go on for now: the disk is full, for example. It can be resumed.
+    Halted {
+        /// The step of the checkpoint to go on from; 0 where there is none.
+        step: u64,
+        /// The checkpoint to go on from.
+        checkpoint: Option<PathBuf>,
+        /// Why, and what to do about it.
+        reason: String,
     },
     /// The run is over: the model is complete, or it failed.
     Finished {

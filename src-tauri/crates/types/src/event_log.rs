@@ -23,6 +23,8 @@ struct Head {
 #[derive(Debug)]
 pub struct EventLog {
     file: File,
+    /// Bytes of all whole lines.
+    end: u64,
     next: u64,
     last: Option<TrainEvent>,
     saved: Option<u64>,
@@ -58,7 +60,7 @@ impl EventLog {
         file.set_len(end)?;
         file.seek(SeekFrom::Start(end))?;
         let last = serde_json::from_slice::<EventLine>(&last).ok().map(|line| line.event);
-        Ok(Self { file, next, last, saved })
+        Ok(Self { file, end, next, last, saved })
     }
 
     /// The last event in the log, from an earlier process too.
@@ -79,7 +81,12 @@ impl EventLog {
         let line = EventLine { seq: self.next, time: id::now_rfc3339(), event };
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
-        self.file.write_all(&text)?;
+        if let Err(error) = self.file.write_all(&text) {
+            // Half a line would join with the next one.
+            self.file.set_len(self.end).and_then(|()| self.file.seek(SeekFrom::Start(self.end)))?;
+            return Err(error);
+        }
+        self.end += text.len() as u64;
         // What ends or secures a run must outlive a power cut; how far it is need not.
         if !matches!(line.event, TrainEvent::Step(_) | TrainEvent::Download(_)) {
             self.file.sync_data()?;

@@ -44,6 +44,16 @@ impl JobFolder {
         self.0.join("inputs.json")
     }
 
+    /// What the run computes with since it ran out of memory: see [`Fallback`](crate::Fallback).
+    pub fn fallback(&self) -> PathBuf {
+        self.0.join("fallback.json")
+    }
+
+    /// Room on the disk that the engine has set aside, so that it can tell of a disk that is full.
+    pub fn reserve(&self) -> PathBuf {
+        self.0.join(".reserve")
+    }
+
     /// Tokenized rows, made again when absent.
     pub fn tokens(&self) -> PathBuf {
         self.0.join("tokens")

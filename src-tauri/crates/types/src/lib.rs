@@ -12,6 +12,7 @@ pub mod error;
 pub mod event;
 pub mod event_log;
 pub mod export;
+pub mod fallback;
 pub mod field;
 pub mod files;
 pub mod folder;
@@ -24,11 +25,12 @@ pub mod run;
 
 pub use choice::{
     BnbDtype, EvalMetric, ExportDtype, ExportFormat, LossType, LrScheduler, Optim, Profile, Provider,
-    QuantType, Reward, RlAlgorithm, Strategy, Task,
+    QuantType, Reward, RlAlgorithm, SpareKind, Strategy, Task,
 };
 pub use config::TrainingConfig;
 pub use error::{ApiError, FieldError};
 pub use event::{DownloadProgress, EventLine, Phase, StepStats, TrainEvent};
+pub use fallback::Fallback;
 pub use field::Input;
 pub use folder::{JobFolder, ModelFolder};
 pub use generate::{GenerateParams, GenerateStats, Message, Role};

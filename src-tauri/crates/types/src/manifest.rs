@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::TrainingConfig;
+use crate::{Fallback, TrainingConfig};
 
 /// One file and its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +69,9 @@ pub struct Manifest {
     pub reward_model: Vec<FileHash>,
     /// Every setting of the run.
     pub config: TrainingConfig,
+    /// What the run computed with in place of its settings since it ran out of memory; absent where it never did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fallback: Option<Fallback>,
     /// The seed in force.
     pub seed: u64,
     /// Versions of the programs that made it, by name.

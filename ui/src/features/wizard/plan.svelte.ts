@@ -6,7 +6,7 @@ import type { Request, Values } from './draft'
 
 /** A change that makes the run need less memory, and what it then needs. */
 export interface Fix {
-  id: 'bf16' | 'batch' | 'checkpointing' | 'shorter' | 'all'
+  id: 'nearest' | 'bf16' | 'batch' | 'checkpointing' | 'shorter' | 'all'
   patch: Values
   bytes: number
   fit: Fit
@@ -54,7 +54,12 @@ export class Plan {
       this.error = null
       this.#key = key
       this.fixes = []
-      if (estimate.fit !== 'fits') await this.#findFixes(request, estimate, signal)
+      if (estimate.nearest) {
+        const { changes, memory_bytes, fit } = estimate.nearest
+        this.fixes = [{ id: 'nearest', patch: changes as Values, bytes: memory_bytes, fit }]
+      } else if (estimate.fit !== 'fits') {
+        await this.#findFixes(request, estimate, signal)
+      }
     } catch (error) {
       if (signal.aborted) return
       this.estimate = null
@@ -104,8 +109,10 @@ export function keyOf({ name: _, ...request }: Request): string {
 }
 
 /** What can be changed, the changes that cost the least quality first. */
-function patches(request: Request, now: Estimate): { id: Exclude<Fix['id'], 'all'>; patch: Values }[] {
-  const found: { id: Exclude<Fix['id'], 'all'>; patch: Values }[] = []
+type Single = { id: Exclude<Fix['id'], 'all' | 'nearest'>; patch: Values }
+
+function patches(request: Request, now: Estimate): Single[] {
+  const found: Single[] = []
   const batch = request.per_device_train_batch_size ?? 1
   if (!request.bf16 && !request.fp16) found.push({ id: 'bf16', patch: { bf16: true } })
   if (batch > 1) {

@@ -5,7 +5,9 @@ use std::{sync::Mutex, thread};
 use candle_core::{Result, Tensor, bail};
 use data::{Batch, Prepared};
 use models::{Model, ModelView, Pass};
-use types::{EvalMetric, JobFolder, LossType, Strategy as Name, TrainEvent, TrainingConfig, engine::Control};
+use types::{
+    EvalMetric, Fallback, JobFolder, LossType, Strategy as Name, TrainEvent, TrainingConfig, engine::Control,
+};
 
 use super::{losses::preference, rollout::ends};
 use crate::{
@@ -86,6 +88,9 @@ pub fn train_reward_model(
     let config = &settings(config);
     let resume = Checkpoint::newest(job, config)?;
     let mut batches = EpochBatches::new(data, config)?;
+    if let Some(fallback) = Fallback::read(job).map_err(TrainError::file(job.fallback()))? {
+        batches = batches.in_parts(&fallback);
+    }
     let trainable = model.trainable();
     let batches: Mutex<&mut dyn Batches> = Mutex::new(&mut batches);
     thread::scope(|scope| {

@@ -84,6 +84,15 @@ export function sentences(lines: readonly EventLine[]): Entry[] {
       case 'warning':
         tell(line, 'warning', line.message)
         break
+      case 'out_of_memory': {
+        const { per_device_train_batch_size: rows, gradient_accumulation_steps: times, gradient_checkpointing: twice } = line.fallback
+        const text = t('runs.log.outOfMemory', { rows: count(rows), times: count(times) })
+        tell(line, 'warning', twice ? `${text} ${t('runs.log.recomputing')}` : text)
+        break
+      }
+      case 'halted':
+        tell(line, 'warning', t('runs.log.halted', { reason: line.reason }), line.step === 0 ? null : line.step)
+        break
       case 'stopped':
         tell(line, 'progress', t('runs.log.stopped'), line.step)
         break

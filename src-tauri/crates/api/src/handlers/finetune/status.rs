@@ -83,6 +83,10 @@ fn tell(run: &Run) -> Output {
         }
         RunStatus::Interrupted => (Status::Error, progress, "Training failed".into(), None),
         RunStatus::Queued => (Status::Idle, progress, "Training waits in the queue".into(), None),
+        RunStatus::Stopped if run.halted.is_some() => {
+            let message = format!("Training paused at step {}/{total}", run.step);
+            (Status::Error, progress, message, run.halted.clone())
+        }
         RunStatus::Stopped => {
             (Status::Idle, progress, format!("Training paused at step {}/{total}", run.step), None)
         }

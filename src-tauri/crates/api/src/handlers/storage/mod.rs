@@ -1,3 +1,4 @@
 //! What the app takes on disk.
 
+pub mod free;
 pub mod usage;

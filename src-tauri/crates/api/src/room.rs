@@ -1,0 +1,142 @@
+//! Whether this machine has the memory and the disk that a run needs, asked before anything of it is made.
+
+use std::fs;
+
+use hardware::{
+    DiskEstimate, MARGIN_PERCENT, MemoryPlan, ModelShape, Nearest, estimate_disk, estimate_memory, nearest,
+};
+use serde_json::Value;
+use store::Home;
+use types::{ApiError, TrainingConfig};
+
+use crate::{
+    Api,
+    base::Reached,
+    estimate::{measure_rows, shape_of},
+    job::Checked,
+};
+
+impl Api {
+    /// Refuses a run that cannot fit into the memory that is free, with the settings nearest to it that do, and one that the disk has
+    /// no room for. What cannot be told is let through.
+    ///
+    /// # Errors
+    /// 400 with what is needed and what there is.
+    pub(crate) async fn check_room(&self, checked: &Checked) -> Result<(), ApiError> {
+        // The engine tells more of a model that it cannot read.
+        let Ok(shape) = shape_of(&checked.base) else { return Ok(()) };
+        let config = &checked.config;
+        let Ok(plan) = MemoryPlan::new(config, &shape, None) else { return Ok(()) };
+        self.check_disk(&disk_of(checked, &shape, &plan))?;
+        let free = self.hardware().await?.free_memory;
+        // Rows are tokenized only where their lengths decide.
+        if free == 0 || is_possible(&shape, &plan, free) || !matches!(checked.base, Reached::Here(_)) {
+            return Ok(());
+        }
+        let rows = {
+            let (checked, shape) = (checked.clone(), shape.clone());
+            crate::blocking(move || measure_rows(&checked, &shape)).await??
+        };
+        let mut plan = MemoryPlan::new(config, &shape, Some(rows.longest))?;
+        plan.limit_rows(config, rows.count);
+        if is_possible(&shape, &plan, free) {
+            return Ok(());
+        }
+        let need = estimate_memory(&shape, &plan).total;
+        let found = nearest(config, &shape, Some(rows.longest), free);
+        Err(ApiError::bad_request(refusal(need, free, found.as_ref())))
+    }
+
+    fn check_disk(&self, disk: &DiskEstimate) -> Result<(), ApiError> {
+        let folder = self.store.home().runs();
+        match hardware::free_disk(&folder) {
+            Some(free) if free < disk.total => Err(ApiError::bad_request(format!(
+                "This run takes about {} on the disk of {}, which has {} free. Make room there, or choose another data folder by {}.",
+                size(disk.total),
+                folder.display(),
+                size(free),
+                store::HOME_VARIABLE
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a checked run takes on the disk.
+pub(crate) fn disk_of(checked: &Checked, shape: &ModelShape, plan: &MemoryPlan) -> DiskEstimate {
+    let bytes = |path: &std::path::Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let files = checked.datasets().map(bytes);
+    estimate_disk(shape, plan, files.fold(0, u64::saturating_add))
+}
+
+/// Free bytes where runs are kept.
+pub(crate) fn free_disk(home: &Home) -> Option<u64> {
+    hardware::free_disk(&home.runs())
+}
+
+/// Whether a run could fit though the estimate is as far too high as it ever is.
+fn is_possible(shape: &ModelShape, plan: &MemoryPlan, free: u64) -> bool {
+    estimate_memory(shape, plan).total / (100 + MARGIN_PERCENT) * 100 <= free
+}
+
+fn refusal(need: u64, free: u64, found: Option<&Nearest>) -> String {
+    let what = format!("This run needs about {} of memory, and {} are free.", size(need), size(free));
+    let Some(found) = found else {
+        return format!("{what} No settings make it fit: choose a smaller model or close other programs.");
+    };
+    let changes: Vec<String> =
+        found.changes.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
+    format!(
+        "{what} It fits with {}, which needs about {}. Closing other programs helps too.",
+        changes.join(", "),
+        size(found.memory_bytes)
+    )
+}
+
+/// A value without the quotes of a text.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// `1.2 GB` or `350 MB`, in units of 10^9 and 10^6 bytes.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        1_000_000_000.. => format!("{:.1} GB", bytes as f64 / 1e9),
+        _ => format!("{:.0} MB", bytes as f64 / 1e6),
+    }
+}
+
+/// The settings nearest to a run's that fit, where it does not fit well itself.
+pub(crate) fn nearest_of(
+    config: &TrainingConfig,
+    shape: &ModelShape,
+    longest_row: Option<u64>,
+    fit: hardware::Fit,
+    free: u64,
+) -> Option<Nearest> {
+    if fit == hardware::Fit::TooLarge { nearest(config, shape, longest_row, free) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use hardware::Fit;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_what_is_missing_and_what_would_do() {
+        let changes = json!({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8});
+        let found = Nearest {
+            changes: changes.as_object().unwrap().clone(),
+            memory_bytes: 3_100_000_000,
+            fit: Fit::Fits,
+        };
+        assert_eq!(
+            refusal(12_340_000_000, 7_900_000_000, Some(&found)),
+            "This run needs about 12.3 GB of memory, and 7.9 GB are free. It fits with per_device_train_batch_size 1, \
+             gradient_accumulation_steps 8, which needs about 3.1 GB. Closing other programs helps too."
+        );
+        assert!(refusal(5_000_000_000, 1_000_000, None).contains("1 MB are free. No settings make it fit"));
+    }
+}
