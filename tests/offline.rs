@@ -153,7 +153,7 @@ fn what_is_cached_needs_no_network() {
     place.call("finetune_validate_model", &json!({"selected_model": MODEL}), &[]);
     place.call("finetune_set_model", &json!({"selected_model": MODEL}), &[]);
     place.call("finetune_estimate", &run_of(2), &[]);
-    place.call("datasets_check", &json!({"path": "rows.jsonl", "task": "text-generation"}), &[]);
+    place.call("datasets_check", &json!({"dataset": "rows.jsonl", "task": "text-generation"}), &[]);
     place.call("hub_whoami", &json!({}), &[]);
     place.succeeds(
         &[

@@ -71,6 +71,10 @@ fn app(folder: &Path) -> Arc<Api> {
     });
     files::write_json(&model.manifest(), &manifest).unwrap();
 
+    let export = store.home().exports().join("mine");
+    fs::create_dir_all(&export).unwrap();
+    files::write(&export.join("model.gguf"), b"GGUF").unwrap();
+
     let resources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src-tauri/resources");
     Arc::new(Api::new(store, Resources::at(resources), Box::new(Local::new("no-such-program"))))
 }
@@ -149,6 +153,14 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("runs_events", json!({"job_id": JOB, "after": 4})),
         ("runs_events", json!({"job_id": "train_1"})),
         ("runs_events", json!({"job_id": JOB, "after": "late"})),
+        ("runs_curve", json!({"job_id": JOB})),
+        ("runs_curve", json!({"job_id": "train_1"})),
+        ("queue_get", json!({})),
+        ("queue_add", with(json!({"dataset": "<folder>/none.jsonl"}))),
+        ("queue_place", json!({"job_id": JOB, "place": 1})),
+        ("queue_place", json!({"job_id": JOB, "place": 0})),
+        ("queue_hold", json!({"held": true})),
+        ("queue_remove", json!({"job_id": JOB})),
         ("runs_pause", json!({"job_id": JOB})),
         ("runs_resume", json!({"job_id": JOB})),
         ("runs_stop", json!({"job_id": JOB})),
@@ -156,6 +168,9 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("models_list", json!({})),
         ("models_get", json!({"model_id": MODEL})),
         ("models_get", json!({"model_id": "model_1"})),
+        ("models_origin", json!({"model_id": MODEL})),
+        ("models_origin", json!({"model_id": "model_1"})),
+        ("models_train_again", json!({"model_id": MODEL})),
         ("models_by_task", json!({"task": "text-generation"})),
         ("models_by_task", json!({"task": "summarization"})),
         ("playground_model_path", json!({"model_id": MODEL})),
@@ -174,6 +189,9 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("playground_unload", json!({})),
         ("hub_push", json!({"model_id": "model_1", "repo_name": "owner/mine"})),
         ("hub_set_token", json!({"token": "", "allow_file": "yes"})),
+        ("hub_upload", json!({"model_id": "model_1", "repo_name": "owner/mine"})),
+        ("hub_upload", json!({"model_id": MODEL, "repo_name": "mine"})),
+        ("hub_token_places", json!({})),
         ("hub_whoami", json!({})),
         ("datasets_check", json!({"dataset": "<folder>/rows.jsonl"})),
         ("datasets_check", json!({"dataset": "<folder>/rows.jsonl", "strategy": "dpo", "errors": 0})),
@@ -190,6 +208,8 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("conversations_delete", json!({"conversation_id": CONVERSATION})),
         ("conversations_get", json!({"conversation_id": CONVERSATION})),
         ("storage_usage", json!({})),
+        ("storage_free", json!({"kind": "export", "id": "mine"})),
+        ("storage_free", json!({"kind": "export", "id": "mine"})),
         ("models_delete", json!({"model_id": MODEL})),
         ("models_delete", json!({"model_id": MODEL})),
         ("models_list", json!({})),
@@ -320,12 +340,17 @@ fn every_host_gives_the_same_answers() {
         "finetune_estimate",
         "finetune_dry_run",
         "models_export",
+        "models_train_again",
+        "queue_add",
+        "queue_place",
+        "queue_remove",
         "runs_pause",
         "runs_resume",
         "runs_stop",
         "playground_new",
         "playground_stream",
         "hub_push",
+        "hub_upload",
         "hub_set_token",
         "hub_clear_token",
         "hub_whoami",

@@ -1,10 +1,14 @@
 //! The app on a disk without room: each request says so, none ends the app, and all of it works again with room.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Stdio},
+    time::Duration,
 };
 
+use hub_server::{HubServer, Trouble, Visibility};
 use reqwest::Client;
 use serde_json::{Value, json};
 use types::files;
@@ -24,14 +28,15 @@ struct Served {
 }
 
 impl Served {
-    fn on(disk: &SmallDisk) -> Self {
+    fn on(disk: &SmallDisk, hub: &str) -> Self {
         let home = disk.path().join("home");
         let mut child = disk
             .command(BIN)
             .args(["serve", "--port", "0"])
             .env("MODELFORGE_HOME", &home)
             .env("HF_HUB_CACHE", disk.path().join("cache"))
-            .env("HF_ENDPOINT", "http://127.0.0.1:9")
+            .env("HF_ENDPOINT", hub)
+            .env("HF_TOKEN_PATH", disk.path().join("no-token"))
             .env_remove("DBUS_SESSION_BUS_ADDRESS")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -89,7 +94,7 @@ async fn the_app_lives_on_a_full_disk_and_works_again_with_room() {
     let dataset = outside.path().join("rows.jsonl");
     let row = json!({"input": "What is in the box?", "output": "The box is empty."}).to_string() + "\n";
     files::write(&dataset, row.repeat(12).as_bytes()).unwrap();
-    let server = Served::on(&disk);
+    let server = Served::on(&disk, "http://127.0.0.1:9");
     let run = small_run(&dataset, json!({}));
     let (status, started) = server.post("/api/finetune/start_training", run.clone()).await;
     assert_eq!(status, 200, "{started}");
@@ -140,4 +145,71 @@ async fn the_app_lives_on_a_full_disk_and_works_again_with_room() {
     assert_eq!(status, 200, "{started}");
     let done = server.until_idle().await;
     assert_eq!(done["status"], "completed", "{done}");
+}
+
+/// A Hub that has a copy of the starter model, which takes about 12 MB.
+fn hub_with_starter() -> HubServer {
+    let hub = HubServer::start().unwrap();
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("src-tauri/resources/starter");
+    let files: Vec<(String, Vec<u8>)> = fs::read_dir(starter)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect();
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    hub.add_repo(MODEL, Visibility::Public, &files);
+    hub
+}
+
+const MODEL: &str = "acme/starter";
+
+#[tokio::test]
+async fn a_download_begins_only_where_there_is_room_and_goes_on_where_it_stopped() {
+    let Some(disk) = SmallDisk::new(96 << 20) else {
+        return skipped(
+            "this machine lets nobody mount a small file system, so a download without room was not tested",
+        );
+    };
+    let outside = tempfile::tempdir().unwrap();
+    let dataset = outside.path().join("rows.jsonl");
+    let row = json!({"input": "What is in the box?", "output": "The box is empty."}).to_string() + "\n";
+    files::write(&dataset, row.repeat(12).as_bytes()).unwrap();
+    let hub = hub_with_starter();
+    let server = Served::on(&disk, hub.url());
+    let run = small_run(&dataset, json!({"model_name": MODEL}));
+
+    disk.fill_but(8 << 20);
+    let (status, refused) = server.post("/api/finetune/start_training", run.clone()).await;
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    assert!(status == 400 && detail.contains("acme/starter takes 12 MB more"), "{refused}");
+    let (_, runs) = server.get("/api/runs").await;
+    assert_eq!(runs, json!([]), "nothing of it was made");
+    disk.free();
+
+    // The disk fills up while it is under way.
+    hub.trouble(MODEL, &[Trouble::Slow(Duration::from_millis(30))]);
+    let (status, started) = server.post("/api/finetune/start_training", run).await;
+    assert_eq!(status, 200, "{started}");
+    let path = format!("/api/runs/{}", started["job_id"].as_str().unwrap());
+    while server.get(&path).await.1["download"]["bytes"].as_u64().unwrap_or(0) < 2 << 20 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    disk.fill_but(0);
+    let ended = server.until_idle().await;
+    assert!(ended.to_string().contains("No space left on device"), "the reason is told: {ended}");
+
+    disk.free();
+    hub.trouble(MODEL, &[]);
+    hub.forget();
+    let (status, resumed) = server.post(&format!("{path}/resume"), json!({})).await;
+    assert_eq!(status, 200, "{resumed}");
+    let done = server.until_idle().await;
+    assert_eq!(done["status"], "completed", "{done}");
+    let ranges: Vec<String> = hub.seen().into_iter().filter_map(|seen| seen.range).collect();
+    let begins = |range: &String| range.strip_prefix("bytes=")?.split_once('-')?.0.parse::<u64>().ok();
+    assert!(
+        ranges.iter().filter_map(begins).any(|first| first > 1 << 20),
+        "what had arrived is not asked for again: {ranges:?}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Pair, detail, done, field, missing, no_model, no_run, pair, run, task, unknown};
+use super::{Pair, detail, done, field, missing, no_model, no_run, pair, run, status, task, unknown, wait};
 
 /// What the app has beyond the documented operations; the model and the run are deleted at the end.
 pub fn beyond() -> Vec<Pair> {
@@ -12,7 +12,7 @@ pub fn beyond() -> Vec<Pair> {
         let mut row = json!({
             "job_id": "$job", "model_id": "$model", "name": "test", "base_model": "modelforge/starter",
             "dataset": "$rows", "task": "text-generation", "strategy": "sft", "created_at": "<time>",
-            "status": "completed", "phase": "<string|null>", "download": null, "step": "<integer>", "total_steps": "<integer>",
+            "status": "completed", "place": null, "phase": "<string|null>", "download": null, "step": "<integer>", "total_steps": "<integer>",
             "epoch": "<number|null>", "num_train_epochs": 3, "loss": "<number>", "peak_memory_bytes": "<integer|null>",
             "metrics": "<object>", "updated_at": "<time>",
         });
@@ -26,6 +26,7 @@ pub fn beyond() -> Vec<Pair> {
         row
     };
     let event = json!({"seq": "<integer>", "time": "<time>", "event": "<string>", "…": ""});
+    let column = json!({"low": "<array>", "high": "<array>", "mean": "<array>", "last": "<array>"});
     let conversation = |id: &str| {
         let row = json!({
             "id": id, "title": "<string>", "model": "$model", "created_at": "<time>", "updated_at": "<time>",
@@ -64,6 +65,7 @@ pub fn beyond() -> Vec<Pair> {
             json!({
                 "name": "ModelForge", "version": env!("CARGO_PKG_VERSION"), "os": "<linux|macos|windows>",
                 "arch": "<string>", "home": "$home", "damaged_database": null,
+                "other_app": null,
             }),
         ),
         pair("app_info", "GET /api/info?colour=1", Value::Null, 400, unknown("query")),
@@ -101,6 +103,11 @@ pub fn beyond() -> Vec<Pair> {
             200,
             json!({
                 "memory": memory, "free_memory_bytes": "<integer>", "fit": "<string>",
+                "nearest": null,
+                "disk": {
+                    "checkpoints": "<integer>", "working": "<integer>", "model": "<integer>", "total": "<integer>",
+                },
+                "free_disk_bytes": "<integer>",
                 "workload": {
                     "tokens": "<integer>", "trained_tokens": "<integer>", "eval_tokens": "<integer>",
                     "eval_trained_tokens": "<integer>", "generated_tokens": "<integer>", "steps": 4,
@@ -143,6 +150,24 @@ pub fn beyond() -> Vec<Pair> {
         pair("runs_history", "GET /api/runs/train_xyz/history", Value::Null, 404, no_run()),
         pair("runs_events", "GET /api/runs/$job/events?after=3", Value::Null, 200, json!(["<each>", event])),
         pair("runs_events", "GET /api/runs/train_xyz/events", Value::Null, 404, no_run()),
+        pair(
+            "runs_curve",
+            "GET /api/runs/$job/curve",
+            Value::Null,
+            200,
+            json!({
+                "after": "<integer>",
+                "steps": {
+                    "stride": "<integer>", "step": "<array>", "epoch": "<array>", "elapsed_ms": "<array>", "held": "<array>",
+                    "columns": {
+                        "grad_norm": column, "learning_rate": column, "loss": column, "tokens_per_second": column,
+                        "…": "",
+                    },
+                },
+                "last": event, "events": ["<each>", event],
+            }),
+        ),
+        pair("runs_curve", "GET /api/runs/train_xyz/curve", Value::Null, 404, no_run()),
         pair(
             "datasets_check",
             "POST /api/datasets/check",
@@ -334,6 +359,11 @@ pub fn beyond() -> Vec<Pair> {
             json!({
                 "home": "$home", "models_bytes": "<integer>", "runs_bytes": "<integer>", "datasets_bytes": "<integer>",
                 "database_bytes": "<integer>", "cache": "<string|null>", "cache_bytes": "<integer>", "cached": "<array>",
+                "exports_bytes": "<integer>",
+                "spare": ["<each>", {
+                    "kind": "<checkpoints|run|export|base_model|download>", "id": "<string>", "name": "<string>",
+                    "bytes": "<integer>", "path": "<string>",
+                }],
             }),
         ),
         pair("storage_usage", "GET /api/storage?colour=1", Value::Null, 400, unknown("query")),
@@ -346,6 +376,27 @@ pub fn beyond() -> Vec<Pair> {
                 "cpu_percent": "<number>", "memory_used_bytes": "<integer>", "memory_total_bytes": "<integer>",
                 "gpus": "<array>",
             }),
+        ),
+        pair(
+            "storage_free",
+            "POST /api/storage/free",
+            json!({"kind": "checkpoints", "id": "$job"}),
+            200,
+            json!({"success": true, "freed_bytes": "<integer>"}),
+        ),
+        pair(
+            "storage_free",
+            "POST /api/storage/free",
+            json!({"kind": "checkpoints", "id": "$job"}),
+            404,
+            detail("<string>"),
+        ),
+        pair(
+            "storage_free",
+            "POST /api/storage/free",
+            json!({"kind": "all"}),
+            400,
+            json!({"detail": "<array>"}),
         ),
         pair("hardware_load", "GET /api/hardware/load?colour=1", Value::Null, 400, unknown("query")),
         pair(
@@ -374,6 +425,44 @@ pub fn beyond() -> Vec<Pair> {
             }),
         ),
         pair("models_manifest", "GET /api/models/model_xyz/manifest", Value::Null, 404, no_model()),
+        pair(
+            "models_origin",
+            "GET /api/models/$model/origin",
+            Value::Null,
+            200,
+            json!({
+                "same": true, "differences": [], "download": false, "version_then": env!("CARGO_PKG_VERSION"),
+                "version_now": env!("CARGO_PKG_VERSION"),
+            }),
+        ),
+        pair("models_origin", "GET /api/models/model_xyz/origin", Value::Null, 404, no_model()),
+        pair(
+            "models_train_again",
+            "POST /api/models/$model/train_again",
+            json!({}),
+            200,
+            json!({
+                "success": true, "message": "Training started successfully", "job_id": "<string as $again>",
+            }),
+        ),
+        pair("models_train_again", "POST /api/models/model_xyz/train_again", Value::Null, 404, no_model()),
+        wait(
+            "finetune_status",
+            "GET /api/finetune/status",
+            status("running", json!("<integer>"), "Training epoch <rest>", Value::Null),
+        ),
+        pair(
+            "runs_stop",
+            "POST /api/runs/$again/stop",
+            json!({"keep": false}),
+            200,
+            done("$again is thrown away"),
+        ),
+        wait(
+            "finetune_status",
+            "GET /api/finetune/status",
+            status("idle", json!(0), "No training in progress", Value::Null),
+        ),
         pair(
             "models_delete",
             "DELETE /api/models/$model",

@@ -152,6 +152,22 @@ pub fn models() -> Vec<Pair> {
         pair("hub_push", push, json!({"model_id": "model_xyz", "repo_name": "alice/new"}), 404, no_model()),
         pair("hub_push", push, json!({"model_id": "$model"}), 400, missing("repo_name")),
         pair(
+            "hub_upload",
+            "POST /api/hub/upload",
+            json!({"model_id": "$model", "repo_name": "alice/sent"}),
+            200,
+            json!(["<each>", {"type": "<sending|done>", "…": ""}]),
+        ),
+        pair("hub_upload", "POST /api/hub/upload", json!({"model_id": "$model"}), 400, missing("repo_name")),
+        pair(
+            "hub_token_places",
+            "GET /api/hub/token/places",
+            Value::Null,
+            200,
+            json!(["<each>", {"place": "<string>", "state": "<in_use|another|empty|locked|missing|exposed>"}]),
+        ),
+        pair("hub_token_places", "GET /api/hub/token/places?colour=1", Value::Null, 400, unknown("query")),
+        pair(
             "hub_whoami",
             "GET /api/hub/whoami",
             Value::Null,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Pair, detail, done, field, no_run, pair, run, status, task, unknown, wait};
+use super::{Pair, detail, done, field, missing, no_run, pair, run, status, task, unknown, wait};
 
 /// A run with its orders, from its start to its model.
 pub fn training() -> Vec<Pair> {
@@ -57,6 +57,29 @@ pub fn training() -> Vec<Pair> {
             detail("Training already in progress: $job"),
         ),
         pair("finetune_dry_run", "POST /api/finetune/dry_run", run(json!({})), 400, detail("<string>")),
+        pair("queue_add", "POST /api/queue", run(json!({})), 200, started("<string>", "<string as $waits>")),
+        pair("queue_add", "POST /api/queue", run(json!({"colour": 1})), 400, unknown("body")),
+        pair("queue_get", "GET /api/queue", Value::Null, 200, json!({"held": false, "runs": ["$waits"]})),
+        pair("queue_get", "GET /api/queue?colour=1", Value::Null, 400, unknown("query")),
+        pair(
+            "queue_place",
+            "POST /api/queue/$waits/place",
+            json!({"place": 3}),
+            200,
+            done("$waits waits at place 1 of the queue"),
+        ),
+        pair("queue_place", "POST /api/queue/train_xyz/place", json!({"place": 1}), 404, no_run()),
+        pair("queue_hold", "POST /api/queue/hold", json!({"held": true}), 200, done("The queue is held")),
+        pair("queue_hold", "POST /api/queue/hold", json!({"held": false}), 200, done("The queue goes on")),
+        pair("queue_hold", "POST /api/queue/hold", json!({}), 400, missing("held")),
+        pair(
+            "queue_remove",
+            "DELETE /api/queue/$waits",
+            Value::Null,
+            200,
+            done("$waits is taken out of the queue"),
+        ),
+        pair("queue_remove", "DELETE /api/queue/train_xyz", Value::Null, 404, no_run()),
         pair(
             "runs_delete",
             "DELETE /api/runs/$job",
@@ -94,7 +117,7 @@ pub fn training() -> Vec<Pair> {
             json!({
                 "job_id": "$job", "model_id": "<string>", "name": "test", "base_model": "modelforge/starter",
                 "dataset": "$rows", "task": "text-generation", "strategy": "sft", "created_at": "<time>",
-                "status": "running", "phase": "<string|null>", "download": null, "step": "<integer>",
+                "status": "running", "place": null, "phase": "<string|null>", "download": null, "step": "<integer>",
                 "total_steps": "<integer>", "epoch": "<number|null>", "num_train_epochs": 3, "loss": "<number>", "…": "",
             }),
         ),

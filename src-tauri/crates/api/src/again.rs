@@ -86,14 +86,13 @@ impl Api {
         Ok(self.find_origin(&manifest).await?.origin)
     }
 
-    /// Makes a finished model again, in the background; gives the run's id. A model that was finished early or while it was
+    /// Makes a finished model again, in the background, once no other run is under way; gives the run's id. A model that was finished early or while it was
     /// best is finished after the same step.
     ///
     /// # Errors
     /// 404 for an unknown model; 400 where a file has changed, unless it is to be trained `anyway`, and where one is gone;
     /// everything that starting a run refuses.
     pub async fn train_again(self: &Arc<Self>, model_id: &str, anyway: bool) -> Result<String, ApiError> {
-        self.refuse_second_run()?;
         let manifest = self.store.model(model_id)?.manifest;
         let Found { base, dataset, eval_dataset, origin } = self.find_origin(&manifest).await?;
         let blocking = origin.differences.iter().find(|difference| difference.missing || !anyway);
@@ -125,7 +124,6 @@ impl Api {
         let task = checked.config.task;
         let job_id = {
             let _gate = self.gate().await?;
-            self.refuse_second_run()?;
             let (spec, job) = self.reserve(checked)?;
             // What it came to for want of memory is taken from the first step on.
             if let Some(fallback) = &manifest.fallback {
@@ -135,7 +133,11 @@ impl Api {
             }
             spec.job_id
         };
-        if let Err(error) = self.resume_in_background(&job_id).await {
+        let begun = match self.store.active_run()? {
+            Some(_) => self.queue_run(&job_id).await,
+            None => self.resume_in_background(&job_id).await,
+        };
+        if let Err(error) = begun {
             // Nothing has been done in it that anyone could use.
             self.store.delete_run(&job_id).ok();
             return Err(error);
@@ -217,13 +219,13 @@ impl Api {
             first.get_or_insert(base);
         }
         match (first, self.reach(name).await) {
-            (_, Ok(Reached::OnHub { repo, sha, dir })) => {
+            (_, Ok(Reached::OnHub { repo, sha, dir, missing })) => {
                 let commit = path.file_name().map(|name| name.to_string_lossy().into_owned());
                 let is_commit =
                     |text: &String| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
                 let sha = commit.filter(is_commit).unwrap_or(sha);
                 let dir = dir.with_file_name(&sha);
-                Ok(Reached::OnHub { repo, sha, dir })
+                Ok(Reached::OnHub { repo, sha, dir, missing })
             }
             (Some(changed), _) => Ok(Reached::Here(changed)),
             (None, found) => found,

@@ -21,6 +21,8 @@ pub(crate) enum Reached {
         sha: String,
         /// Where the download puts it.
         dir: PathBuf,
+        /// Bytes that are still to come.
+        missing: u64,
     },
 }
 
@@ -95,11 +97,11 @@ impl Api {
         match self.hub()?.model_info(name).await {
             Ok(info) => {
                 // What cannot be loaded is told before anything is downloaded.
-                info.download_bytes()?;
+                let missing = info.missing_bytes(&cache, name)?;
                 let sha = info.sha;
                 let folder = format!("models--{}", name.replace('/', "--"));
                 let dir = cache.join(folder).join("snapshots").join(&sha);
-                Ok(Reached::OnHub { repo: name.to_owned(), sha, dir })
+                Ok(Reached::OnHub { repo: name.to_owned(), sha, dir, missing })
             }
             Err(HubError::Inaccessible { why, .. }) => Err(refused(&why)),
             Err(error @ (HubError::Offline | HubError::TokenRefused)) => Err(refused(&error)),

@@ -101,6 +101,7 @@ mod tests {
             repo: "google-t5/t5-small".into(),
             sha: String::new(),
             dir: folder.path().into(),
+            missing: 0,
         };
         assert!(check(&on_hub, Task::Summarization, Strategy::Sft).is_ok());
         let refused = check(&on_hub, Task::ExtractiveQuestionAnswering, Strategy::Sft).unwrap_err();

@@ -31,6 +31,14 @@ pub(crate) struct Checked {
     pub finish_after: Option<u64>,
 }
 
+impl Checked {
+    /// What a run was asked to do when it was checked.
+    pub(crate) fn of(spec: RunSpec, base: Reached) -> Self {
+        let RunSpec { config, dataset_path, eval_dataset_path, expected, finish_after, .. } = spec;
+        Self { config, base, dataset_path, eval_dataset_path, expected, finish_after }
+    }
+}
+
 impl Api {
     /// Checks a request in every respect and starts the run. The model must be on this machine.
     ///
@@ -65,8 +73,7 @@ impl Api {
     pub async fn resume(&self, job_id: &str) -> Result<ActiveRun, ApiError> {
         let gate = self.gate().await?;
         let spec = self.resumable(job_id)?;
-        let run =
-            ActiveRun::launch(Arc::clone(&self.store), &self.launcher, spec)?.started(gate).await?;
+        let run = ActiveRun::launch(Arc::clone(&self.store), &self.launcher, spec)?.started(gate).await?;
         self.note_begun(job_id);
         Ok(run)
     }

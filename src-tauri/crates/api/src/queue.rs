@@ -8,7 +8,7 @@ use std::{fs, sync::Arc, time::Duration};
 use store::{Queue, RunStatus};
 use types::{ApiError, TrainEvent, TrainingConfig, TrainingResult, event_log::EventLog};
 
-use crate::{Api, Topic};
+use crate::{Api, Topic, job::Checked};
 
 /// How often it is looked whether a run of another process has ended.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -105,6 +105,14 @@ impl Api {
         Ok(())
     }
 
+    /// How a run stands that was just asked for.
+    pub(crate) fn begun_or_waits(&self, job_id: &str) -> Result<String, ApiError> {
+        Ok(match self.store.queue()?.place(job_id) {
+            Some(place) => format!("{job_id} waits at place {place} of the queue"),
+            None => "Training started successfully".into(),
+        })
+    }
+
     /// Changes the queue, tells everybody, and begins the next run where that is possible now.
     pub(crate) async fn rearrange<T>(
         self: &Arc<Self>,
@@ -162,6 +170,10 @@ impl Api {
         let Some(next) = self.next_to_begin()? else { return Ok(false) };
         let begun = async {
             let base = self.base_of_run(&next).await?;
+            // One that has begun already is known to fit, or has a smaller batch of its own by now.
+            if !self.store.home().run(&next)?.events().exists() {
+                self.check_room(&Checked::of(self.store.run_spec(&next)?, base.clone())).await?;
+            }
             let gate = self.gate().await?;
             match self.next_to_begin()? {
                 Some(still) if still == next => self.take_up(gate, &next, base).await.map(|()| true),

@@ -23,6 +23,7 @@ impl Api {
     /// # Errors
     /// 400 with what is needed and what there is.
     pub(crate) async fn check_room(&self, checked: &Checked) -> Result<(), ApiError> {
+        self.check_download(&checked.base)?;
         // The engine tells more of a model that it cannot read.
         let Ok(shape) = shape_of(&checked.base) else { return Ok(()) };
         let config = &checked.config;
@@ -45,6 +46,22 @@ impl Api {
         let need = estimate_memory(&shape, &plan).total;
         let found = nearest(config, &shape, Some(rows.longest), free);
         Err(ApiError::bad_request(refusal(need, free, found.as_ref())))
+    }
+
+    /// A download goes into the cache, which can be on another disk than the runs.
+    fn check_download(&self, base: &Reached) -> Result<(), ApiError> {
+        let (Reached::OnHub { repo, missing, .. }, Some(cache)) = (base, store::hub_cache()) else {
+            return Ok(());
+        };
+        match hardware::free_disk(&cache) {
+            Some(free) if free < *missing => Err(ApiError::bad_request(format!(
+                "{repo} takes {} more on the disk of {}, which has {} free. Make room there, or choose another cache by HF_HUB_CACHE.",
+                size(*missing),
+                cache.display(),
+                size(free)
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn check_disk(&self, disk: &DiskEstimate) -> Result<(), ApiError> {

@@ -46,14 +46,6 @@ pub(crate) struct Runner {
     discarded: Mutex<HashSet<String>>,
 }
 
-/// Where the base model of a run comes from.
-pub(crate) enum Base {
-    /// It is on this machine.
-    Here,
-    /// It is to be downloaded: this commit of this repository.
-    OnHub { repo: String, sha: String },
-}
-
 #[derive(Default)]
 struct Known {
     /// Told to end the engine or the download at once.
@@ -149,17 +141,17 @@ impl Api {
     }
 
     /// Where the base model of a run comes from now.
-    pub(crate) async fn base_of_run(&self, job_id: &str) -> Result<Base, ApiError> {
+    pub(crate) async fn base_of_run(&self, job_id: &str) -> Result<Reached, ApiError> {
         let spec = self.store.run_spec(job_id)?;
         // A download that was broken off leaves a folder with some of the files.
-        if BaseModel::find(&spec.base_dir.to_string_lossy(), &self.resources).is_ok() {
-            return Ok(Base::Here);
+        if let Ok(base) = BaseModel::find(&spec.base_dir.to_string_lossy(), &self.resources) {
+            return Ok(Reached::Here(base));
         }
         match self.reach(&spec.config.model_name).await? {
-            Reached::OnHub { repo, .. } => {
+            Reached::OnHub { repo, missing, .. } => {
                 // The very commit that the run began with, which its folder is named after.
                 let sha = spec.base_dir.file_name().map(|name| name.to_string_lossy().into_owned());
-                Ok(Base::OnHub { repo, sha: sha.unwrap_or_default() })
+                Ok(Reached::OnHub { repo, sha: sha.unwrap_or_default(), dir: spec.base_dir, missing })
             }
             Reached::Here(base) => {
                 let (was, now) = (spec.base_dir.display(), base.dir.display());
@@ -174,16 +166,16 @@ impl Api {
         self: &Arc<Self>,
         gate: File,
         job_id: &str,
-        base: Base,
+        base: Reached,
     ) -> Result<(), ApiError> {
         let spec = self.resumable(job_id)?;
         self.playground.unload_if_idle().await;
         match base {
-            Base::Here => {
+            Reached::Here(_) => {
                 let run = ActiveRun::launch(Arc::clone(&self.store), &self.launcher, spec)?;
                 self.follow(run.started(gate).await?);
             }
-            Base::OnHub { repo, sha } => self.download_and_run(gate, spec, repo, sha)?,
+            Reached::OnHub { repo, sha, .. } => self.download_and_run(gate, spec, repo, sha)?,
         }
         self.note_begun(job_id);
         self.store.set_current_run(Some(job_id))?;

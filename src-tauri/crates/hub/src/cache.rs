@@ -51,6 +51,16 @@ impl RepoCache {
         self.folder.join("blobs").join(format!("{hash}.modelforge.incomplete"))
     }
 
+    /// What a file of this size still takes on the disk. What has arrived of it may stand anywhere in it, so what counts is
+    /// what the disk gives it; where the system does not tell, nothing has arrived.
+    pub(crate) fn missing(&self, hash: &str, size: u64) -> u64 {
+        match (self.blob(hash).metadata(), self.partial(hash).metadata()) {
+            (Ok(_), _) => 0,
+            (Err(_), Ok(part)) => size.saturating_sub(on_disk(&part)),
+            (Err(_), Err(_)) => size,
+        }
+    }
+
     pub(crate) fn make_folders(&self, sha: &str) -> Result<(), HubError> {
         for folder in
             [self.folder.join("blobs"), self.folder.join("refs"), self.snapshot(sha), self.locks.clone()]
@@ -106,6 +116,18 @@ impl RepoCache {
             .and_then(|()| files::write(&path, sha.as_bytes()))
             .map_err(HubError::file(&path))
     }
+}
+
+#[cfg(unix)]
+fn on_disk(file: &fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    // In units of 512 bytes, whatever the disk's own are.
+    file.blocks() * 512
+}
+
+#[cfg(not(unix))]
+fn on_disk(_: &fs::Metadata) -> u64 {
+    0
 }
 
 #[cfg(unix)]

@@ -1,6 +1,9 @@
 //! Which files of a repository a model needs here: settings, tokenizer, weights as safetensors, nothing else.
 
+use std::path::Path;
+
 use crate::{
+    cache::RepoCache,
     error::HubError,
     info::{ModelInfo, RepoFile},
 };
@@ -34,6 +37,22 @@ const OTHER_WEIGHTS: &[&str] =
     &[".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".gguf", ".h5", ".msgpack", ".onnx"];
 
 impl ModelInfo {
+    /// Bytes that a download into the cache still takes on the disk; `repo` is the name it is asked for by.
+    ///
+    /// # Errors
+    /// [`HubError::NoSafetensors`] where there are no weights that can be loaded safely.
+    pub fn missing_bytes(&self, cache_dir: &Path, repo: &str) -> Result<u64, HubError> {
+        let cache = RepoCache::new(cache_dir, repo);
+        let missing = |file: &RepoFile| {
+            let size = file.size.unwrap_or_default();
+            match file.sha256.as_ref().or(file.blob_id.as_ref()) {
+                Some(hash) => cache.missing(hash, size),
+                None => size,
+            }
+        };
+        Ok(wanted(self)?.into_iter().map(missing).fold(0, u64::saturating_add))
+    }
+
     /// Bytes of the files that a download brings, as far as the Hub tells them.
     ///
     /// # Errors

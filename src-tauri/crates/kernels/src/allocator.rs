@@ -9,6 +9,9 @@ use std::{
 /// The exit code of [`exit_when_out_of_memory`]; 0 while nobody has asked for it.
 static EXIT: AtomicU8 = AtomicU8::new(0);
 
+/// How the standard library ends its words for ENOMEM, which has this number on every Unix.
+const NO_MEMORY: &str = "(os error 12)";
+
 /// The system's allocator. Where the system gives no more memory, a program that has called [`exit_when_out_of_memory`] ends with the
 /// code it named, so that whoever started it can tell that from a fault of the program.
 #[derive(Debug)]
@@ -37,9 +40,18 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Ends this process with `code`, which is not 0, where an allocation of [`Allocator`] fails from now on.
+/// Ends this process with `code`, which is not 0, where an allocation of [`Allocator`] fails from now on, or a new thread gets no
+/// memory for its stacks.
 pub fn exit_when_out_of_memory(code: u8) {
     EXIT.store(code, Ordering::Relaxed);
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // The standard library panics on the new thread, before anything of ours runs there, and aborts the process.
+        if panic.payload_as_str().is_some_and(|text| text.ends_with(NO_MEMORY)) {
+            refused();
+        }
+        others(panic);
+    }));
 }
 
 #[inline]

@@ -26,5 +26,5 @@ impl types::Input for Input {
 /// 404 for an unknown id, 400 where the same model would not come out.
 pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
     let job_id = api.train_again(&input.model_id, input.anyway).await?;
-    Ok(Output { success: true, message: "Training started successfully".into(), job_id })
+    Ok(Output { success: true, message: api.begun_or_waits(&job_id)?, job_id })
 }

@@ -11,9 +11,5 @@ pub use crate::handlers::finetune::start_training::Output;
 /// Everything is checked now, as for a run that starts at once.
 pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
     let job_id = api.queue_training(input).await?;
-    let message = match api.store().queue()?.place(&job_id) {
-        Some(place) => format!("{job_id} waits at place {place} of the queue"),
-        None => "Training started successfully".into(),
-    };
-    Ok(Output { success: true, message, job_id })
+    Ok(Output { success: true, message: api.begun_or_waits(&job_id)?, job_id })
 }
