@@ -132,8 +132,9 @@ async fn a_run_that_fails_holds_up_no_other_and_a_pause_holds_all() {
     assert_eq!(failed["error"], "Dataset validation failed: File not found");
     assert_eq!(ended(&server, &last).await["status"], "completed", "the next ones begin all the same");
     until(&server, &first, |run| run["status"] == "running" && run["step"].as_u64().unwrap() > 0).await;
-    let (_, history) = server.get(&format!("/api/runs/{first}/history")).await;
-    let resumed = history.as_array().unwrap().iter().any(|line| line["resumed_from"].as_u64().is_some());
+    let (_, curve) = server.get(&format!("/api/runs/{first}/curve")).await;
+    let told = curve["events"].as_array().unwrap();
+    let resumed = told.iter().any(|line| line["resumed_from"].as_u64().is_some());
     assert!(resumed, "a run that was paused goes on at its checkpoint when its turn comes");
     order(&server, &format!("/api/runs/{first}/stop"), json!({"keep": false})).await;
     assert!(waiting(&server).await.is_empty());

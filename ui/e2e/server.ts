@@ -1,5 +1,5 @@
 // `modelforge serve` on a data folder of its own, as a person starts it.
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +7,8 @@ import { createInterface } from 'node:readline'
 
 export interface Server {
   url: string
+  /** Its process. */
+  pid: number
   /** The data folder. */
   home: string
   /** A folder for the test's own files, which goes with the server. */
@@ -41,15 +43,22 @@ export function train(folder: string, ...flags: string[]): void {
   })
 }
 
-/** Starts a server on a folder of its own, or on one that was prepared. */
-export async function serve({ folder = mkdtempSync(join(tmpdir(), 'modelforge-e2e-')), token = '' } = {}): Promise<Server> {
-  const child = spawn(program('MODELFORGE_BIN'), ['serve', '--port', '0'], {
-    env: { ...environment(folder), ...(token && { MODELFORGE_TOKEN: token }) },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
+/** Whether the system lets a program mount a disk that only it sees. */
+export function canMount(): boolean {
+  return spawnSync('unshare', ['--user', '--map-root-user', '--mount', 'true']).status === 0
+}
+
+/** Starts a server on a folder of its own, or on one that was prepared. `disk`: the folder is a disk of so many bytes, which only the server sees. */
+export async function serve({ folder = mkdtempSync(join(tmpdir(), 'modelforge-e2e-')), token = '', disk = 0, engine = '' } = {}): Promise<Server> {
+  const env = { ...environment(folder), ...(token && { MODELFORGE_TOKEN: token }), ...(engine && { MODELFORGE_ENGINE: engine }) }
+  const command = [program('MODELFORGE_BIN'), 'serve', '--port', '0']
+  const mount = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', `mount -t tmpfs -o size=${disk} none '${folder}' && exec "$0" "$@"`]
+  const [first = '', ...rest] = disk > 0 ? [...mount, ...command] : command
+  const child = spawn(first, rest, { env, stdio: ['ignore', 'pipe', 'inherit'] })
   const url = await firstLine(child)
   return {
     url,
+    pid: child.pid ?? 0,
     folder,
     home: join(folder, 'home'),
     async stop() {

@@ -179,7 +179,7 @@ mod tests {
             (16, 0, small),
             (64, 0, small),
             (16, 4, small),
-            (16, 8, "meta-llama/Llama-3.1-8B-Instruct"),
+            (16, 8, "meta-llama/Llama-3.2-3B-Instruct"),
             (64, 12, "meta-llama/Llama-3.1-8B-Instruct"),
             (64, 24, "meta-llama/Llama-3.1-8B-Instruct"),
             (128, 24, "meta-llama/Llama-3.1-8B-Instruct"),

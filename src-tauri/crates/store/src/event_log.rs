@@ -72,9 +72,10 @@ pub(crate) struct LogReader {
 
 /// What an event of any version has.
 #[derive(Deserialize)]
-struct Numbered {
-    #[expect(dead_code, reason = "only whether it is there matters")]
+#[expect(dead_code, reason = "only whether it is there matters")]
+struct Head {
     seq: u64,
+    event: String,
 }
 
 /// Lines that were read at one go.
@@ -132,7 +133,7 @@ impl LogReader {
             match EventLine::parse(&line) {
                 Ok(event) => batch.lines.push(event),
                 // What another version told is passed over.
-                Err(_) if serde_json::from_slice::<Numbered>(&line).is_ok() => {}
+                Err(_) if serde_json::from_slice::<Head>(&line).is_ok() => {}
                 Err(_) => return Ok(()),
             }
             self.offset += length as u64;

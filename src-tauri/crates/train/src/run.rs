@@ -229,6 +229,8 @@ impl<'a> Training<'a> {
             checkpoint.restore(total, trainable, &mut optimizers)?;
             progress = checkpoint.progress().clone();
             check_cursor(checkpoint, batches)?;
+            // An engine that was killed right after its checkpoint had a name left those it makes needless.
+            checkpoint::remove_superseded(job, &progress, config.save_total_limit as usize)?;
             for message in checkpoint.skipped() {
                 sink(TrainEvent::Warning { message: message.clone() });
             }

@@ -239,6 +239,20 @@ pub(crate) fn remove(job: &JobFolder, step: u64) -> Result<(), TrainError> {
     fs::remove_dir_all(&doomed).map_err(TrainError::file(&doomed))
 }
 
+/// Removes the checkpoints up to that of `progress` which it makes needless: all but the newest `kept` and the best.
+///
+/// # Errors
+/// The job's folder cannot be read, or a checkpoint cannot be removed.
+pub(crate) fn remove_superseded(job: &JobFolder, progress: &Progress, kept: usize) -> Result<(), TrainError> {
+    let mut steps = job.checkpoints().map_err(TrainError::file(job.path()))?;
+    steps.retain(|&step| step <= progress.step);
+    let best = progress.best.map(|best| best.step);
+    for step in steps.into_iter().rev().skip(kept).filter(|&step| Some(step) != best) {
+        remove(job, step)?;
+    }
+    Ok(())
+}
+
 /// Removes checkpoints that a killed engine was writing or removing.
 ///
 /// # Errors

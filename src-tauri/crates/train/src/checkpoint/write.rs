@@ -16,7 +16,8 @@ use safetensors::{
 use types::{JobFolder, TrainingConfig, files, manifest::FileHash};
 
 use super::{
-    ADAPTER, DESCRIPTION, Description, OPTIMIZER, UNFINISHED, clear_unfinished, remove, settings, state,
+    ADAPTER, DESCRIPTION, Description, OPTIMIZER, UNFINISHED, clear_unfinished, remove, remove_superseded,
+    settings, state,
 };
 use crate::{
     TrainError,
@@ -114,14 +115,12 @@ impl Snapshot {
         sync_events(job).map_err(TrainError::file(job.events()))?;
         files::publish_folder(&folder, &path).map_err(TrainError::file(&path))?;
 
-        let steps = job.checkpoints().map_err(TrainError::file(job.path()))?;
-        let (older, newer): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|&s| s <= step);
-        let best = self.progress.best.map(|best| best.step);
         // Newer ones were passed over as damaged when the run was resumed.
-        let needless = newer.into_iter().chain(older.into_iter().rev().skip(self.kept));
-        for step in needless.filter(|&step| Some(step) != best) {
-            remove(job, step)?;
+        let steps = job.checkpoints().map_err(TrainError::file(job.path()))?;
+        for newer in steps.into_iter().filter(|&other| other > step) {
+            remove(job, newer)?;
         }
+        remove_superseded(job, &self.progress, self.kept)?;
         Ok(path)
     }
 
