@@ -117,6 +117,13 @@ fn point(name: &str) -> String {
     name.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
+/// Whether the run has come to its end: an engine can be killed after its last word.
+fn finished(job: &JobFolder) -> bool {
+    fs::read_to_string(job.events()).is_ok_and(|log| {
+        log.ends_with('\n') && log.lines().last().is_some_and(|line| line.contains(r#""event":"finished""#))
+    })
+}
+
 /// Lets an engine live until it is to be killed. False where it came to its end before, which must be a good one.
 fn life(home: &Path, job: &JobFolder, when: &When) -> bool {
     let before = seen(home);
@@ -206,6 +213,9 @@ pub fn kill(make: impl Fn(&Path) -> JobFolder, kills: usize, mut plan: impl FnMu
         let rough = tempfile::tempdir().unwrap();
         let job = make(rough.path());
         loop {
+            if finished(&job) {
+                break;
+            }
             if hit.len() == kills {
                 assert!(start(&job).wait().unwrap().success());
                 break;

@@ -110,7 +110,7 @@ export function nearest(values: ArrayLike<number>, wanted: number): number {
 }
 
 /** Pixels that the name of an epoch needs. */
-const EPOCH_ROOM = 56
+const EPOCH_ROOM = 64
 
 /** Of so many epochs over a width, every how many-th is marked, so that names and lines stay apart. */
 export function everyEpoch(epochs: number, width: number): number {
