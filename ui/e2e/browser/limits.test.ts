@@ -90,7 +90,7 @@ test('a run that runs out of memory goes on with less and says so', async () => 
   const job = await begin(server, { max_steps: 400, name: 'Ferries' })
   await page.goto(`${server.url}/#/runs/${job}`)
   await page.getByText('Memory ran out, so the run takes less at a time.').waitFor({ timeout: 120_000 })
-  await page.getByText(/Rows at once: [124], [248] times per step/).waitFor()
+  await page.getByText(/Rows at once: [124], [248] times per step/).first().waitFor()
   await page.getByRole('button', { name: 'Open log' }).click()
   await look('limits-fallback')
   await page.getByRole('button', { name: 'Pause' }).click()
