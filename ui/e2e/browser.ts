@@ -40,6 +40,12 @@ export async function shoot(page: Page, name: string): Promise<void> {
   await page.setViewportSize({ width: 1280, height: 800 })
 }
 
+/** Checks the page as it is now, and keeps pictures of it. */
+export async function look(page: Page, name: string): Promise<void> {
+  await accessible(page, name)
+  await shoot(page, name)
+}
+
 /** Nothing sticks out of the window to the side. */
 async function fits(page: Page, where: string): Promise<void> {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth)

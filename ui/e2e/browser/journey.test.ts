@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { accessible, launch, shoot, SHOTS } from '../browser'
+import { launch, look, shoot, SHOTS } from '../browser'
 import { serve, type Server } from '../server'
 
 let server: Server
@@ -50,15 +50,10 @@ async function step(): Promise<number> {
   return (await bar.count()) === 0 ? 0 : Number(await bar.first().getAttribute('aria-valuenow'))
 }
 
-async function look(name: string): Promise<void> {
-  await accessible(page, name)
-  await shoot(page, name)
-}
-
 test('try it now: a run starts with one click and its curve grows', async () => {
   await page.goto(server.url)
   await heading('Teach a model something new, on this computer').waitFor()
-  await look('start-first')
+  await look(page, 'start-first')
   await button('Try it now').click()
   await page.waitForURL(/#\/runs\/train_/)
   await until('the run does steps', async () => (await step()) >= 5)
@@ -77,7 +72,7 @@ test('a reload in the middle of the run finds it again with its whole curve', as
   await shoot(page, 'start-active')
   await page.goBack()
   await page.getByText('Your model is ready').first().waitFor({ timeout: 90_000 })
-  await look('run-done')
+  await look(page, 'run-done')
 })
 
 test('the finished model answers, can be stopped, and stands beside its base', async () => {
@@ -88,7 +83,7 @@ test('the finished model answers, can be stopped, and stands beside its base', a
   await field.press('Enter')
   await page.getByText(/\d+ tokens?, .* tokens\/s/).first().waitFor()
   await expect(page.locator('.reply').first().textContent(), 'the answer has the form that was taught').resolves.toMatch(/order; name: Leo/)
-  await look('chat')
+  await look(page, 'chat')
 
   await field.fill('Tell me a very long story about a dog, a cat and a bird.')
   await field.press('Enter')
@@ -105,7 +100,7 @@ test('the finished model answers, can be stopped, and stands beside its base', a
   await both.fill('Good morning! Emma here, Lake Road. Two red lamps for Friday, please.')
   await both.press('Enter')
   await until('both have answered', async () => (await page.locator('.turn').last().getByText(/tokens\/s/).count()) === 2)
-  await look('chat-compare')
+  await look(page, 'chat-compare')
 })
 
 test('a wizard run with a dataset of two bad lines', async () => {
@@ -117,15 +112,15 @@ test('a wizard run with a dataset of two bad lines', async () => {
 
   await page.goto(`${server.url}/#/tune`)
   await page.getByText('What should your model do?').waitFor()
-  await look('wizard-task')
+  await look(page, 'wizard-task')
   await page.getByRole('radio', { name: /Write answers/ }).check({ force: true })
   await link('Continue to model').click()
   await page.getByText('This machine').first().waitFor()
-  await look('wizard-model')
+  await look(page, 'wizard-model')
   await page.getByRole('radio', { name: /[Ss]tarter/ }).first().check({ force: true })
   await link('Continue to data').click()
   await page.getByText('Drop your examples here').waitFor()
-  await look('wizard-data-empty')
+  await look(page, 'wizard-data-empty')
 
   const chooser = page.waitForEvent('filechooser')
   await button('Choose a file').click()
@@ -133,11 +128,11 @@ test('a wizard run with a dataset of two bad lines', async () => {
   await page.getByText("2 lines can't be used.").waitFor()
   await page.getByText('Line 8').waitFor()
   await page.getByText('Line 21').waitFor()
-  await look('wizard-data-bad')
+  await look(page, 'wizard-data-bad')
   await page.getByRole('checkbox', { name: 'Skip these 2' }).check()
   await page.getByText('What the model sees').waitFor()
   await page.locator('.tok.on').first().waitFor()
-  await look('wizard-data')
+  await look(page, 'wizard-data')
 
   await page.reload()
   await page.getByText('What the model sees').waitFor()
@@ -146,11 +141,11 @@ test('a wizard run with a dataset of two bad lines', async () => {
   await page.getByLabel('Learning rate', { exact: true }).waitFor()
   // Long enough to be paused.
   await page.getByRole('textbox', { name: 'Steps', exact: true }).fill('400')
-  await look('wizard-settings')
+  await look(page, 'wizard-settings')
   await link('Continue to review').click()
   await page.getByText('What will run').waitFor()
   await until('the plan is worked out', async () => (await button('Start training').isEnabled()))
-  await look('wizard-review')
+  await look(page, 'wizard-review')
   await button('Test it').click()
   await page.getByText('Test run done').waitFor({ timeout: 240_000 })
   await shoot(page, 'wizard-review-measured')
@@ -159,7 +154,7 @@ test('a wizard run with a dataset of two bad lines', async () => {
   await until('it trains', async () => (await step()) >= 2)
   await button('Pause').click()
   await page.getByText(/^Paused at step/).first().waitFor()
-  await look('run-paused')
+  await look(page, 'run-paused')
   await button(/^Resume/).first().click()
   await until('it goes on', async () => (await page.getByText(/^Paused at step/).count()) === 0)
   await button(/^Stop/).first().click()
@@ -171,22 +166,22 @@ test('a wizard run with a dataset of two bad lines', async () => {
 test('runs are listed; models are looked at, exported and deleted', async () => {
   await page.goto(`${server.url}/#/runs`)
   await page.getByText('Order slips').first().waitFor()
-  await look('runs')
+  await look(page, 'runs')
   await page.goto(`${server.url}/#/models`)
   await page.getByText('Order slips').first().waitFor()
   await page.getByText('Made from').first().waitFor()
-  await look('models')
+  await look(page, 'models')
   await button(/Export/).first().click()
   const dialog = page.getByRole('dialog')
   await dialog.getByText('Which program do you want to use it in?').waitFor()
-  await look('models-export')
+  await look(page, 'models-export')
   await dialog.getByRole('button', { name: 'Export', exact: true }).click()
   await page.getByText(/^Exported/).first().waitFor({ timeout: 240_000 })
   await shoot(page, 'models-exported')
   await page.keyboard.press('Escape')
   await button(/^Delete/).first().click()
   await page.getByRole('alertdialog').waitFor()
-  await look('models-delete')
+  await look(page, 'models-delete')
   await page.getByRole('alertdialog').getByRole('button', { name: /^Delete/ }).click()
   await page.getByText(/is deleted/).first().waitFor()
 })
@@ -194,7 +189,7 @@ test('runs are listed; models are looked at, exported and deleted', async () => 
 test('settings: appearance and language take effect at once', async () => {
   await page.goto(`${server.url}/#/settings`)
   await heading('Settings').waitFor()
-  await look('settings')
+  await look(page, 'settings')
   await page.getByRole('radio', { name: 'Dark' }).or(button('Dark')).first().click()
   await until('the page is dark', async () => (await page.locator('html').getAttribute('data-theme')) === 'dark')
   for (const [language, title] of [

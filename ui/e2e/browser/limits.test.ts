@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { accessible, launch, shoot, SHOTS } from '../browser'
+import { launch, look, SHOTS } from '../browser'
 import { canMount, program, serve, type Server } from '../server'
 
 const WORDS = 'the ferry leaves the old pier at noon and returns before dusk with crates of blue glass '.repeat(14)
@@ -35,11 +35,6 @@ async function start(options?: Parameters<typeof serve>[0]): Promise<Server> {
   const server = await serve(options)
   servers.push(server)
   return server
-}
-
-async function look(name: string): Promise<void> {
-  await accessible(page, name)
-  await shoot(page, name)
 }
 
 /** A dataset of long rows. */
@@ -77,10 +72,10 @@ test('a run that cannot fit is offered the nearest settings that do', async () =
   const nearest = page.getByRole('button', { name: 'Use the nearest settings that fit' })
   await nearest.first().waitFor({ timeout: 60_000 })
   await page.getByText(/^It needs .* more than is free/).waitFor()
-  await look('limits-too-large')
+  await look(page, 'limits-too-large')
   await nearest.first().click()
   await page.getByText(/^It (just )?fits, with/).waitFor()
-  await look('limits-nearest')
+  await look(page, 'limits-nearest')
 })
 
 test('a run that runs out of memory goes on with less and says so', async () => {
@@ -92,7 +87,7 @@ test('a run that runs out of memory goes on with less and says so', async () => 
   await page.getByText('Memory ran out, so the run takes less at a time.').waitFor({ timeout: 120_000 })
   await page.getByText(/Rows at once: [124], [248] times per step/).first().waitFor()
   await page.getByRole('button', { name: 'Open log' }).click()
-  await look('limits-fallback')
+  await look(page, 'limits-fallback')
   await page.getByRole('button', { name: 'Pause' }).click()
   await page.getByText(/^Paused at step/).first().waitFor({ timeout: 120_000 })
 })
@@ -117,16 +112,16 @@ test('a full disk pauses the run; what is no longer needed makes room, and it go
     }
   }
   await page.getByText(/^Paused by itself at step/).waitFor({ timeout: 60_000 })
-  await look('limits-disk-full')
+  await look(page, 'limits-disk-full')
   await page.getByRole('link', { name: 'Open storage' }).click()
   await page.getByText('No longer needed').waitFor()
   await page.getByRole('button', { name: /Checkpoints of finished runs/ }).click()
   await page.getByText('Harbour').first().waitFor()
-  await look('limits-storage')
+  await look(page, 'limits-storage')
   const line = page.getByRole('listitem').filter({ hasText: 'Checkpoints of finished runs' })
   await line.getByRole('button', { name: 'Delete…' }).click()
   await page.getByRole('alertdialog').waitFor()
-  await look('limits-storage-ask')
+  await look(page, 'limits-storage-ask')
   await page.getByRole('alertdialog').getByRole('button', { name: /^Delete/ }).click()
   await page.getByText(/ freed$/).waitFor()
   truncateSync(ballast, statSync(ballast).size >> 1)

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { accessible, launch, shoot, SHOTS } from '../browser'
+import { launch, look, SHOTS } from '../browser'
 import { serve, type Server } from '../server'
 
 let server: Server
@@ -52,11 +52,6 @@ const request = (name: string, max_steps: number): object => ({
   name,
 })
 
-async function look(name: string): Promise<void> {
-  await accessible(page, name)
-  await shoot(page, name)
-}
-
 const names = (): Promise<string[]> => page.getByRole('region', { name: /runs? waits?/ }).getByRole('listitem').getByRole('link').allTextContents()
 
 test('a run that is started while another trains waits for its turn', async () => {
@@ -71,10 +66,10 @@ test('a run that is started while another trains waits for its turn', async () =
   await page.getByRole('link', { name: 'Continue to review' }).click()
   const start = page.getByRole('button', { name: 'Start when the other is done' })
   await expect.poll(() => start.isEnabled(), { timeout: 30_000 }).toBe(true)
-  await look('queue-review')
+  await look(page, 'queue-review')
   await start.click()
   await page.getByText('Waiting, place 1 of 1.').waitFor()
-  await look('queue-waiting-run')
+  await look(page, 'queue-waiting-run')
 })
 
 test('waiting runs are moved by button and by hand, and taken out', async () => {
@@ -93,7 +88,7 @@ test('waiting runs are moved by button and by hand, and taken out', async () => 
   await page.mouse.up()
   await expect.poll(names).toEqual(['Last one', before[0], before[1], before[2]])
   await expect.poll(async () => ((await (await fetch(`${server.url}/api/queue`)).json()) as { runs: string[] }).runs.length).toBe(4)
-  await look('queue-runs')
+  await look(page, 'queue-runs')
   await page.reload()
   await page.getByRole('heading', { name: '4 runs wait' }).waitFor()
   expect(await names(), 'a reload changes nothing').toEqual(['Last one', before[0], before[1], before[2]])
@@ -102,21 +97,21 @@ test('waiting runs are moved by button and by hand, and taken out', async () => 
   await page.getByRole('heading', { name: '3 runs wait' }).waitFor()
   await page.goto(`${server.url}/#/start`)
   await page.getByText('3 runs wait, next Last one').waitFor()
-  await look('queue-start')
+  await look(page, 'queue-start')
 })
 
 test('a pause holds the queue; a second app is told; what waits begins by itself', async () => {
   await page.goto(`${server.url}/#/runs/${first}`)
   await page.getByRole('button', { name: 'Pause' }).click()
   await page.getByText(/^Paused at step/).first().waitFor()
-  await look('queue-paused-run')
+  await look(page, 'queue-paused-run')
   await page.goto(`${server.url}/#/runs`)
   await page.getByText('The queue is on hold.').waitFor()
-  await look('queue-held')
+  await look(page, 'queue-held')
   second = await serve({ folder: server.folder })
   await page.goto(`${second.url}/#/start`)
   await page.getByText('ModelForge is open twice').waitFor()
-  await look('queue-second-app')
+  await look(page, 'queue-second-app')
   await page.goto(`${server.url}/#/runs`)
   await page.getByRole('button', { name: 'Continue the queue' }).click()
   await expect.poll(() => page.getByRole('row', { name: /Last one/ }).getByText('Finished').count(), { timeout: 120_000 }).toBe(1)

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Browser, Page, Route } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { accessible, launch, shoot, SHOTS } from '../browser'
+import { launch, look, shoot, SHOTS } from '../browser'
 import { ended, environment, program, serve, train, type Server } from '../server'
 
 const TASKS = { orders: 'text-generation', headlines: 'summarization', answers: 'extractive-question-answering' }
@@ -38,11 +38,6 @@ async function start(options?: Parameters<typeof serve>[0]): Promise<Server> {
   return server
 }
 
-async function look(name: string): Promise<void> {
-  await accessible(page, name)
-  await shoot(page, name)
-}
-
 /** Goes to a screen and waits until something on it is there. */
 async function open(server: Server, path: string, text: string | RegExp): Promise<void> {
   await page.goto(`${server.url}/#/${path}`)
@@ -66,19 +61,19 @@ async function interrupted(folder: string): Promise<void> {
 test('a new data folder: every screen says what will be there and how', async () => {
   const server = await start()
   await open(server, 'runs', 'Your runs appear here')
-  await look('empty-runs')
+  await look(page, 'empty-runs')
   await open(server, 'models', 'Base models on this computer')
-  await look('empty-models')
+  await look(page, 'empty-models')
   await open(server, 'chat', /^Ask .* something/)
-  await look('empty-chat')
+  await look(page, 'empty-chat')
   await open(server, 'no/such/page', 'There is no such page')
-  await look('no-page')
+  await look(page, 'no-page')
   await open(server, 'runs/train_20200101_000000', 'This run is not here')
-  await look('no-run')
+  await look(page, 'no-run')
   await open(server, 'models/model_20200101_000000', 'This model is not here')
-  await look('no-model')
+  await look(page, 'no-model')
   await open(server, 'chat/no-such-chat', 'This chat is not here')
-  await look('no-chat')
+  await look(page, 'no-chat')
 })
 
 test('settings: licenses, keys, and a Hub that cannot be reached', async () => {
@@ -88,22 +83,22 @@ test('settings: licenses, keys, and a Hub that cannot be reached', async () => {
   await page.getByRole('radio', { name: 'Libraries' }).or(page.getByRole('button', { name: 'Libraries' })).first().click()
   await page.getByText('candle-core', { exact: false }).first().waitFor()
   await page.locator('details', { hasText: 'svelte' }).first().waitFor()
-  await look('settings-licenses')
+  await look(page, 'settings-licenses')
   await page.keyboard.press('Escape')
   await page.getByRole('dialog').waitFor({ state: 'hidden' })
   await page.locator('main h1').first().focus()
   await page.keyboard.press('?')
   await page.getByRole('dialog').getByText('Show this list').waitFor()
-  await look('keys')
+  await look(page, 'keys')
   await page.keyboard.press('Escape')
   await page.getByRole('dialog').waitFor({ state: 'hidden' })
   await open(server, 'settings/hub', 'Not signed in')
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByLabel('Access token').waitFor()
-  await look('settings-token')
+  await look(page, 'settings-token')
   await page.getByText('Where a token is looked for').click()
   await page.getByText('System keychain').waitFor()
-  await look('settings-token-places')
+  await look(page, 'settings-token-places')
 })
 
 test('wizard: a model that cannot be reached, a broken file, pairs that need another method', async () => {
@@ -114,7 +109,7 @@ test('wizard: a model that cannot be reached, a broken file, pairs that need ano
   const other = page.getByRole('textbox', { name: 'Hub repository or local folder' })
   await other.fill('nobody/nothing')
   await page.getByText(/can't be reached|can't be used/).first().waitFor()
-  await look('wizard-model-unreachable')
+  await look(page, 'wizard-model-unreachable')
   await page.getByRole('radio', { name: /[Ss]tarter/ }).first().check({ force: true })
   await page.getByRole('link', { name: 'Continue to data' }).click()
   for (const [name, content, said] of [
@@ -130,16 +125,16 @@ test('wizard: a model that cannot be reached, a broken file, pairs that need ano
     await page.getByRole('button', { name: 'Choose a file' }).click()
     await (await chooser).setFiles(file)
     await page.getByText(said).first().waitFor()
-    await look(`wizard-data-${name.split('.')[0]}`)
+    await look(page, `wizard-data-${name.split('.')[0]}`)
   }
   await page.getByRole('link', { name: 'Continue to settings' }).click()
   for (const [name, method] of [['pairs', /Learn what is better/], ['rewards', /Learn from rewards/]] as const) {
     await page.getByRole('radio', { name: 'Simple' }).click()
     await page.getByRole('radio', { name: method }).check({ force: true })
-    await look(`wizard-settings-${name}`)
+    await look(page, `wizard-settings-${name}`)
     await page.getByRole('radio', { name: 'Advanced' }).click()
     await page.getByText('What only this method has').waitFor()
-    await look(`wizard-advanced-${name}`)
+    await look(page, `wizard-advanced-${name}`)
   }
 })
 
@@ -155,14 +150,14 @@ test('runs that learn from pairs and from rewards tell what their method measure
     await page.goto(`${server.url}/#/runs`)
     await page.getByRole('link', { name: run }).click()
     await page.getByRole('img', { name: first }).waitFor()
-    await look(`run-${run.toLowerCase().replaceAll(' ', '-')}`)
+    await look(page, `run-${run.toLowerCase().replaceAll(' ', '-')}`)
     await page.getByRole('heading', { name: 'Measured while learning' }).scrollIntoViewIfNeeded()
-    await look(`run-${run.toLowerCase().replaceAll(' ', '-')}-metrics`)
+    await look(page, `run-${run.toLowerCase().replaceAll(' ', '-')}-metrics`)
   }
   await page.goto(`${server.url}/#/models`)
   await page.getByText('To the point').first().click()
   await page.getByText('Made from').first().waitFor()
-  await look('model-rewards')
+  await look(page, 'model-rewards')
 })
 
 test('a list that is on its way, and one that could not be loaded', async () => {
@@ -178,7 +173,7 @@ test('a list that is on its way, and one that could not be loaded', async () => 
   await page.route(isList, fail)
   for (const route of held) await fail(route)
   await page.getByText('the disk does not answer').first().waitFor()
-  await look('error-runs')
+  await look(page, 'error-runs')
   await page.unroute(isList)
   // By itself with the next change, if nobody presses the button before.
   await page.getByRole('button', { name: 'Try again' }).first().click({ timeout: 2000 }).catch(() => {})
@@ -188,7 +183,7 @@ test('a list that is on its way, and one that could not be loaded', async () => 
   await page.route(isApi, (route) => route.abort())
   await page.reload()
   await page.getByText('ModelForge does not answer').first().waitFor()
-  await look('unreachable')
+  await look(page, 'unreachable')
   await page.unroute(isApi)
   await page.getByRole('button', { name: 'Try again' }).click()
   await page.getByText('Your runs appear here').first().waitFor()
@@ -201,7 +196,7 @@ test('a server with a token asks for it', async () => {
   await page.getByLabel('Token').fill('wrong')
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByText('The server does not know this token').waitFor()
-  await look('sign-in')
+  await look(page, 'sign-in')
   await page.getByLabel('Token').fill('open-sesame-open-sesame-open-sesame')
   await page.getByRole('button', { name: 'Sign in' }).click()
   await page.getByText('Teach a model something new, on this computer').waitFor()
@@ -221,16 +216,16 @@ test('a full library: runs of every ending beside each other', async () => {
   await page.getByRole('checkbox', { name: 'Compare Order slips', exact: true }).check()
   await page.getByRole('checkbox', { name: 'Compare Order slips, slowly' }).check()
   await page.getByRole('checkbox', { name: 'Compare Lost and found' }).check()
-  await look('runs-full')
+  await look(page, 'runs-full')
   await page.getByRole('link', { name: 'Compare' }).click()
   await page.getByText('Curves').waitFor()
   await page.locator('main canvas').first().waitFor()
-  await look('runs-compare')
+  await look(page, 'runs-compare')
 
   await page.goto(`${server.url}/#/runs`)
   await page.getByRole('link', { name: 'Night shift' }).click()
   await page.getByText(/^Training was interrupted at step/).waitFor()
-  await look('run-interrupted')
+  await look(page, 'run-interrupted')
   await page.goto(`${server.url}/#/runs`)
   await page.getByRole('link', { name: 'Order slips', exact: true }).click()
   const chart = page.getByRole('img', { name: /^Training loss went from/ }).first()
@@ -241,10 +236,10 @@ test('a full library: runs of every ending beside each other', async () => {
   await page.getByRole('button', { name: 'Show as table' }).first().click()
   await page.locator('main figure table').first().waitFor()
   await page.getByRole('button', { name: 'Open log' }).click()
-  await look('run-table-log')
+  await look(page, 'run-table-log')
 
   await open(server, 'start', 'Recent models')
-  await look('start-full')
+  await look(page, 'start-full')
 })
 
 test('a push: what is asked, a name that is taken, on its way, and what the Hub has then', async () => {
@@ -264,14 +259,14 @@ test('a push: what is asked, a name that is taken, on its way, and what the Hub 
   await page.getByRole('button', { name: 'Push to Hub' }).last().click()
   const dialog = page.getByRole('dialog')
   await dialog.getByRole('radio', { name: 'Whole model' }).click()
-  await look('push-form')
+  await look(page, 'push-form')
   await dialog.getByRole('button', { name: 'Push to Hub' }).click()
   await dialog.getByText('pia/Lost-and-found is there already').waitFor()
-  await look('push-exists')
+  await look(page, 'push-exists')
   items = [{ type: 'done', repo_url: 'https://huggingface.co/pia/Lost-and-found', commit: '0'.repeat(40), files: 8, bytes: 24_000_000 }]
   await dialog.getByRole('button', { name: 'Push into it' }).click()
   await dialog.getByText('Files compared with the Hub: 8', { exact: false }).waitFor()
-  await look('push-done')
+  await look(page, 'push-done')
   await dialog.getByRole('button', { name: 'Close' }).last().click()
   await page.unroute(upload)
   // What is never answered is on its way.
@@ -280,10 +275,10 @@ test('a push: what is asked, a name that is taken, on its way, and what the Hub 
   await dialog.getByLabel('Repository').waitFor()
   await dialog.getByRole('button', { name: 'Push to Hub' }).click()
   await dialog.getByRole('progressbar').waitFor()
-  await look('push-busy')
+  await look(page, 'push-busy')
   await dialog.getByRole('button', { name: 'Cancel the push' }).click()
   await dialog.getByText('The push was cancelled', { exact: false }).waitFor()
-  await look('push-cancelled')
+  await look(page, 'push-cancelled')
   await page.keyboard.press('Escape')
   await page.unroute(upload)
   await page.unroute(whoami)
@@ -296,19 +291,19 @@ test('a model: its numbers, sharing it without an account, and every way to talk
   await page.getByText('Made from').first().waitFor()
   await page.getByRole('button', { name: 'Push to Hub' }).last().click()
   await page.getByRole('dialog').getByText('You are not signed in to the Hub').waitFor()
-  await look('models-push')
+  await look(page, 'models-push')
   await page.keyboard.press('Escape')
   await page.getByRole('button', { name: 'Train again' }).last().click()
   await page.getByRole('dialog').getByText('Base model and dataset are exactly as they were.').waitFor()
-  await look('models-again')
+  await look(page, 'models-again')
   await page.keyboard.press('Escape')
 
   await page.getByRole('link', { name: 'Chat', exact: true }).last().click()
   await page.getByLabel('Text to summarize').fill('Hello, neighbors. Jack here, from Lake Road. On Thursday I lost my silver ticket in the square. I like it very much.')
-  await look('chat-document')
+  await look(page, 'chat-document')
   await page.getByRole('button', { name: 'Summarize' }).click()
   await page.getByText(/tokens\/s/).first().waitFor()
-  await look('chat-summary')
+  await look(page, 'chat-summary')
 
   await page.goto(`${server.url}/#/models`)
   await page.getByText('Village reader').first().click()
@@ -316,14 +311,14 @@ test('a model: its numbers, sharing it without an account, and every way to talk
   await page.getByRole('link', { name: 'Chat', exact: true }).last().click()
   await page.getByLabel('Text to look in').fill("Emma's favorite color is red. Walt loves running and does it every Tuesday. The home of Marta is in Queen Street in Lakewood.")
   await page.getByLabel('Question', { exact: true }).fill('Who likes the color red?')
-  await look('chat-question')
+  await look(page, 'chat-question')
   await page.getByRole('button', { name: 'Find the answer' }).click()
   await page.getByText(/tokens\/s/).first().waitFor()
-  await look('chat-found')
+  await look(page, 'chat-found')
   await page.getByRole('button', { name: 'New chat' }).first().click()
   await page.getByRole('button', { name: 'Village reader' }).first().click()
   await page.getByText('Base models on this computer').first().waitFor()
-  await look('chat-picker')
+  await look(page, 'chat-picker')
 })
 
 test('long words and other scripts keep the layout', async () => {
