@@ -1,7 +1,6 @@
 //! The app on a disk without room: each request says so, none ends the app, and all of it works again with room.
 
 use std::{
-    fs,
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Stdio},
@@ -151,14 +150,7 @@ async fn the_app_lives_on_a_full_disk_and_works_again_with_room() {
 fn hub_with_starter() -> HubServer {
     let hub = HubServer::start().unwrap();
     let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("src-tauri/resources/starter");
-    let files: Vec<(String, Vec<u8>)> = fs::read_dir(starter)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
-        .collect();
-    let files: Vec<(&str, &[u8])> =
-        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-    hub.add_repo(MODEL, Visibility::Public, &files);
+    hub.add_folder(MODEL, Visibility::Public, &starter).unwrap();
     hub
 }
 

@@ -58,11 +58,7 @@ impl Place {
     /// Puts a copy of the starter model on the Hub.
     pub fn add_starter(&self) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src-tauri/resources/starter");
-        let files: Vec<(String, Vec<u8>)> =
-            files_below(&folder).into_iter().map(|path| (name_of(&path), fs::read(&path).unwrap())).collect();
-        let files: Vec<(&str, &[u8])> =
-            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        self.hub.add_repo(STARTER_ON_HUB, Visibility::Public, &files);
+        self.hub.add_folder(STARTER_ON_HUB, Visibility::Public, &folder).unwrap();
     }
 }
 

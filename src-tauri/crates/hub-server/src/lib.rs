@@ -12,8 +12,9 @@ mod push;
 mod state;
 
 use std::{
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
@@ -100,6 +101,22 @@ impl HubServer {
         });
         let changes = changes.collect();
         world.commit(id, "Add files", changes);
+    }
+
+    /// The same with every file of a folder.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn add_folder(&self, id: &str, visibility: Visibility, folder: &Path) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            files.push((entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?));
+        }
+        let files: Vec<(&str, &[u8])> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        self.add_repo(id, visibility, &files);
+        Ok(())
     }
 
     /// Adds a file to a repository, in Git LFS: `head`, then zeros up to `size`, which are not kept in memory.
