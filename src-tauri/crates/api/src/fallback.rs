@@ -1,7 +1,7 @@
 //! Runs that run out of memory: an engine that died of it is followed by one that takes less at a time.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::TryLockError,
     io,
     process::ExitStatus,
     time::{Duration, Instant},
@@ -9,6 +9,7 @@ use std::{
 
 use types::{
     ApiError, EventLine, Fallback, Optim, TrainEvent, TrainingConfig, engine::exit, event_log::EventLog,
+    files,
 };
 
 use crate::{job::gate, run::ActiveRun};
@@ -63,12 +64,7 @@ impl ActiveRun {
         let gate = gate(self.store()).await?;
         let path = self.job().path().display().to_string();
         let failed = |e: io::Error| ApiError::internal(format!("the run ran out of memory. {path}: {e}"));
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.job().lock())
-            .map_err(failed)?;
+        let lock = files::open_lock(&self.job().lock()).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

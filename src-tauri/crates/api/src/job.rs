@@ -207,7 +207,7 @@ pub(crate) async fn gate(store: &Store) -> Result<fs::File, ApiError> {
     let path = store.home().start_lock();
     let failed = format!("Could not lock {}", path.display());
     let lock = move || {
-        let file = fs::File::options().create(true).truncate(false).write(true).open(path)?;
+        let file = files::open_lock(&path)?;
         file.lock().map(|()| file)
     };
     crate::blocking(lock).await?.map_err(|e: std::io::Error| ApiError::internal(format!("{failed}: {e}")))

@@ -6,7 +6,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use store::{Queue, RunStatus};
-use types::{ApiError, TrainEvent, TrainingConfig, TrainingResult, event_log::EventLog};
+use types::{ApiError, TrainEvent, TrainingConfig, TrainingResult, event_log::EventLog, files};
 
 use crate::{Api, Topic, job::Checked};
 
@@ -205,7 +205,7 @@ impl Api {
         let finished = self.store.run(job_id).is_ok_and(|run| run.status == RunStatus::Completed);
         if let Ok(job) = self.store.home().run(job_id)
             && !finished
-            && let Ok(lock) = fs::File::options().create(true).truncate(false).write(true).open(job.lock())
+            && let Ok(lock) = files::open_lock(&job.lock())
             && lock.try_lock().is_ok()
             && let Ok(mut log) = EventLog::open(&job)
         {

@@ -260,12 +260,7 @@ fn loaded_event(model: &dyn Model, config: &TrainingConfig) -> TrainEvent {
 
 fn lock(job: &JobFolder) -> Result<File, EngineError> {
     let path = job.lock();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(EngineError::file(&path))?;
+    let file = files::open_lock(&path).map_err(EngineError::file(&path))?;
     // Whoever asks whether the job is being worked on holds the lock for a moment too.
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {

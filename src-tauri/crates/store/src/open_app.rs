@@ -2,7 +2,7 @@
 //! told of the first, since who opened both may not know.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, TryLockError},
     sync::PoisonError,
 };
 
@@ -40,8 +40,7 @@ impl Store {
         // The lock tells whether, the note beside it who: where locks are mandatory, a locked file cannot be read.
         let path = self.home().path().join("app.lock");
         let note = self.home().path().join("app.json");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(StoreError::io("make", &path))?;
+        let file = files::open_lock(&path).map_err(StoreError::io("make", &path))?;
         match file.try_lock() {
             Ok(()) => {
                 files::write_json(&note, me).map_err(StoreError::io("write", &note))?;

@@ -1,11 +1,7 @@
 //! The queue: runs that wait for their turn, in order. It is a file beside the runs, so that a database that is lost
 //! loses no place, and any process can change it.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::PathBuf,
-};
+use std::{fs, io, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -78,8 +74,7 @@ impl Store {
     /// When it cannot be read or written; then it stays as it is.
     pub fn change_queue<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> Result<T, StoreError> {
         let path = self.home().runs().join("queue.lock");
-        let options = || File::options().create(true).truncate(false).write(true).open(&path);
-        let lock = options().map_err(StoreError::io("make", &path))?;
+        let lock = files::open_lock(&path).map_err(StoreError::io("make", &path))?;
         lock.lock().map_err(StoreError::io("lock", &path))?;
         let before = self.queue()?;
         let mut queue = before.clone();

@@ -13,6 +13,11 @@ use tempfile::{NamedTempFile, PersistError};
 /// How the names of files begin that are not finished.
 pub const TEMPORARY: &str = ".writing-";
 
+/// A file that is only there to be locked; it is made where it is not there, and keeps what it has.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    File::options().create(true).truncate(false).write(true).open(path)
+}
+
 /// Writes `bytes` to `path` whole or not at all: to a temporary name beside it, fsync, rename.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, |file| file.write_all(bytes))
