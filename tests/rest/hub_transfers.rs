@@ -50,11 +50,13 @@ async fn begin_slow_download(place: &Place, server: &Server) -> String {
 }
 
 async fn over(server: &Server, job: &str) -> Value {
-    // Between a download and its engine nobody holds the run for a moment; who is asked here knows that it goes on.
-    while server.get("/api/finetune/status").await.1["status"] == "running" {
+    loop {
+        let (_, run) = server.get(&format!("/api/runs/{job}")).await;
+        if run["status"] != "running" {
+            return run;
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    server.get(&format!("/api/runs/{job}")).await.1
 }
 
 #[tokio::test]

@@ -12,11 +12,11 @@ use std::{
 };
 
 use hub::Progress;
-use store::{BaseModel, RunStatus};
+use store::{BaseModel, Run, RunStatus};
 use tokio::sync::Notify;
 use types::{
     ApiError, DownloadProgress, JobFolder, Phase, RunSpec, Task, TrainEvent, TrainingConfig, engine::Control,
-    event_log::EventLog,
+    event_log::EventLog, files,
 };
 
 use crate::{
@@ -258,6 +258,17 @@ impl Api {
         self.runner.discarded().contains(job_id)
     }
 
+    /// The run as it stands for a person: between a download and its engine, and until an engine's end is read, nobody
+    /// holds its lock, and it goes on all the same.
+    pub(crate) fn as_followed(&self, run: Run) -> Run {
+        match run.status {
+            RunStatus::Interrupted if self.follows(&run.row.job_id) => {
+                Run { status: RunStatus::Running, ..run }
+            }
+            _ => run,
+        }
+    }
+
     /// Whether this process follows the run.
     pub(crate) fn follows(&self, job_id: &str) -> bool {
         self.runner.known().get(job_id).is_some_and(|known| known.at_work)
@@ -359,7 +370,7 @@ impl Api {
         let job = self.store.home().run(&spec.job_id)?;
         let path = job.lock();
         let failed = |e: std::io::Error| ApiError::internal(format!("{}: {e}", path.display()));
-        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        let lock = files::open_lock(&path).map_err(failed)?;
         lock.lock().map_err(failed)?;
         // What was ordered before was not meant for this.
         Control::withdraw(&job).map_err(failed)?;

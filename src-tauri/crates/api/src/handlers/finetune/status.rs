@@ -42,7 +42,7 @@ pub enum Status {
 pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
     let active = api.store().active_run()?;
     let Some(job_id) = active.or(api.store().current_run()?) else { return Ok(idle()) };
-    match api.store().run(&job_id) {
+    match api.store().run(&job_id).map(|run| api.as_followed(run)) {
         // How it ends is of no interest; it is over once it is gone.
         Ok(run) if api.discards(&job_id) => Ok(Output {
             status: Status::Running,
@@ -50,10 +50,6 @@ pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
             error: None,
             ..tell(&run)
         }),
-        // Between the download and the engine, and until an engine's end is read, nobody holds the run's lock.
-        Ok(run) if run.status == RunStatus::Interrupted && api.follows(&job_id) => {
-            Ok(tell(&Run { status: RunStatus::Running, ..run }))
-        }
         Ok(run) => {
             let mut told = tell(&run);
             if run.status == RunStatus::Interrupted {

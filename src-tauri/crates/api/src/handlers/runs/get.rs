@@ -39,5 +39,6 @@ pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
     let (store, id) = (api.store_handle(), input.job_id);
     // A log that is read for the first time can be long.
     let read = move || Ok::<_, StoreError>(Output { run: store.run(&id)?, spec: store.run_spec(&id)? });
-    Ok(crate::blocking(read).await??)
+    let Output { run, spec } = crate::blocking(read).await??;
+    Ok(Output { run: api.as_followed(run), spec })
 }

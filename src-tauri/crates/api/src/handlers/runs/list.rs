@@ -15,5 +15,6 @@ pub type Output = Vec<Run>;
 pub async fn run(api: &Arc<Api>, _input: Input) -> Result<Output, ApiError> {
     // A log that is read for the first time can be long.
     let store = api.store_handle();
-    Ok(crate::blocking(move || store.runs()).await??)
+    let runs = crate::blocking(move || store.runs()).await??;
+    Ok(runs.into_iter().map(|run| api.as_followed(run)).collect())
 }
