@@ -48,7 +48,7 @@ impl RepoCache {
     /// What is there so far of the content with this hash. Its name is not one of the Python tools', which could
     /// take it for theirs.
     pub(crate) fn partial(&self, hash: &str) -> PathBuf {
-        self.folder.join("blobs").join(format!("{hash}.modelforge.incomplete"))
+        self.folder.join("blobs").join(format!("{hash}{}", files::UNFINISHED_BLOB))
     }
 
     /// What a file of this size still takes on the disk. What has arrived of it may stand anywhere in it, so what counts is

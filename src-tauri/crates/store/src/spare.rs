@@ -9,7 +9,7 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use types::SpareKind;
+use types::{SpareKind, files::UNFINISHED_BLOB};
 
 use crate::{
     RepositoryKind, RunStatus, Store, StoreError, folder,
@@ -35,26 +35,12 @@ pub struct Spare {
 /// What stays of a run whose model is complete.
 const HISTORY: &[&str] =
     &["run.json", "inputs.json", "events.jsonl", "engine.lock", "engine.log", "fallback.json"];
-/// How the names of blobs end that are not whole.
-const UNFINISHED: &str = ".modelforge.incomplete";
 
 impl Store {
     /// Everything that is no longer needed, the largest first. Walks every folder: slow where there are many files.
     pub fn spare(&self) -> Result<Vec<Spare>, StoreError> {
         let mut found = self.spare_of_runs()?;
-        for path in entries(&self.home().exports())? {
-            let id = name_of(&path);
-            // One that is being filled has a hidden name.
-            if !id.starts_with('.') {
-                found.push(Spare {
-                    kind: SpareKind::Export,
-                    bytes: bytes(&path)?,
-                    name: id.clone(),
-                    id,
-                    path,
-                });
-            }
-        }
+        found.extend(self.spare_exports()?);
         found.extend(self.spare_of_cache()?);
         found.retain(|spare| spare.bytes > 0);
         found.sort_by_key(|spare| Reverse(spare.bytes));
@@ -66,7 +52,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotSpare`] for what is not there, or is needed after all.
     pub fn free(&self, kind: SpareKind, id: &str) -> Result<u64, StoreError> {
-        let spare = self.spare()?.into_iter().find(|spare| spare.kind == kind && spare.id == id);
+        let listed = match kind {
+            SpareKind::Checkpoints | SpareKind::Run => self.spare_of_runs()?,
+            SpareKind::Export => self.spare_exports()?,
+            SpareKind::BaseModel | SpareKind::Download => self.spare_of_cache()?,
+        };
+        let spare = listed.into_iter().find(|spare| spare.kind == kind && spare.id == id && spare.bytes > 0);
         let spare = spare.ok_or_else(|| StoreError::NotSpare(id.to_owned()))?;
         match kind {
             SpareKind::Checkpoints => {
@@ -110,6 +101,24 @@ impl Store {
                 RunStatus::Running | RunStatus::Queued => continue,
             };
             found.push(Spare { kind, id, name: run.row.name, bytes, path });
+        }
+        Ok(found)
+    }
+
+    fn spare_exports(&self) -> Result<Vec<Spare>, StoreError> {
+        let mut found = Vec::new();
+        for path in entries(&self.home().exports())? {
+            let id = name_of(&path);
+            // One that is being filled has a hidden name.
+            if !id.starts_with('.') {
+                found.push(Spare {
+                    kind: SpareKind::Export,
+                    bytes: bytes(&path)?,
+                    name: id.clone(),
+                    id,
+                    path,
+                });
+            }
         }
         Ok(found)
     }
@@ -180,7 +189,7 @@ fn unfinished(repository: &Path) -> Result<Vec<PathBuf>, StoreError> {
         held.unwrap_or(false)
     };
     let mut found = folder::entries(&repository.join("blobs"))?;
-    found.retain(|path| name_of(path).strip_suffix(UNFINISHED).is_some_and(|blob| !is_held(blob)));
+    found.retain(|path| name_of(path).strip_suffix(UNFINISHED_BLOB).is_some_and(|blob| !is_held(blob)));
     Ok(found)
 }
 

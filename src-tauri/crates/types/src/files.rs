@@ -13,6 +13,9 @@ use tempfile::{NamedTempFile, PersistError};
 /// How the names of files begin that are not finished.
 pub const TEMPORARY: &str = ".writing-";
 
+/// How the names of blobs in the Hub's cache end that are not whole.
+pub const UNFINISHED_BLOB: &str = ".modelforge.incomplete";
+
 /// A file that is only there to be locked; it is made where it is not there, and keeps what it has.
 pub fn open_lock(path: &Path) -> io::Result<File> {
     File::options().create(true).truncate(false).write(true).open(path)
