@@ -2,9 +2,8 @@
 
 use candle_core::{Result, Tensor, bail};
 
-/// Rows of a frozen `[vocab, hidden]` table: `[tokens]` u32 → `[tokens, hidden]`, on a card as f32, also of a table
-/// that is not there. An id beyond the table is an
-/// error.
+/// Rows of a frozen `[vocab, hidden]` table: `[tokens]` u32 → `[tokens, hidden]`, for ids on a card as f32, wherever the table is. An id
+/// beyond the table is an error.
 pub fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
     let (vocab, _) = table.dims2()?;
     let all = ids.to_vec1::<u32>()?;

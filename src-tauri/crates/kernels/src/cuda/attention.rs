@@ -47,7 +47,7 @@ impl Heading<'_> {
         };
         let ((query_norm, narrow), (key_norm, _)) = (norm(0)?, norm(1)?);
         let angles = self.table.map(|table| table.on_card(card.0)).transpose()?;
-        let at = angles.as_ref().map(|angles| numbers(angles)).transpose()?;
+        let at = angles.as_ref().map(numbers).transpose()?;
         let Heads { queries, keys, dim, .. } = self.heads;
         let args = vec![
             Arg::At(query_norm),

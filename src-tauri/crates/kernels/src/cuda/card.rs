@@ -116,6 +116,7 @@ impl Room {
 
 /// An argument of a kernel.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "they live for a call, and the driver is given their address")]
 pub(crate) enum Arg {
     At(u64),
     Int(i32),
