@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 use types::engine::Calibration;
 
-use crate::{complain, load, tell};
+use crate::{complain, device, tell};
 
 /// Tokens of the product that is measured, and width of its square weight: a layer of a small model.
 const TOKENS: usize = 512;
@@ -36,20 +36,27 @@ pub fn main() -> ExitCode {
 fn measure() -> Result<Calibration> {
     kernels::stop_busy_waiting();
     kernels::keep_freed_memory();
+    let device = device::measured()?;
     Ok(Calibration {
-        device: load::DEVICE_NAME.into(),
+        device: device::name(&device).into(),
         threads: rayon::current_num_threads(),
-        matmul_f32_flops: product(DType::F32)?,
-        matmul_bf16_flops: product(DType::BF16)?,
+        matmul_f32_flops: product(&device, DType::F32)?,
+        matmul_bf16_flops: product(&device, DType::BF16)?,
         memory_bytes_per_second: copy()?,
     })
 }
 
 /// Operations a second of `[TOKENS, WIDTH]` by a frozen `[WIDTH, WIDTH]` weight.
-fn product(dtype: DType) -> Result<f64> {
-    let x = Tensor::rand(-1f32, 1f32, (TOKENS, WIDTH), &Device::Cpu)?;
-    let weight = Tensor::rand(-1f32, 1f32, (WIDTH, WIDTH), &Device::Cpu)?.to_dtype(dtype)?;
-    let seconds = median_seconds(|| kernels::fused_product(&x, &weight).map(|y| drop(black_box(y))))?;
+fn product(device: &Device, dtype: DType) -> Result<f64> {
+    let x = Tensor::rand(-1f32, 1f32, (TOKENS, WIDTH), device)?;
+    let weight = Tensor::rand(-1f32, 1f32, (WIDTH, WIDTH), device)?.to_dtype(dtype)?;
+    let seconds = median_seconds(|| {
+        let y = kernels::fused_product(&x, &weight)?;
+        // A card computes while this thread goes on.
+        device.synchronize()?;
+        drop(black_box(y));
+        Ok(())
+    })?;
     Ok(2.0 * (TOKENS * WIDTH * WIDTH) as f64 / seconds)
 }
 

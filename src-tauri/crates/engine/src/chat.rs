@@ -12,16 +12,19 @@ use std::{
     thread,
 };
 
-use candle_core::Device;
 use data::Tokenizer;
 use infer::{ChatSession, Listener};
-use models::{AnyModel, LoadOptions, Pass};
+use models::{AnyModel, Pass};
 use types::{
     Manifest, ModelFolder, Provider,
     engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest},
 };
 
-use crate::{EngineError, complain, load, tell};
+use crate::{
+    EngineError, complain,
+    device::{self, Wanted},
+    load, tell,
+};
 
 /// The longest request line: a conversation that fills any model's context is far shorter.
 const MAX_LINE: usize = 64 << 20;
@@ -186,7 +189,7 @@ impl Loaded {
             architecture: info.architecture.clone(),
             parameters: info.parameters + adapter as u64,
             context_length: info.context_length,
-            device: load::DEVICE_NAME.to_owned(),
+            device: device::name(self.model.device()).to_owned(),
         }
     }
 }
@@ -216,8 +219,9 @@ fn load_kept(base_dir: &Path, adapter_dir: Option<&Path>, quantised: bool) -> Re
     });
     let bf16 = config.as_ref().is_some_and(|config| config.bf16);
     let kept = config.filter(|_| quantised).and_then(|config| config.quantisation());
-    let options = LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu };
-    let mut model = models::load_quantised(base_dir, &options, kept.map(load::quantise))?;
+    let quantise = kept.map(load::quantise);
+    let wanted = Wanted { folder: base_dir, bf16, provider: Provider::Unsloth, quantise };
+    let mut model = wanted.load(&mut |why| complain(why))?;
     if let Some(folder) = adapter_dir {
         model.load_adapter(folder)?;
     }

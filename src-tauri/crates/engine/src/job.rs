@@ -19,8 +19,8 @@ use types::{
 };
 
 use crate::{
-    EngineError, answers::Answers, complain, event_log::EventLog, inputs, load, memory, orders::Orders,
-    publish, rlhf,
+    EngineError, answers::Answers, complain, device, event_log::EventLog, inputs, load, memory,
+    orders::Orders, publish, rlhf,
 };
 
 /// How often, and how far apart, a job's lock is tried.
@@ -183,8 +183,11 @@ fn run(
         return Ok(());
     }
 
+    if let Ok(why) = std::env::var(types::engine::NOT_ON_CARD) {
+        emit(TrainEvent::Warning { message: format!("the run is computed on the processor: {why}") });
+    }
     emit(TrainEvent::Phase { phase: Phase::LoadingModel });
-    let mut model = load::model(spec, &tokenizer)?;
+    let mut model = load::model(spec, &tokenizer, &mut |message| emit(TrainEvent::Warning { message }))?;
     emit(loaded_event(&*model, config));
 
     let outcome = if config.strategy == Strategy::Rlhf {
@@ -254,7 +257,7 @@ fn loaded_event(model: &dyn Model, config: &TrainingConfig) -> TrainEvent {
         parameters: info.parameters,
         trainable_parameters: model.trainable().iter().map(|(_, var)| var.elem_count() as u64).sum(),
         dtype: kept.map_or_else(|| info.dtype.clone(), |codes| format!("{codes}, {}", info.dtype)),
-        device: load::DEVICE_NAME.into(),
+        device: device::name(model.device()).into(),
     }
 }
 

@@ -8,6 +8,7 @@ mod answers;
 mod calibrate;
 mod card;
 mod chat;
+mod device;
 mod error;
 mod event_log;
 mod export;
@@ -33,8 +34,8 @@ use types::engine::exit;
 #[global_allocator]
 static ALLOCATOR: kernels::Allocator = kernels::Allocator;
 
-/// Runs an engine: `train <job folder>`, `probe <job folder>`, `export <request>`, `chat` or `calibrate`. The first argument is
-/// the sub-command.
+/// Runs an engine: `train <job folder>`, `probe <job folder>`, `export <request>`, `chat`, `calibrate`, or `check`, which tells
+/// whether it can compute here. The first argument is the sub-command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     kernels::exit_when_out_of_memory(exit::OUT_OF_MEMORY);
     memory::yield_first();
@@ -45,11 +46,23 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         [Some("export"), Some(request)] => export::main(request),
         [Some("chat")] => chat::main(),
         [Some("calibrate")] => calibrate::main(),
+        [Some("check")] => check(),
         _ => {
             complain(
-                "usage: modelforge engine train <job folder> | probe <job folder> | export <request> | chat | calibrate",
+                "usage: modelforge engine train <job folder> | probe <job folder> | export <request> | chat | calibrate | check",
             );
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether there is what this engine computes on. Exit codes: 0 yes, 1 no, with the reason on standard error.
+fn check() -> ExitCode {
+    match device::measured() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(error);
+            ExitCode::FAILURE
         }
     }
 }

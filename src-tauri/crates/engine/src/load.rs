@@ -2,18 +2,14 @@
 
 use std::{fs, path::Path};
 
-use candle_core::Device;
 use data::{PrepareOptions, Prepared, Tokenizer};
-use models::{AnyModel, Codes, LoadOptions, LoraConfig, Model, Quantise};
+use models::{AnyModel, Codes, LoraConfig, Model, Quantise};
 use types::{
     JobFolder, Profile, Provider, RunSpec, TrainingConfig,
     config::{QuantCodes, Quantisation},
 };
 
-use crate::EngineError;
-
-/// Where this engine computes.
-pub const DEVICE_NAME: &str = "cpu";
+use crate::{EngineError, device::Wanted};
 
 /// The largest `run.json` that is read.
 const MAX_SPEC: u64 = 1 << 20;
@@ -68,15 +64,24 @@ pub fn data(spec: &RunSpec, tokens_dir: &Path) -> Result<(Tokenizer, Prepared), 
     Ok((tokenizer, prepared))
 }
 
-/// Loads the base model of a run and attaches a fresh adapter.
+/// Loads the base model of a run and attaches a fresh adapter. `warn` is told where it is not computed on the card of an engine
+/// that has one.
 ///
 /// # Errors
 /// The model cannot be used, or not with this tokenizer.
-pub fn model(spec: &RunSpec, tokenizer: &Tokenizer) -> Result<AnyModel, EngineError> {
+pub fn model(
+    spec: &RunSpec,
+    tokenizer: &Tokenizer,
+    warn: &mut dyn FnMut(String),
+) -> Result<AnyModel, EngineError> {
     let config = &spec.config;
-    let provider = config.provider.unwrap_or(Provider::Unsloth);
-    let options = LoadOptions { bf16: config.bf16, provider, device: Device::Cpu };
-    let mut model = models::load_quantised(&spec.base_dir, &options, config.quantisation().map(quantise))?;
+    let wanted = Wanted {
+        folder: &spec.base_dir,
+        bf16: config.bf16,
+        provider: config.provider.unwrap_or(Provider::Unsloth),
+        quantise: config.quantisation().map(quantise),
+    };
+    let mut model = wanted.load(warn)?;
     check_vocab(tokenizer, &*model)?;
     model.attach_lora(&lora_config(config), config.seed)?;
     Ok(model)

@@ -1,4 +1,5 @@
-//! How much memory this process has, measured by the system; a system that is not asked here gives nothing, never zero.
+//! How much memory this process has, measured by the system, or on the card it computes on by the driver; what is not asked here gives
+//! nothing, never zero.
 
 use types::TrainEvent;
 
@@ -12,9 +13,18 @@ struct Resident {
     current: u64,
 }
 
-/// The most memory this process has had resident, in bytes.
+/// The most memory this process has had where it computes, in bytes.
 pub fn peak() -> Option<u64> {
-    resident().map(|memory| memory.peak)
+    used().map(|memory| memory.peak)
+}
+
+/// Of the card where a model is computed there, else of the machine.
+fn used() -> Option<Resident> {
+    #[cfg(feature = "cuda")]
+    if let Some((peak, current)) = crate::device::card_memory() {
+        return Some(Resident { peak, current });
+    }
+    resident()
 }
 
 /// Of all programs, those that the person works with are to stay when the machine runs out of memory. An engine can be started anew.
@@ -38,7 +48,7 @@ pub struct Watch {
 impl Watch {
     /// An event if this is the first look, or the peak has grown by more than 5 % since the last one.
     pub fn look(&mut self) -> Option<TrainEvent> {
-        let now = resident()?;
+        let now = used()?;
         if now.peak as f64 <= self.told as f64 * GROWTH {
             return None;
         }

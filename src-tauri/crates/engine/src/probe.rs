@@ -16,7 +16,7 @@ use types::{
     event::SAMPLED_ROWS,
 };
 
-use crate::{EngineError, answers::Answers, complain, load, memory, tell};
+use crate::{EngineError, answers::Answers, complain, device, load, memory, tell};
 
 /// Tries out the job in `folder`, of which only `run.json` is needed. Exit codes: 0 measured, 1 failed.
 pub fn main(folder: &Path) -> ExitCode {
@@ -57,7 +57,7 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
 
     say(&ProbeLine::Phase(Phase::LoadingModel))?;
     let started = Instant::now();
-    let model = load::model(&spec, &tokenizer)?;
+    let model = load::model(&spec, &tokenizer, &mut |why| complain(why))?;
     let load_ms = millis(started);
 
     say(&ProbeLine::Phase(Phase::Training))?;
@@ -85,7 +85,7 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
         total_steps: probed.total_steps,
         steps: probed.steps,
         peak_memory_bytes: memory::peak(),
-        device: load::DEVICE_NAME.into(),
+        device: device::name(model.device()).into(),
         estimated_total_seconds: (prepare_ms + load_ms + answers_ms) / 1e3 + probed.estimated_seconds,
     })
 }

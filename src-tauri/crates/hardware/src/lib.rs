@@ -121,6 +121,11 @@ fn memory_bytes() -> (u64, u64) {
     }
 }
 
+/// Whether the driver of a card by NVIDIA answers here.
+pub fn answers_for_cuda() -> bool {
+    !cfg!(target_os = "macos") && gpu::detect().is_some()
+}
+
 /// How many programs the system has ended since it started because memory ran out; `None` where it does not tell.
 pub fn out_of_memory_kills() -> Option<u64> {
     // https://docs.kernel.org/admin-guide/cgroup-v2.html names the same count of one group; this one is of all.

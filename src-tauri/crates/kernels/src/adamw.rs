@@ -33,6 +33,12 @@ impl AdamWStep {
         }
     }
 
+    /// What weights are multiplied by, the size of a step, and the correction of the root.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn factors(self) -> (f32, f32, f32) {
+        (self.decay, self.step_size, self.root_correction)
+    }
+
     /// Updates `weights`, and the moving means of the gradient, `m`, and of its square, `v`, all of the same length.
     /// False if a new weight is not finite.
     pub fn apply(self, weights: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32]) -> bool {

@@ -33,6 +33,12 @@ impl Mask {
         Mask { threshold: (probability * 65536.0).round() as u32, scale: 1.0 / (1.0 - probability), seed }
     }
 
+    /// Of 65536 values how many are dropped, the factor of the others, and the seed.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn parts(self) -> (u32, f32, u64) {
+        (self.threshold, self.scale, self.seed)
+    }
+
     /// Drops values of row `row`, and scales the others.
     pub(crate) fn apply(&self, row: usize, values: &mut [f32]) {
         let key = splitmix64(self.seed, row as u64);

@@ -12,6 +12,8 @@ mod allocator;
 mod attention;
 mod buffer;
 mod cross_entropy;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod disentangled;
 mod dropout;
 mod embedding;
@@ -40,6 +42,8 @@ pub use adamw::AdamWStep;
 pub use allocator::{Allocator, exit_when_out_of_memory, in_large_pages, keep_freed_memory};
 pub use attention::{Attention, Heads, attention, attention_cached};
 pub use cross_entropy::{Head, IGNORED, cross_entropy, token_log_probs};
+#[cfg(feature = "cuda")]
+pub use cuda::{AdapterGradient, Beside, CardGradients, Memory, adamw_on_card, card, memory};
 pub use disentangled::{Disentangled, Distances};
 pub use dropout::dropout;
 pub use embedding::embedding;

@@ -42,7 +42,20 @@ impl CustomOp1 for RmsNorm {
         Ok((store(y, storage.dtype()), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::rms_norm(storage, layout, &self.weight, self.eps)
+    }
+
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if arg.device().is_cuda() {
+            return crate::cuda::rms_norm_backward(arg, &self.weight, self.eps, grad).map(Some);
+        }
         let mut dx = with_floats(grad, <[f32]>::to_vec)?;
         with_floats(arg, |x| {
             with_floats(&self.weight, |w| {

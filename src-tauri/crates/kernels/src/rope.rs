@@ -25,6 +25,9 @@ pub struct RopeTable {
     form: RopeForm,
     cos: Vec<f32>,
     sin: Vec<f32>,
+    /// Cosines, then sines, on the card that it was asked for on first.
+    #[cfg(feature = "cuda")]
+    on_card: std::sync::OnceLock<Tensor>,
 }
 
 impl RopeTable {
@@ -38,7 +41,14 @@ impl RopeTable {
 
     /// A table that covers no position yet.
     pub fn empty(inverse_frequencies: &[f32], form: RopeForm) -> Self {
-        RopeTable { half: inverse_frequencies.len(), form, cos: Vec::new(), sin: Vec::new() }
+        RopeTable {
+            half: inverse_frequencies.len(),
+            form,
+            cos: Vec::new(),
+            sin: Vec::new(),
+            #[cfg(feature = "cuda")]
+            on_card: Default::default(),
+        }
     }
 
     /// Adds the angles of `range` as the next positions of the table, which may differ from those in `range`.
@@ -47,6 +57,18 @@ impl RopeTable {
         let angles = || range.clone().flat_map(|p| inverse_frequencies.iter().map(move |f| p as f32 * f));
         self.cos.extend(angles().map(|angle| angle.cos() * factor));
         self.sin.extend(angles().map(|angle| angle.sin() * factor));
+    }
+
+    /// All cosines, then all sines, on a card: f32 `[2, positions, half]`.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_card(&self, card: &candle_core::CudaDevice) -> Result<Tensor> {
+        let device = candle_core::Device::Cuda(card.clone());
+        if let Some(made) = self.on_card.get().filter(|made| made.device().same_device(&device)) {
+            return Ok(made.clone());
+        }
+        let both = [self.cos.as_slice(), self.sin.as_slice()].concat();
+        let made = Tensor::from_vec(both, (2, self.positions(), self.half), &device)?;
+        Ok(self.on_card.get_or_init(|| made).clone())
     }
 
     /// Cosines and sines of a position, which it must cover.

@@ -19,7 +19,7 @@ pub mod weights;
 use candle_core::Device;
 use types::Provider;
 
-pub use arch::{ARCHITECTURES, Architecture, load, load_quantised, read_info};
+pub use arch::{ARCHITECTURES, Architecture, computed_on_cards, load, load_quantised, read_info};
 pub use causal::{CausalLm, LayerCache, Pass, Sequences, forward};
 pub use error::ModelError;
 pub use kernels::Codes;

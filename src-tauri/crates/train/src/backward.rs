@@ -70,7 +70,12 @@ impl Backward<'_> {
         gradients: &mut Gradients,
     ) -> Result<Computed, TrainError> {
         let chain = chain(self.model, batch);
-        let mut collected = Collected { gradients, received: vec![false; self.trainable.len()] };
+        let mut collected = Collected {
+            #[cfg(feature = "cuda")]
+            beside: gradients.beside(),
+            gradients,
+            received: vec![false; self.trainable.len()],
+        };
         let loss = if self.checkpointing {
             self.layer_by_layer(chain.as_ref(), batch, pass, scale, &mut collected)?
         } else {
@@ -146,12 +151,24 @@ impl Backward<'_> {
                 *received = true;
             }
         }
+        #[cfg(feature = "cuda")]
+        if let Some(beside) = &collected.beside {
+            let index = |id| self.trainable.iter().position(|(_, var)| var.id() == id);
+            for part in beside.take() {
+                for added in collected.gradients.add_part(&part, index)? {
+                    collected.received[added] = true;
+                }
+            }
+        }
         Ok(inputs.iter().map(|input| found.remove(input)).collect())
     }
 }
 
 /// Where gradients go.
 struct Collected<'a> {
+    /// Of adapters on a card.
+    #[cfg(feature = "cuda")]
+    beside: Option<kernels::Beside>,
     gradients: &'a mut Gradients,
     /// Which tensors got one.
     received: Vec<bool>,

@@ -24,7 +24,7 @@ use crate::{
         saver::{Saved, Saver},
     },
     evaluation::{Answers, breaks_off},
-    gradients::Gradients,
+    gradients::{Gradients, Sums},
     metrics::{self, Measured, Observed, Total},
     optimizers::{self, Optimizer, Parameter, decays},
     progress::{Exact, Progress},
@@ -245,7 +245,7 @@ impl<'a> Training<'a> {
             trainable,
             backward: Backward { model, strategy, trainable, checkpointing },
             optimizers,
-            gradients: Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count())),
+            gradients: Gradients::of(trainable)?,
             schedule: schedules::find(config.lr_scheduler_type)?,
             span: Span::new(total, config.warmup_ratio, config.learning_rate),
             saved: resume.as_ref().map(Checkpoint::step),
@@ -335,7 +335,7 @@ impl<'a> Training<'a> {
         if terms == 0 {
             return Err(TrainError::NothingToTrain { step: done + 1 });
         }
-        self.gradients.reset();
+        self.gradients.reset()?;
         for (micro_batch, batch) in (0..).zip(&group.batches) {
             let seed = seeds::dropout(self.config.seed, done, micro_batch);
             let pass = Pass { dropout_seed: Some(seed), ..Pass::EVAL };
@@ -345,7 +345,7 @@ impl<'a> Training<'a> {
         }
         let loss = total.sum * scale;
         self.check_finite("the loss", loss)?;
-        let grad_norm = self.gradients.clip(self.config.max_grad_norm);
+        let grad_norm = self.gradients.clip(self.config.max_grad_norm)?;
         self.check_finite("the gradient", grad_norm)?;
         let learning_rate = self.learning_rate(done);
         self.update(done + 1, learning_rate)?;
@@ -377,12 +377,24 @@ impl<'a> Training<'a> {
 
     /// Updates the weights where they are, several tensors at once. No tape is alive that would see them change.
     pub(crate) fn update(&mut self, step: u64, learning_rate: f64) -> Result<(), TrainError> {
-        let tensors = self.trainable.par_iter().zip(&mut self.optimizers).zip(self.gradients.par_iter());
-        let finite = tensors
-            .map(|(((_, var), optimizer), gradient)| {
-                tensors::change(var, |weights| optimizer.update(weights, gradient, step, learning_rate))
-            })
-            .try_reduce(|| true, |a, b| Ok(a && b))?;
+        let finite = match self.gradients.sums() {
+            Sums::Host(gradients) => {
+                let tensors = self.trainable.par_iter().zip(&mut self.optimizers).zip(gradients);
+                let finite = tensors.map(|(((_, var), optimizer), gradient)| {
+                    tensors::change(var, |weights| optimizer.update(weights, gradient, step, learning_rate))
+                });
+                finite.try_reduce(|| true, |a, b| Ok(a && b))?
+            }
+            #[cfg(feature = "cuda")]
+            Sums::Card(gradients) => {
+                let mut finite = true;
+                let tensors = self.trainable.iter().zip(&mut self.optimizers);
+                for (index, ((_, var), optimizer)) in tensors.enumerate() {
+                    finite &= optimizer.update_on_card(var, (gradients, index), step, learning_rate)?;
+                }
+                gradients.all_finite()? && finite
+            }
+        };
         if finite { Ok(()) } else { self.check_finite("a weight", f64::NAN) }
     }
 

@@ -1,14 +1,15 @@
-//! The values of f32 tensors where they are, on the CPU, without a copy.
+//! The values of f32 tensors where they are, on the CPU, without a copy; those of tensors on a card come from a copy.
 
 use std::cell::Cell;
 
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Storage, Tensor, Var, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, Var, bail};
 
 /// Runs `f` on the values of a tensor, row-major. One that is not f32 or not contiguous is made so first.
 pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
+    let tensor = tensor.to_device(&Device::Cpu)?;
     let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else { bail!("training computes on the CPU only") };
+    let Storage::Cpu(storage) = &*storage else { bail!("the values of a tensor could not be reached") };
     Ok(f(&storage.as_slice::<f32>()?[range(layout)?]))
 }
 
@@ -52,8 +53,6 @@ fn range(layout: &Layout) -> Result<std::ops::Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     #[test]

@@ -231,12 +231,12 @@ fn adding_up_clipping_and_updating_take_no_large_buffer() {
         let mut weights = sizes.map(|size| vec![0.1f32; size]);
         let mut optimizers = sizes.map(|len| (entry.build)(Parameter { len, weight_decay: 0.01 }));
         let mut step = |step| {
-            gradients.reset();
+            gradients.reset().unwrap();
             for (index, part) in parts.iter().enumerate() {
                 gradients.add(index, part).unwrap();
                 gradients.add(index, part).unwrap();
             }
-            gradients.clip(0.3);
+            gradients.clip(0.3).unwrap();
             for ((optimizer, weights), gradient) in
                 optimizers.iter_mut().zip(&mut weights).zip(gradients.iter())
             {

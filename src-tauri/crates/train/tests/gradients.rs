@@ -22,7 +22,8 @@ fn gradients(model: &dyn CausalLm, batches: &[Batch], scale: f64, checkpointing:
 fn close(a: &Gradients, b: &Gradients, tolerance: f64, rule: &str) {
     let apart: f64 =
         a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
-    assert!(apart <= tolerance * a.norm(), "{rule}: {apart} apart, norm {}", a.norm());
+    let norm = a.norm().unwrap();
+    assert!(apart <= tolerance * norm, "{rule}: {apart} apart, norm {norm}");
 }
 
 /// The slope of the loss along a direction, from the losses a little to both sides of the current weights.

@@ -118,7 +118,7 @@ fn gradients(model: &AnyModel, batches: &[Batch], pass: Pass, checkpointing: boo
 
 fn apart(a: &Gradients, b: &Gradients) -> f64 {
     let squares = a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| f64::from(a - b).powi(2));
-    squares.sum::<f64>().sqrt() / a.norm()
+    squares.sum::<f64>().sqrt() / a.norm().unwrap()
 }
 
 #[test]

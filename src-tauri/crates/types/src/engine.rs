@@ -21,6 +21,9 @@ pub mod exit {
     pub const DISK_FULL: u8 = 5;
 }
 
+/// The environment variable that tells an engine why it computes on the processor though there is a card.
+pub const NOT_ON_CARD: &str = "MODELFORGE_NOT_ON_CARD";
+
 /// An order to the training engine of a job: the content of the job's `control.json`. The newest order counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "control", rename_all = "snake_case", deny_unknown_fields)]

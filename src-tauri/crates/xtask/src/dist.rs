@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use types::files;
 
 use crate::{
+    cuda,
     process::{in_root, output, root, run as execute, say, succeeds, target_folder},
     tools::{CARGO_CYCLONEDX, WINDOW, WINDOW_DRIVER},
     ui,
@@ -29,7 +30,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let check = match arguments {
         [] => false,
         [flag] if flag == "--check" => true,
-        _ => bail!("dist takes nothing but --check"),
+        [flag] if flag == "--cuda" => {
+            ensure!(cuda::can_be_built(), "the engine for cards needs nvcc; CUDA_HOME says where CUDA is");
+            return cuda::pack();
+        }
+        _ => bail!("dist takes nothing but --check or --cuda"),
     };
     ensure!(WINDOW.is_there_or_installed(), "the packages need what the window is linked to");
     ui::install()?;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod cuda;
 mod dist;
 mod fuzz;
 mod picture;
@@ -34,8 +35,8 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "test",
-        arguments: "[name filters] [--long]",
-        help: "everything CI checks; with filters only the tests they name; --long adds the ignored tests",
+        arguments: "[name filters] [--long] | --gpu",
+        help: "everything CI checks; with filters only the tests they name; --long adds the ignored tests; --gpu compares an NVIDIA card with the processor",
         run: test::run,
     },
     Chore {
@@ -88,8 +89,8 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "dist",
-        arguments: "[--check]",
-        help: "make the packages to install; --check installs, uses and removes the Debian one (needs root)",
+        arguments: "[--check | --cuda]",
+        help: "make the packages to install, or with --cuda the engine for NVIDIA cards (needs CUDA); --check installs, uses and removes the Debian one (needs root)",
         run: dist::run,
     },
     Chore {

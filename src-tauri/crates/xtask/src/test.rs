@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::{
-    codegen,
+    codegen, cuda,
     process::{cargo, run as execute, say},
     tidy,
     tools::{BROWSER, CARGO_DENY, WINDOW, WINDOW_DRIVER, has_component},
@@ -29,6 +29,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("user interface", user_interface),
     ("libraries of the window", window),
     ("clippy", clippy),
+    ("types of the engine for cards", engine_for_cards),
 ];
 
 /// What needs the programs that the tests have built.
@@ -36,12 +37,19 @@ const JOURNEYS: &[(&str, Check)] =
     &[("journeys in a browser", browser), ("journeys in the window", real_window)];
 
 pub fn run(arguments: &[String]) -> Result<()> {
+    if arguments == ["--gpu"] {
+        if cuda::can_be_built() {
+            return cuda::test();
+        }
+        say("SKIPPED: there is no nvcc to build the tests on cards with; CUDA_HOME says where CUDA is.");
+        return Ok(());
+    }
     let mut filters = Vec::new();
     let mut long = false;
     for argument in arguments {
         match argument.as_str() {
             "--long" => long = true,
-            flag if flag.starts_with('-') => bail!("unknown option {flag}; there is only --long"),
+            flag if flag.starts_with('-') => bail!("unknown option {flag}; there are only --long and --gpu"),
             filter => filters.push(filter),
         }
     }
@@ -107,6 +115,13 @@ fn clippy() -> Result<Outcome> {
     command.args(["clippy", "--workspace", "--all-targets", "--locked"]).args(features());
     execute(command.args(["--", "--deny", "warnings"]))?;
     Ok(Outcome::Passed)
+}
+
+fn engine_for_cards() -> Result<Outcome> {
+    if !cuda::can_be_built() {
+        return Ok(Outcome::Skipped("there is no nvcc"));
+    }
+    cuda::check().map(|()| Outcome::Passed)
 }
 
 /// Types and unit tests of the user interface, which the programs then carry.

@@ -2,11 +2,10 @@
 
 use std::{fs, path::Path};
 
-use candle_core::Device;
 use data::Tokenizer;
 use infer::{Decoder, InferError, Sampler, Search, Targets, extract};
 use models::{
-    AnyModel, LoadOptions, Model, ModelView, Pass, Seq2SeqLm, SpanModel,
+    AnyModel, Model, ModelView, Pass, Seq2SeqLm, SpanModel,
     export::{
         Merged,
         safetensors::{Plan, SHARD_BYTES},
@@ -16,7 +15,7 @@ use serde_json::{Map, Value};
 use types::{ExportDtype, GenerateParams, Message, Provider, export::ExportRequest, files};
 
 use super::{check_room, progress};
-use crate::{EngineError, chat, publish::TOKENIZER_FILES};
+use crate::{EngineError, chat, device::Wanted, publish::TOKENIZER_FILES};
 
 /// Tokens that base model with adapter and exported model must agree on.
 const COMPARED: usize = 16;
@@ -117,8 +116,8 @@ fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineE
 
 /// The exported model.
 fn exported(request: &ExportRequest, bf16: bool) -> Result<AnyModel, EngineError> {
-    let options = LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu };
-    Ok(models::load(&request.folder, &options)?)
+    let wanted = Wanted { folder: &request.folder, bf16, provider: Provider::Unsloth, quantise: None };
+    wanted.load(&mut |why| crate::complain(why))
 }
 
 /// How likely a model finds its best answer in a text, and that there is none. Of spans that are equally likely, the rounding of a

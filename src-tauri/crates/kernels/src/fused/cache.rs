@@ -35,6 +35,9 @@ pub struct KeyValueCache {
     /// Values of a block.
     of_block: usize,
     length: usize,
+    /// All of it, where it is on a card.
+    #[cfg(feature = "cuda")]
+    card: Option<crate::cuda::CardCache>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,7 +57,13 @@ impl Kept {
 
 impl Default for KeyValueCache {
     fn default() -> Self {
-        KeyValueCache { kept: Kept::F32(Vec::new()), of_block: 0, length: 0 }
+        KeyValueCache {
+            kept: Kept::F32(Vec::new()),
+            of_block: 0,
+            length: 0,
+            #[cfg(feature = "cuda")]
+            card: None,
+        }
     }
 }
 
@@ -67,6 +76,17 @@ impl KeyValueCache {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn take_card(&mut self) -> Option<crate::cuda::CardCache> {
+        self.card.take()
+    }
+
+    /// It holds so many tokens now.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn set_card(&mut self, card: crate::cuda::CardCache, length: usize) {
+        (self.card, self.length) = (Some(card), length);
     }
 
     /// Forgets all but the first `length` tokens.
@@ -115,7 +135,7 @@ impl Cached<'_> {
 
     /// Fails unless the cache is one of this layer, whose weights are bf16 where `narrow`.
     pub(super) fn check(&self, narrow: bool) -> Result<()> {
-        let KeyValueCache { kept, of_block, length } = &self.cache;
+        let KeyValueCache { kept, of_block, length, .. } = &self.cache;
         if *length > 0 && (*of_block != self.of_block() || narrow != matches!(kept, Kept::Bf16(_))) {
             bail!("a cache of {length} tokens of another layer cannot go on with {:?}", self.heads);
         }

@@ -92,6 +92,10 @@ impl DecoderLayer {
         if hidden.track_op() {
             bail!("nothing trains through a cached layer");
         }
+        #[cfg(feature = "cuda")]
+        if hidden.device().is_cuda() {
+            return crate::cuda::forward_cached(self, hidden, input, caches);
+        }
         let hidden = hidden.contiguous()?;
         let held = hold(&hidden);
         let x = held.values()?.f32()?;

@@ -45,7 +45,14 @@ fn operation(hidden: &Tensor, head: &Tensor, targets: &[u32], gives: Gives) -> R
         bail!("hidden states must be f32 here, not {:?}", hidden.dtype());
     }
     let gradient = hidden.track_op().then(|| Mutex::new(None));
-    hidden.contiguous()?.apply_op1(Head { head: head.detach(), rows, gives, gradient })
+    hidden.contiguous()?.apply_op1(Head {
+        head: head.detach(),
+        rows,
+        gives,
+        gradient,
+        #[cfg(feature = "cuda")]
+        on_card: Mutex::new(None),
+    })
 }
 
 struct Head {
@@ -55,6 +62,9 @@ struct Head {
     gives: Gives,
     /// The gradient of all rows, where one is wanted, until it is taken.
     gradient: Option<Mutex<Option<Vec<f32>>>>,
+    /// The same on a card.
+    #[cfg(feature = "cuda")]
+    on_card: Mutex<Option<Tensor>>,
 }
 
 /// The rows that count and the head they are multiplied with.
@@ -191,7 +201,38 @@ impl CustomOp1 for Head {
         Ok(self.gives.output(&losses, rows, layout.dims()[0]))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let on_card = crate::cuda::HeadOnCard {
+            head: &self.head,
+            rows: &self.rows,
+            gradient: self.gradient.is_some(),
+            each: self.gives == Gives::LogProbs,
+        };
+        let (storage, shape, gradient) = on_card.compute(storage, layout)?;
+        *self.on_card.lock().unwrap_or_else(PoisonError::into_inner) = gradient;
+        Ok((storage, shape))
+    }
+
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if arg.device().is_cuda() {
+            if self.gradient.is_none() {
+                return Ok(None);
+            }
+            let Some(gradient) = self.on_card.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+                bail!("the gradient of a cross entropy can be taken once");
+            };
+            let upstream = match self.gives {
+                Gives::Sum => grad.reshape((1, 1))?,
+                Gives::LogProbs => grad.neg()?.unsqueeze(1)?,
+            };
+            return gradient.broadcast_mul(&upstream.to_dtype(DType::F32)?).map(Some);
+        }
         let Some(place) = &self.gradient else { return Ok(None) };
         let Some(mut gradient) = place.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             bail!("the gradient of a cross entropy can be taken once");

@@ -71,11 +71,11 @@ pub struct LayerInput {
 }
 
 /// Linear layers that share an input: q, k and v; o; gate and up; down.
-const GROUPS: [std::ops::Range<usize>; 4] = [0..3, 3..4, 4..6, 6..7];
-const QKV: usize = 0;
-const O: usize = 1;
-const GATE_UP: usize = 2;
-const DOWN: usize = 3;
+pub(crate) const GROUPS: [std::ops::Range<usize>; 4] = [0..3, 3..4, 4..6, 6..7];
+pub(crate) const QKV: usize = 0;
+pub(crate) const O: usize = 1;
+pub(crate) const GATE_UP: usize = 2;
+pub(crate) const DOWN: usize = 3;
 
 impl DecoderLayer {
     /// `[tokens, hidden]` f32 → the same. Gradients reach `hidden` and the adapters where they are tracked.
@@ -84,23 +84,45 @@ impl DecoderLayer {
     /// Shapes or dtypes do not fit each other.
     pub fn forward(self, hidden: &Tensor, input: LayerInput) -> Result<Tensor> {
         self.check(hidden, &input)?;
-        let mut flat = Vec::new();
-        for group in GROUPS {
-            let adapters = || self.linears[group.clone()].iter().filter_map(|l| l.adapter.as_ref());
-            for part in adapters().map(|(a, _)| a).chain(adapters().map(|(_, b)| b)) {
-                flat.push(part.flatten_all()?);
-            }
-        }
         let hidden = hidden.contiguous()?;
         // The adapters reach the operation as one operand; it keeps no second hold on them.
-        let op = Layer { layer: self.without_values(), input, saved: Mutex::new(None), keep: false };
-        match flat.as_slice() {
-            [] => hidden.apply_op1(Layer { keep: hidden.track_op(), ..op }),
-            many => {
-                let flat = Tensor::cat(many, 0)?;
-                hidden.apply_op2(&flat, Layer { keep: hidden.track_op() || flat.track_op(), ..op })
+        #[cfg(feature = "cuda")]
+        {
+            let adapters = self.adapters();
+            let layer = || self.clone().without_values();
+            if let Some(y) = crate::cuda::layer_beside(layer, &hidden, &adapters, &input)? {
+                return Ok(y);
             }
         }
+        let flat = self.flat_adapters()?;
+        let op = Layer {
+            layer: self.without_values(),
+            input,
+            saved: Mutex::new(None),
+            #[cfg(feature = "cuda")]
+            on_card: Mutex::new(None),
+            keep: hidden.track_op() || flat.as_ref().is_some_and(Tensor::track_op),
+        };
+        match flat {
+            None => hidden.apply_op1(op),
+            Some(flat) => hidden.apply_op2(&flat, op),
+        }
+    }
+
+    /// All adapters: of each group all A, then all B.
+    fn adapters(&self) -> Vec<Tensor> {
+        let mut all = Vec::new();
+        for group in GROUPS {
+            let adapters = || self.linears[group.clone()].iter().filter_map(|l| l.adapter.as_ref());
+            all.extend(adapters().map(|(a, _)| a.clone()).chain(adapters().map(|(_, b)| b.clone())));
+        }
+        all
+    }
+
+    /// The same as one tensor.
+    pub(crate) fn flat_adapters(&self) -> Result<Option<Tensor>> {
+        let flat = self.adapters().iter().map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?;
+        if flat.is_empty() { Ok(None) } else { Tensor::cat(&flat, 0).map(Some) }
     }
 
     pub(super) fn check(&self, hidden: &Tensor, input: &LayerInput) -> Result<()> {
@@ -165,7 +187,7 @@ impl DecoderLayer {
     }
 
     /// Detaches all weights, so that they are no operands of anything.
-    fn without_values(self) -> Frozen {
+    pub(crate) fn without_values(self) -> Frozen {
         let rank = self.linears.iter().find_map(|l| Some(l.adapter.as_ref()?.0.dims()[0])).unwrap_or(0);
         let linears = self.linears.map(|l| FrozenLinear {
             weight: l.weight.detach(),
@@ -186,23 +208,23 @@ impl DecoderLayer {
     }
 }
 
-struct FrozenLinear {
-    weight: FrozenWeight,
-    bias: Option<Tensor>,
-    adapted: bool,
-    mask: Option<Mask>,
+pub(crate) struct FrozenLinear {
+    pub weight: FrozenWeight,
+    pub bias: Option<Tensor>,
+    pub adapted: bool,
+    pub mask: Option<Mask>,
 }
 
 /// All of a layer but its adapters' values.
-struct Frozen {
-    input_norm: Tensor,
-    post_attention_norm: Tensor,
-    query_key_norms: Option<[Tensor; 2]>,
-    eps: f32,
-    linears: [FrozenLinear; 7],
-    rank: usize,
-    scale: f32,
-    heads: Heads,
+pub(crate) struct Frozen {
+    pub input_norm: Tensor,
+    pub post_attention_norm: Tensor,
+    pub query_key_norms: Option<[Tensor; 2]>,
+    pub eps: f32,
+    pub linears: [FrozenLinear; 7],
+    pub rank: usize,
+    pub scale: f32,
+    pub heads: Heads,
 }
 
 /// A layer's parameters as slices.
@@ -229,6 +251,9 @@ struct Layer {
     input: LayerInput,
     keep: bool,
     saved: Mutex<Option<Saved>>,
+    /// The same on a card.
+    #[cfg(feature = "cuda")]
+    on_card: Mutex<Option<crate::cuda::SavedOnCard>>,
 }
 
 pub(super) fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
@@ -391,12 +416,43 @@ impl Layer {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn forward_on_card(
+        &self,
+        (x, l1): (&candle_core::CudaStorage, &Layout),
+        adapters: Option<(&candle_core::CudaStorage, &Layout)>,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        let adapters = match adapters {
+            Some((storage, layout)) => {
+                Some((crate::cuda::numbers_of(storage, layout)?, layout.shape().elem_count()))
+            }
+            None => None,
+        };
+        let at = crate::cuda::numbers_of(x, l1)?;
+        let (y, shape, saved) = crate::cuda::forward(&self.layer, &self.input, (x, at), adapters, self.keep)?;
+        *self.on_card.lock().unwrap_or_else(PoisonError::into_inner) = saved;
+        Ok((y, shape))
+    }
+
     fn gradients(
         &self,
         x: &Tensor,
         adapters: Option<&Tensor>,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let Some(saved) = self.on_card.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+                bail!("the gradient of a decoder layer can be taken once");
+            };
+            let flat = match adapters {
+                Some(adapters) => Some((crate::cuda::numbers(adapters)?, adapters.elem_count())),
+                None => None,
+            };
+            let wanted = (x, x.track_op());
+            let (dx, gradient) = crate::cuda::backward(&self.layer, &self.input, wanted, flat, g, saved)?;
+            return Ok((dx, adapters.filter(|adapters| adapters.track_op()).map(|_| gradient)));
+        }
         let (x_held, g) = (hold(x), g.contiguous()?);
         let g_held = hold(&g);
         let adapters_held = adapters.map(|a| hold(a));
@@ -450,6 +506,15 @@ impl CustomOp1 for Layer {
         self.forward(Values::of(x, layout)?.f32()?, &[])
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.forward_on_card((x, layout), None)
+    }
+
     fn bwd(&self, x: &Tensor, _res: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
         Ok(self.gradients(x, None, g)?.0)
     }
@@ -468,6 +533,17 @@ impl CustomOp2 for Layer {
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward(Values::of(x, l1)?.f32()?, Values::of(adapters, l2)?.f32()?)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        l1: &Layout,
+        adapters: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.forward_on_card((x, l1), Some((adapters, l2)))
     }
 
     fn bwd(

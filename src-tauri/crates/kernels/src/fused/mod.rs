@@ -19,6 +19,9 @@ pub use head::{fused_cross_entropy, fused_token_log_probs};
 pub use layer::{DecoderLayer, LayerInput, LayerLinear};
 pub use product::fused_product;
 
+#[cfg(feature = "cuda")]
+pub(crate) use layer::{DOWN, Frozen, GATE_UP, GROUPS, O, QKV};
+
 /// Turns logits into probabilities, `softmax(scale · logits)`, on this thread.
 pub fn probabilities(logits: &mut [f32], scale: f32) {
     rows::softmax(logits, scale);

@@ -26,6 +26,15 @@ impl CustomOp1 for FusedProduct {
         "fused-product"
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::product(storage, layout, &self.0)
+    }
+
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = Values::of(storage, layout)?;
         let (out, inputs) = self.0.dims2()?;

@@ -146,6 +146,8 @@ pub struct Quantised {
     shape: (usize, usize),
     /// Values that share a scale: a power of two, or a row.
     block: usize,
+    #[cfg(feature = "cuda")]
+    on_card: crate::cuda::OnCard,
 }
 
 impl Quantised {
@@ -181,7 +183,15 @@ impl Quantised {
         if !scales.are_finite() {
             bail!("a scale is not a finite number");
         }
-        Ok(Quantised { codes, packed, scales, shape, block })
+        Ok(Quantised {
+            codes,
+            packed,
+            scales,
+            shape,
+            block,
+            #[cfg(feature = "cuda")]
+            on_card: Default::default(),
+        })
     }
 
     /// `(rows, columns)`.
@@ -197,6 +207,18 @@ impl Quantised {
     /// What its values are kept as.
     pub fn codes(&self) -> Codes {
         self.codes
+    }
+
+    /// Values that share a scale.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Its copy on the card, where there is one.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_card(&self) -> &crate::cuda::OnCard {
+        &self.on_card
     }
 
     /// Its codes as they are kept.

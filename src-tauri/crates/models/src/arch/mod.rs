@@ -172,6 +172,20 @@ pub fn load_quantised(
     })
 }
 
+/// Whether the model in `folder` is computed on cards: where its decoder's layers are all on the fused kernels.
+///
+/// # Errors
+/// Its `config.json` cannot be used.
+pub fn computed_on_cards(folder: &Path, provider: Provider) -> Result<bool, ModelError> {
+    let (architecture, json) = find(folder)?;
+    match architecture.family {
+        Family::Decoder(describe) => {
+            Ok(provider == Provider::Unsloth && decoder::is_fused(&describe(&json)?))
+        }
+        Family::Seq2Seq { .. } | Family::Span { .. } => Ok(false),
+    }
+}
+
 /// What `config.json` alone tells of the model in `folder`, without reading its weights; `dtype` is that of loading
 /// without bf16.
 pub fn read_info(folder: &Path) -> Result<ModelInfo, ModelError> {

@@ -87,6 +87,30 @@ impl Weights {
         self.take_entry(name, shape, fields).and_then(|entry| self.read(name, &entry))
     }
 
+    /// [`take_sized`](Self::take_sized) to another device than the others'.
+    pub(crate) fn take_sized_to(
+        &mut self,
+        device: &Device,
+        name: &str,
+        shape: &[usize],
+        fields: &str,
+    ) -> Result<Tensor, ModelError> {
+        let own = std::mem::replace(&mut self.device, device.clone());
+        let taken = self.take_sized(name, shape, fields);
+        self.device = own;
+        taken
+    }
+
+    /// Where tensors go.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Whether linear layers are kept in fewer bits for want of memory.
+    pub(crate) fn is_quantised(&self) -> bool {
+        self.quantise.is_some()
+    }
+
     /// Takes the bytes of a tensor that holds numbers from 0 to 255.
     pub(crate) fn take_bytes(
         &mut self,

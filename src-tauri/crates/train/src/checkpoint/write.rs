@@ -70,6 +70,9 @@ impl Snapshot {
             let values = Values::F32(tensors::read(var, <[f32]>::to_vec)?);
             adapter.push(Named { name: name.clone(), shape: var.dims().to_vec(), values });
         }
+        for optimizer in optimizers.iter_mut() {
+            optimizer.leave_card()?;
+        }
         let optimizer = state(trainable, optimizers).map(|(name, entry)| {
             let (len, values) = match entry.values {
                 StateValues::F32(values) => (values.len(), Values::F32(values.to_vec())),

@@ -16,13 +16,23 @@ pub struct AdamW {
     exp_avg_sq: Pages,
     /// Whether state may leave memory.
     paged: bool,
+    /// Both means on a card, as long as they are newer there.
+    #[cfg(feature = "cuda")]
+    on_card: Option<[candle_core::Tensor; 2]>,
 }
 
 impl AdamW {
     /// Both means start at zero.
     pub fn new(parameter: Parameter) -> Self {
         let zeros = || Pages::zeros(parameter.len);
-        Self { weight_decay: parameter.weight_decay, exp_avg: zeros(), exp_avg_sq: zeros(), paged: false }
+        Self {
+            weight_decay: parameter.weight_decay,
+            exp_avg: zeros(),
+            exp_avg_sq: zeros(),
+            paged: false,
+            #[cfg(feature = "cuda")]
+            on_card: None,
+        }
     }
 
     /// The same with state that may leave memory.
@@ -35,6 +45,38 @@ impl Optimizer for AdamW {
     fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64) -> bool {
         let step = AdamWStep::new(step, learning_rate, self.weight_decay);
         step.apply(weights, gradient, &mut self.exp_avg, &mut self.exp_avg_sq)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn update_on_card(
+        &mut self,
+        weights: &candle_core::Var,
+        (gradients, index): (&kernels::CardGradients, usize),
+        step: u64,
+        learning_rate: f64,
+    ) -> candle_core::Result<bool> {
+        let means = match self.on_card.take() {
+            Some(means) => means,
+            None => {
+                let on_card =
+                    |mean: &Pages| candle_core::Tensor::from_slice(&mean[..], mean.len(), weights.device());
+                [on_card(&self.exp_avg)?, on_card(&self.exp_avg_sq)?]
+            }
+        };
+        let step = AdamWStep::new(step, learning_rate, self.weight_decay);
+        let [m, v] = self.on_card.insert(means);
+        kernels::adamw_on_card(step, weights, gradients, index, (m, v))?;
+        // Whether all weights are finite is asked once a step, of the gradients.
+        Ok(true)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn leave_card(&mut self) -> candle_core::Result<()> {
+        if let Some([m, v]) = self.on_card.take() {
+            self.exp_avg.copy_from_slice(&m.to_vec1::<f32>()?);
+            self.exp_avg_sq.copy_from_slice(&v.to_vec1::<f32>()?);
+        }
+        Ok(())
     }
 
     fn page(&mut self, folder: &Path) {

@@ -27,6 +27,33 @@ pub trait Optimizer: Send {
     /// Updates the weights where they are by their gradient. `step` counts from 1. False if a new weight is not finite.
     fn update(&mut self, weights: &mut [f32], gradient: &[f32], step: u64, learning_rate: f64) -> bool;
 
+    /// The same of a variable on a card, by one of the gradients there. What has no way of its own there goes through the machine's
+    /// memory.
+    ///
+    /// # Errors
+    /// The card fails.
+    #[cfg(feature = "cuda")]
+    fn update_on_card(
+        &mut self,
+        weights: &candle_core::Var,
+        (gradients, index): (&kernels::CardGradients, usize),
+        step: u64,
+        learning_rate: f64,
+    ) -> candle_core::Result<bool> {
+        let mut values = weights.flatten_all()?.to_vec1::<f32>()?;
+        let finite = self.update(&mut values, &gradients.to_vec(index)?, step, learning_rate);
+        weights.set(&candle_core::Tensor::from_vec(values, weights.shape(), weights.device())?)?;
+        Ok(finite)
+    }
+
+    /// Brings what it keeps on a card into the machine's memory, where [`state`](Self::state) finds it.
+    ///
+    /// # Errors
+    /// The card fails.
+    fn leave_card(&mut self) -> candle_core::Result<()> {
+        Ok(())
+    }
+
     /// Moves large state into files of `folder` without a name, from where it may leave memory; where an optimizer's state does
     /// that.
     fn page(&mut self, _folder: &Path) {}

@@ -60,7 +60,7 @@ impl Training<'_> {
             for places in order.chunks(size) {
                 let (loss, seen) = self.gradients_of(&answers, places, kl_coef)?;
                 self.check_finite("the loss", loss)?;
-                let norm = self.gradients.clip(config.max_grad_norm);
+                let norm = self.gradients.clip(config.max_grad_norm)?;
                 self.check_finite("the gradient", norm)?;
                 update += 1;
                 self.update(update, learning_rate)?;
@@ -187,7 +187,7 @@ impl Training<'_> {
         let scale = 1.0 / tokens.max(1) as f64;
         let (mut sum, mut observed) = (0.0, Observed::default());
         let Backward { model, trainable, checkpointing, .. } = self.backward;
-        self.gradients.reset();
+        self.gradients.reset()?;
         for places in joined(answers, places) {
             let answers: Vec<&Answer> = places.iter().map(|&place| &answers[place]).collect();
             let batch = batch_of(answers.iter().copied());

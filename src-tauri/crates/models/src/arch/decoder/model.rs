@@ -99,7 +99,12 @@ pub(in crate::arch) fn build(
     let mut source = Source { weights };
     let (names, hidden, vocab) = (description.names, description.hidden_size, description.vocab_size);
     let table = "vocab_size and hidden_size";
-    let embeddings = source.take(&format!("{}.weight", names.embeddings), &[vocab, hidden], table)?;
+    let device = source.weights.device().clone();
+    // Only some rows are read of embeddings that are no head too: where memory is short, they stay off the card.
+    let of_embeddings =
+        if source.weights.is_quantised() && !description.tied { Device::Cpu } else { device.clone() };
+    let name = format!("{}.weight", names.embeddings);
+    let embeddings = source.weights.take_sized_to(&of_embeddings, &name, &[vocab, hidden], table)?;
     let mut layers = Vec::with_capacity(description.layers.len());
     let mut paths = Vec::with_capacity(description.layers.len());
     for (index, &place) in description.layers.iter().enumerate() {
@@ -133,7 +138,7 @@ pub(in crate::arch) fn build(
         norm,
         head,
         score: None,
-        device: embeddings.device().clone(),
+        device,
         embeddings,
         fused: provider == Provider::Unsloth && fused::fits(description),
     }))

@@ -117,7 +117,7 @@ impl Attention {
             let part = |x: &Tensor| x.narrow(0, at, length);
             let (k, v) = seen.append(&attention.split(&part(&k)?)?, &attention.split(&part(&v)?)?)?;
             if bias.is_none() {
-                bias = positions.bias(length, k.dim(1)?, target.offset)?;
+                bias = positions.bias(length, &k, target.offset)?;
             }
             mixed.push(attention.over(&part(&q)?, &k, &v, bias.as_ref())?);
             at += length;
@@ -202,7 +202,7 @@ impl Layer {
         pass: Pass,
     ) -> Result<Tensor> {
         let x = self.order.apply(x, &self.own.norm, |x| {
-            let bias = positions.bias_of();
+            let bias = positions.bias_of(x.device());
             self.own.over(x, lengths, (x, lengths), (Sight::All, bias.as_deref()), pass)
         })?;
         self.order.apply(&x, &self.feed.norm, |x| self.feed.forward(x, pass))
@@ -217,7 +217,7 @@ impl Layer {
         pass: Pass,
     ) -> Result<Tensor> {
         let x = self.order.apply(x, &self.own.norm, |x| {
-            let bias = positions.bias_of();
+            let bias = positions.bias_of(x.device());
             self.own.over(x, lengths, (x, lengths), (Sight::Past { offset: 0 }, bias.as_deref()), pass)
         })?;
         let cross = self.cross()?;

@@ -42,25 +42,32 @@ impl Positions {
         hidden + table.detach().index_select(&Tensor::new(rows, table.device())?, 0)?
     }
 
-    /// The bias `[heads, queries, keys]` of queries that stand at `offset` among the keys.
-    pub(super) fn bias(&self, queries: usize, keys: usize, offset: usize) -> Result<Option<Tensor>> {
+    /// The bias `[heads, queries, keys]` of queries that stand at `offset` among the keys, where these are.
+    pub(super) fn bias(&self, queries: usize, keys: &Tensor, offset: usize) -> Result<Option<Tensor>> {
         match self {
-            Positions::Relative(buckets) => buckets.bias(queries, keys, offset).map(Some),
+            Positions::Relative(buckets) => {
+                buckets.bias(queries, keys.dim(1)?, offset, keys.device()).map(Some)
+            }
             Positions::Learned { .. } => Ok(None),
         }
     }
 
     /// The bias of whole sequences over themselves.
-    pub(super) fn bias_of(&self) -> Option<Box<dyn Fn(usize, usize) -> Result<Tensor> + '_>> {
+    pub(super) fn bias_of<'a>(
+        &'a self,
+        device: &'a Device,
+    ) -> Option<Box<dyn Fn(usize, usize) -> Result<Tensor> + 'a>> {
         match self {
-            Positions::Relative(buckets) => Some(Box::new(|queries, keys| buckets.bias(queries, keys, 0))),
+            Positions::Relative(buckets) => {
+                Some(Box::new(|queries, keys| buckets.bias(queries, keys, 0, device)))
+            }
             Positions::Learned { .. } => None,
         }
     }
 }
 
 impl Buckets {
-    fn bias(&self, queries: usize, keys: usize, offset: usize) -> Result<Tensor> {
+    fn bias(&self, queries: usize, keys: usize, offset: usize, device: &Device) -> Result<Tensor> {
         // The distance of key k from query q at place offset + q, counted from the least there is.
         let least = offset + queries;
         let by_distance: Vec<usize> =
@@ -72,7 +79,7 @@ impl Buckets {
                 values.extend(by_distance[first..first + keys].iter().map(|&at| self.biases[at + head]));
             }
         }
-        Tensor::from_vec(values, (self.heads, queries, keys), &Device::Cpu)
+        Tensor::from_vec(values, (self.heads, queries, keys), device)
     }
 
     /// The bucket of a key that stands `distance` after its query: the near ones have one each, farther ones share theirs by

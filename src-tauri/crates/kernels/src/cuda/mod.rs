@@ -1,0 +1,32 @@
+//! The operations on NVIDIA cards: what the fused operations compute on the CPU, with the library's products and kernels of our own.
+//!
+//! All work of a process goes to one stream of one card, in the order in which it is asked for, and memory is freed in that order
+//! too: so an address may be handed to a kernel and its memory given back at once. Nothing here sums in an order that changes from
+//! run to run.
+
+mod attention;
+mod beside;
+mod cached;
+mod card;
+mod group;
+mod head;
+mod layer;
+mod optimizer;
+mod plan;
+mod rows;
+mod weight;
+
+pub(crate) use self::{
+    beside::layer_beside,
+    cached::{CardCache, forward_cached, product},
+    card::{numbers, numbers_of},
+    head::HeadOnCard,
+    layer::{SavedOnCard, backward, forward},
+    rows::{embedding, rms_norm, rms_norm_backward, seed},
+    weight::OnCard,
+};
+pub use self::{
+    beside::{AdapterGradient, Beside},
+    card::{Memory, card, memory},
+    optimizer::{CardGradients, adamw_on_card},
+};
