@@ -13,13 +13,14 @@ mod head;
 mod layer;
 mod optimizer;
 mod plan;
+mod precision;
 mod rows;
 mod weight;
 
 pub(crate) use self::{
     beside::layer_beside,
     cached::{CardCache, forward_cached, product},
-    card::{numbers, numbers_of},
+    card::{capability, numbers, numbers_of},
     head::HeadOnCard,
     layer::{SavedOnCard, backward, forward},
     rows::{embedding, rms_norm, rms_norm_backward, seed},
