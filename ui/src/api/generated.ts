@@ -1607,12 +1607,14 @@ export interface TrainingConfig {
   bnb_4bit_quant_type: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */
@@ -1846,12 +1848,14 @@ export interface FinetuneStartTrainingInput {
   bnb_4bit_quant_type?: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant?: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16?: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16?: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing?: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading?: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows?: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */
@@ -2046,12 +2050,14 @@ export interface FinetuneEstimateInput {
   bnb_4bit_quant_type?: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant?: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16?: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16?: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing?: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading?: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows?: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */
@@ -2185,12 +2191,14 @@ export interface FinetuneDryRunInput {
   bnb_4bit_quant_type?: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant?: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16?: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16?: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing?: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading?: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows?: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */
@@ -2383,12 +2391,14 @@ export interface QueueAddInput {
   bnb_4bit_quant_type?: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant?: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16?: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16?: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing?: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading?: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows?: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */

@@ -26,6 +26,7 @@ mod gemm;
 mod layer_norm;
 mod level;
 mod matmul;
+mod offload;
 mod pages;
 mod pair_attention;
 mod quant;
@@ -44,7 +45,7 @@ pub use allocator::{Allocator, exit_when_out_of_memory, in_large_pages, keep_fre
 pub use attention::{Attention, Heads, attention, attention_cached};
 pub use cross_entropy::{Head, IGNORED, cross_entropy, token_log_probs};
 #[cfg(feature = "cuda")]
-pub use cuda::{AdapterGradient, Beside, CardGradients, Memory, adamw_on_card, card, memory};
+pub use cuda::{AdapterGradient, Beside, CardGradients, Memory, Moments, adamw_on_card, card, memory};
 pub use disentangled::{Disentangled, Distances};
 pub use dropout::dropout;
 pub use embedding::embedding;
@@ -58,6 +59,7 @@ pub use gated::{Gate, gated};
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
 pub use level::Level;
+pub use offload::{Offload, Offloaded};
 pub use pages::Pages;
 pub use pair_attention::{PairAttention, Sight};
 pub use quant::{Codes, DynamicMap, Quantised, Quantiser, Scales};

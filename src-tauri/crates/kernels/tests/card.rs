@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use kernels::{
     AdamWStep, Beside, CardGradients, Codes, DecoderLayer, FrozenWeight, Heads, IGNORED, KeyValueCache,
-    LayerInput, LayerLinear, Quantised, RopeTable, adamw_on_card, seed,
+    LayerInput, LayerLinear, Moments, Offload, Quantised, RopeTable, adamw_on_card, seed,
 };
 use support::{CPU, distance, numbers, values};
 
@@ -398,7 +398,11 @@ fn gradients_and_updates() {
     let vars =
         [0, 1].map(|i| Var::from_tensor(&numbers(&[sizes[i]], 8, 1.0).to_device(&card).unwrap()).unwrap());
     let mut want = [0, 1].map(|i| values(&numbers(&[sizes[i]], 8, 1.0)));
-    let means = sizes.map(|size| [(); 2].map(|()| Tensor::zeros(size, DType::F32, &card).unwrap()));
+    // One of them in managed memory.
+    let means = [0, 1].map(|i| {
+        let zeros = vec![0.0; sizes[i]];
+        Moments::new(&card, (&zeros, &zeros), i == 0).unwrap()
+    });
     let mut host_means = sizes.map(|size| [vec![0f32; size], vec![0f32; size]]);
     let norm = parts.iter().flat_map(values).map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     for t in 1..4 {
@@ -412,8 +416,7 @@ fn gradients_and_updates() {
         gradients.scale(0.25).unwrap();
         let step = AdamWStep::new(t, 1e-2, 0.1);
         for i in 0..2 {
-            let [m, v] = &means[i];
-            adamw_on_card(step, &vars[i], &gradients, i, (m, v)).unwrap();
+            adamw_on_card(step, &vars[i], &gradients, i, &means[i]).unwrap();
             let gradient: Vec<f32> = values(&parts[i]).iter().map(|g| g * 0.25).collect();
             let [m, v] = &mut host_means[i];
             step.apply(&mut want[i], &gradient, m, v);
@@ -424,11 +427,51 @@ fn gradients_and_updates() {
     for i in 0..2 {
         let want = Tensor::from_slice(&want[i], sizes[i], &CPU).unwrap();
         apart.see(&format!("weights {i}"), vars[i].as_tensor(), &want, 1e-5);
+        let [mut m, mut v] = [vec![0.0; sizes[i]], vec![0.0; sizes[i]]];
+        means[i].read((&mut m, &mut v)).unwrap();
+        for (got, want) in [m, v].iter().zip(&host_means[i]) {
+            let [got, want] = [got, want].map(|mean| Tensor::from_slice(mean, sizes[i], &CPU).unwrap());
+            apart.see(&format!("means {i}"), &got, &want, 1e-5);
+        }
     }
     apart.end();
     assert!(gradients.add(1, &parts[0].to_device(&card).unwrap()).is_err(), "a gradient fits its tensor");
     vars[1].set(&Tensor::full(f32::INFINITY, sizes[1], &card).unwrap()).unwrap();
-    let [m, v] = &means[1];
-    adamw_on_card(AdamWStep::new(4, 1e-2, 0.1), &vars[1], &gradients, 1, (m, v)).unwrap();
+    adamw_on_card(AdamWStep::new(4, 1e-2, 0.1), &vars[1], &gradients, 1, &means[1]).unwrap();
+    assert!(adamw_on_card(AdamWStep::new(4, 1e-2, 0.1), &vars[1], &gradients, 1, &means[0]).is_err());
     assert!(!gradients.all_finite().unwrap(), "a weight that is not finite is told");
+}
+
+#[test]
+fn what_waits_in_the_machines_memory_comes_back_as_it_was() {
+    let Some(card) = card("tensors that wait in the machine's memory") else { return };
+    for round in 0..3 {
+        let mut offload = Offload::default();
+        let (mut waiting, mut want) = (Vec::new(), Vec::new());
+        for i in 0..6 {
+            let shape = [40 + 100 * i, 1000];
+            let tensor = numbers(&shape, (10 * round + i) as u64, 1.0);
+            let on_card = tensor.to_device(&card).unwrap();
+            // Work before and after, so that copies are under way while memory is taken and given back.
+            let doubled = (on_card + &tensor.to_device(&card).unwrap()).unwrap();
+            waiting.push(offload.send(&doubled).unwrap());
+            drop(doubled);
+            let _work = (tensor.to_device(&card).unwrap() * 3.0).unwrap();
+            want.push((tensor * 2.0).unwrap());
+        }
+        if round == 1 {
+            // Some never come back, one of them while it is on its way.
+            waiting[5].call_back().unwrap();
+            waiting.truncate(3);
+        }
+        while let Some(tensor) = waiting.pop() {
+            let index = waiting.len();
+            if let Some(next) = waiting.last_mut() {
+                next.call_back().unwrap();
+            }
+            let got = tensor.take().unwrap();
+            let _work = (&got * 3.0).unwrap();
+            assert_eq!(values(&got), values(&want[index]), "round {round}, {index}");
+        }
+    }
 }

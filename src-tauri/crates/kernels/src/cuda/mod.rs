@@ -11,6 +11,8 @@ mod card;
 mod group;
 mod head;
 mod layer;
+mod moments;
+mod offload;
 mod optimizer;
 mod plan;
 mod precision;
@@ -23,11 +25,13 @@ pub(crate) use self::{
     card::{capability, numbers, numbers_of},
     head::HeadOnCard,
     layer::{SavedOnCard, backward, forward},
+    offload::{Away, Leaving},
     rows::{embedding, rms_norm, rms_norm_backward, seed},
     weight::OnCard,
 };
 pub use self::{
     beside::{AdapterGradient, Beside},
     card::{Memory, card, memory},
+    moments::Moments,
     optimizer::{CardGradients, adamw_on_card},
 };

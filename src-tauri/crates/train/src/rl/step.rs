@@ -186,13 +186,13 @@ impl Training<'_> {
         let mean = 1.0 / tokens.max(1) as f64;
         let scale = mean * self.loss_scale();
         let (mut sum, mut observed) = (0.0, Observed::default());
-        let Backward { model, trainable, checkpointing, .. } = self.backward;
+        let Backward { model, trainable, checkpointing, offload, .. } = self.backward;
         self.gradients.reset()?;
         for places in joined(answers, places) {
             let answers: Vec<&Answer> = places.iter().map(|&place| &answers[place]).collect();
             let batch = batch_of(answers.iter().copied());
             let loss = PolicyLoss { config: self.config, answers, kl_coef };
-            let backward = Backward { model, strategy: &loss, trainable, checkpointing };
+            let backward = Backward { model, strategy: &loss, trainable, checkpointing, offload };
             let computed = backward.run(&batch, Pass::EVAL, scale, &mut self.gradients)?;
             sum += computed.sum;
             observed.extend(computed.observed);
