@@ -116,7 +116,13 @@ fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineE
 
 /// The exported model.
 fn exported(request: &ExportRequest, bf16: bool) -> Result<AnyModel, EngineError> {
-    let wanted = Wanted { folder: &request.folder, bf16, provider: Provider::Unsloth, quantise: None };
+    let wanted = Wanted {
+        folder: &request.folder,
+        bf16,
+        provider: Provider::Unsloth,
+        quantise: None,
+        on_processor: true,
+    };
     wanted.load(&mut |why| crate::complain(why))
 }
 

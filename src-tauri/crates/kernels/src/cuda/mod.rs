@@ -8,6 +8,7 @@ mod attention;
 mod beside;
 mod cached;
 mod card;
+mod faults;
 mod group;
 mod head;
 mod layer;
@@ -28,5 +29,6 @@ pub(crate) use self::{
 pub use self::{
     beside::{AdapterGradient, Beside},
     card::{Memory, card, memory},
+    faults::{CardFault, card_fault},
     optimizer::{CardGradients, adamw_on_card},
 };
