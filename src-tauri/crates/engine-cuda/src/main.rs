@@ -3,7 +3,7 @@
 //! What it computes with is linked to the driver, and so could not even start without one. That is a library beside this program,
 //! which starts anywhere and says what is missing.
 
-use std::{env, path::Path, process::ExitCode};
+use std::{env, error::Error, path::Path, process::ExitCode};
 
 use libloading::{Library, library_filename};
 
@@ -32,18 +32,25 @@ fn main() -> ExitCode {
 fn start(engine: &Path, driver: &str) -> Result<u8, String> {
     // SAFETY: the driver's library is loaded as every program on CUDA does; it does nothing before it is called.
     let loaded = unsafe { Library::new(driver) };
-    let _driver = loaded.map_err(|error| format!("there is no NVIDIA driver, or it is damaged: {error}"))?;
+    let _driver =
+        loaded.map_err(|error| format!("there is no NVIDIA driver, or it is damaged: {}", reason(&error)))?;
     if !engine.is_file() {
         return Err(format!("{} is missing; install the engine for NVIDIA cards again", engine.display()));
     }
     // SAFETY: the library is ours, and of the same pack as this program.
     let library = unsafe { Library::new(engine) }.map_err(|error| {
-        format!("the engine for NVIDIA cards cannot be loaded ({error}); install it and the driver again")
+        let reason = reason(&error);
+        format!("the engine for NVIDIA cards cannot be loaded ({reason}); install it and the driver again")
     })?;
     // SAFETY: the function has this type in every version of the library.
     let run = unsafe { library.get::<Engine>(ENGINE) }
         .map_err(|error| format!("{} is not the engine: {error}", engine.display()))?;
     Ok(run())
+}
+
+/// What the system says, which is below what the library says.
+fn reason(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 #[expect(clippy::print_stderr, reason = "an engine's standard error is its log")]
