@@ -228,7 +228,7 @@ fn parts_of_any_batch_hold_the_rows_of_the_whole() {
         let (status, said) = run_to_end(&undisturbed);
         assert!(status.success(), "{changes}: {said}");
         let spec: types::RunSpec = serde_json::from_slice(&fs::read(limited.run_json()).unwrap()).unwrap();
-        let fallback = Fallback::none(&spec.config).next(&spec.config).unwrap();
+        let fallback = Fallback::none(&spec.config).next(&spec.config, false).unwrap();
         fallback.write(&limited).unwrap();
         let (status, said) = run_to_end(&limited);
         assert!(status.success(), "{changes}: {said}");
