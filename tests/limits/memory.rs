@@ -229,7 +229,8 @@ fn a_run_whose_card_is_gone_goes_on_on_the_processor() {
     });
     assert!(warned, "the reason is told: {told:?}");
     assert!(Fallback::read(&run.job()).unwrap().unwrap().on_processor);
-    let manifest = Manifest::read(&model_of(&run.folder.path().join("home"))).unwrap();
+    let manifest = model_of(&run.folder.path().join("home")).join(Manifest::FILE);
+    let manifest: Manifest = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
     assert!(manifest.fallback.unwrap().on_processor, "the model remembers");
     same_losses(&run.job(), &Trained::with("", changes).job());
 }

@@ -307,7 +307,7 @@ fn cached_tokens() {
                 let x = numbers(&[tokens, case.hidden], salt, 1.0).to_device(device)?;
                 parts.push(layer.forward_cached(&x, table.as_ref(), &mut cache)?.to_device(&CPU)?);
             }
-            let mut others = vec![cache.clone(), KeyValueCache::default(), cache];
+            let mut others = [cache.clone(), KeyValueCache::default(), cache];
             let x = numbers(&[4, case.hidden], 9, 1.0).to_device(device)?;
             let caches = others.iter_mut().collect();
             parts.push(layer.forward_cached_many(&x, table.as_ref(), &[1, 2, 1], caches)?.to_device(&CPU)?);
