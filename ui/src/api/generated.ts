@@ -423,7 +423,7 @@ export type ExportItem = {
 
 /**
  * What a run computes with instead of its settings since it ran out of memory. Each time that happens, its micro-batches are halved;
- * once they are single rows, gradient checkpointing is turned on; then nothing is left to give up. The rows of every optimizer step,
+ * once they are single rows, gradient checkpointing is turned on; then a run on a card goes on on the processor, and else nothing is left to give up. The rows of every optimizer step,
  * their order and the number of steps stay, and so do the losses, but for rounding and for dropout's masks.
  */
 export interface Fallback {
@@ -435,6 +435,8 @@ export interface Fallback {
   gradient_accumulation_steps: number;
   /** Whether each layer is computed twice. */
   gradient_checkpointing: boolean;
+  /** Whether the processor computes in place of a card: its memory did not suffice even so, or it does not answer any more. */
+  on_processor?: boolean;
 }
 
 /** What is wrong with one field of a request. */

@@ -2,13 +2,12 @@
 
 use std::{
     hint::black_box,
-    process::ExitCode,
     time::{Duration, Instant},
 };
 
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
-use types::engine::Calibration;
+use types::engine::{Calibration, exit};
 
 use crate::{complain, device, tell};
 
@@ -23,12 +22,12 @@ const RUNS: usize = 3;
 const BUDGET: Duration = Duration::from_millis(500);
 
 /// Measures and tells it in one line. Exit codes: 0 measured, 1 failed.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     match measure().and_then(|rates| Ok(tell(&rates)?)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit::SUCCESS,
         Err(error) => {
             complain(error);
-            ExitCode::FAILURE
+            exit::FAILURE
         }
     }
 }

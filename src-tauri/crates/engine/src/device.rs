@@ -4,12 +4,10 @@ use std::path::Path;
 
 use candle_core::Device;
 use models::{AnyModel, LoadOptions, Quantise};
-use types::Provider;
+use types::{Provider, engine::PROCESSOR};
 
 use crate::EngineError;
 
-/// What the model of a run or a chat is computed on when nothing is told to this program but that.
-pub const CPU: &str = "cpu";
 /// The name of a card as events have it.
 #[cfg(feature = "cuda")]
 const CARD: &str = "cuda";
@@ -44,7 +42,7 @@ pub fn name(device: &Device) -> &'static str {
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => CARD,
-        _ => CPU,
+        _ => PROCESSOR,
     }
 }
 
@@ -57,6 +55,43 @@ pub fn measured() -> candle_core::Result<Device> {
     return card();
     #[cfg(not(feature = "cuda"))]
     Ok(Device::Cpu)
+}
+
+/// Whether products and other operations give what they should where this engine computes.
+///
+/// # Errors
+/// As [`measured`]; the device computes nothing, or something else.
+pub fn check() -> candle_core::Result<()> {
+    let device = measured()?;
+    let ones = candle_core::Tensor::ones((1, 8), candle_core::DType::F32, &device)?;
+    let normed = kernels::rms_norm(&ones, &ones.squeeze(0)?, 0.0)?;
+    let product = kernels::fused_product(&normed, &ones)?.flatten_all()?.to_vec1::<f32>()?;
+    match product.as_slice() {
+        [eight] if (eight - 8.0).abs() < 1e-3 => Ok(()),
+        other => candle_core::bail!("8 is computed as {other:?}"),
+    }
+}
+
+/// Whether an operation failed because its device had no more memory.
+pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    #[cfg(feature = "cuda")]
+    return kernels::card_fault(error) == Some(kernels::CardFault::OutOfMemory);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
+/// Whether an operation failed because its device is gone.
+pub fn is_lost(error: &candle_core::Error) -> bool {
+    #[cfg(feature = "cuda")]
+    return kernels::card_fault(error) == Some(kernels::CardFault::Lost);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = error;
+        false
+    }
 }
 
 /// What a model is loaded for.
@@ -72,6 +107,8 @@ pub struct Wanted<'a> {
     pub provider: Provider,
     /// How linear layers are kept.
     pub quantise: Option<Quantise>,
+    /// Whether the processor computes even where this engine is one for a card.
+    pub on_processor: bool,
 }
 
 impl Wanted<'_> {
@@ -81,20 +118,25 @@ impl Wanted<'_> {
     /// The model's files cannot be used.
     pub fn load(&self, warn: &mut dyn FnMut(String)) -> Result<AnyModel, EngineError> {
         #[cfg(feature = "cuda")]
-        match self.load_on_card() {
-            Ok(model) => {
-                COMPUTING.get_or_init(|| model.device().clone());
-                if self.bf16 && model.multiplies_f16() {
-                    warn(
-                        "this GPU has no bf16; fp16, with a scaled loss in training, takes its place".into(),
-                    );
+        if !self.on_processor {
+            match self.load_on_card() {
+                Ok(model) => {
+                    COMPUTING.get_or_init(|| model.device().clone());
+                    if self.bf16 && model.multiplies_f16() {
+                        warn(
+                            "this GPU has no bf16: fp16, with a loss scale in training, takes its place"
+                                .into(),
+                        );
+                    }
+                    return Ok(model);
                 }
-                return Ok(model);
+                Err(why) => warn(format!("the model is computed on the processor: {why}")),
             }
-            Err(why) => warn(format!("the model is computed on the processor: {why}")),
         }
+        #[cfg(not(feature = "cuda"))]
+        let _ = self.on_processor;
         if self.fp16 {
-            warn("fp16 is computed on GPUs only; bf16 takes its place on the processor".into());
+            warn("fp16 is computed on GPUs only: bf16 takes its place on the processor".into());
         }
         self.load_on(Device::Cpu)
     }

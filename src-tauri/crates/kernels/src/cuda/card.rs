@@ -23,6 +23,7 @@ use super::precision::Precision;
 /// There is no driver, it is too old, or there is no such card.
 #[allow(unsafe_code)]
 pub fn card(number: usize) -> Result<Device> {
+    super::faults::check_driver()?;
     let device = Device::new_cuda_with_stream(number)?;
     let card = device.as_cuda_device()?;
     // SAFETY: there is one stream, so work and the freeing of memory are in order without events.

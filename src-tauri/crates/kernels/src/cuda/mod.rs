@@ -8,6 +8,7 @@ mod attention;
 mod beside;
 mod cached;
 mod card;
+mod faults;
 mod group;
 mod head;
 mod layer;
@@ -32,6 +33,7 @@ pub(crate) use self::{
 pub use self::{
     beside::{AdapterGradient, Beside},
     card::{Memory, card, memory},
+    faults::{CardFault, card_fault},
     moments::Moments,
     optimizer::{CardGradients, adamw_on_card},
 };
