@@ -14,8 +14,9 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use kernels::{
-    AdamWStep, Beside, CardGradients, Codes, DecoderLayer, FrozenWeight, Heads, IGNORED, KeyValueCache,
-    LayerInput, LayerLinear, Moments, Offload, Quantised, RopeTable, adamw_on_card, seed,
+    AdamWStep, Beside, CardGradients, CodedMoments, Codes, DecoderLayer, DynamicMap, FrozenWeight, Heads,
+    IGNORED, KeyValueCache, LayerInput, LayerLinear, Moments, Offload, Quantised, RopeTable,
+    adamw_8bit_on_card, adamw_on_card, seed, sgd_on_card,
 };
 use support::{CPU, distance, numbers, values};
 
@@ -440,6 +441,70 @@ fn gradients_and_updates() {
     adamw_on_card(AdamWStep::new(4, 1e-2, 0.1), &vars[1], &gradients, 1, &means[1]).unwrap();
     assert!(adamw_on_card(AdamWStep::new(4, 1e-2, 0.1), &vars[1], &gradients, 1, &means[0]).is_err());
     assert!(!gradients.all_finite().unwrap(), "a weight that is not finite is told");
+}
+
+#[test]
+fn updates_with_means_of_eight_bits_and_without_any() {
+    let Some(card) = card("updates with means of eight bits") else { return };
+    // A whole number of blocks, and one that is not.
+    let sizes = [5120, 5000];
+    let scales_of = |size: usize| size.div_ceil(DynamicMap::BLOCK);
+    let mut gradients = CardGradients::zeros(&card, sizes).unwrap();
+    let start = |i: usize| numbers(&[sizes[i]], 8 + i as u64, 1.0);
+    let var = |i: usize| Var::from_tensor(&start(i).to_device(&card).unwrap()).unwrap();
+    let (coded, plain) = ([0, 1].map(var), [0, 1].map(var));
+    let moments = sizes.map(|size| {
+        let (codes, scales) = (vec![0; size], vec![0.0; scales_of(size)]);
+        CodedMoments::new(&card, ([&codes, &codes], [&scales, &scales])).unwrap()
+    });
+    let mut want = [0, 1].map(|i| values(&start(i)));
+    let mut want_plain = want.clone();
+    let mut host = sizes.map(|size| [(); 2].map(|()| (vec![0u8; size], vec![0f32; scales_of(size)])));
+    for t in 1..6 {
+        gradients.reset().unwrap();
+        let step = AdamWStep::new(t, 1e-2, 0.1);
+        for i in 0..2 {
+            let gradient = numbers(&[sizes[i]], 20 + 2 * t + i as u64, 1.0);
+            gradients.add(i, &gradient.to_device(&card).unwrap()).unwrap();
+            adamw_8bit_on_card(step, &coded[i], &gradients, i, &moments[i]).unwrap();
+            sgd_on_card((1e-2, 0.1), &plain[i], &gradients, i).unwrap();
+            let gradient = values(&gradient);
+            let [(m, m_scales), (v, v_scales)] = &mut host[i];
+            let block = DynamicMap::BLOCK;
+            let means = m.chunks_mut(block).zip(m_scales).zip(v.chunks_mut(block).zip(v_scales));
+            let blocks = want[i].chunks_mut(block).zip(gradient.chunks(block)).zip(means);
+            for ((weights, gradient), ((m, m_scale), (v, v_scale))) in blocks {
+                let mut wide = [vec![0.0; weights.len()], vec![0.0; weights.len()]];
+                let [mean, square] = &mut wide;
+                DynamicMap::signed().decode(m, *m_scale, mean);
+                DynamicMap::unsigned().decode(v, *v_scale, square);
+                step.apply(weights, gradient, mean, square);
+                *m_scale = DynamicMap::signed().encode_signed(mean, m);
+                *v_scale = DynamicMap::unsigned().encode(square, v);
+            }
+            for (w, g) in want_plain[i].iter_mut().zip(&gradient) {
+                *w -= 1e-2 * (g + 0.1 * *w);
+            }
+        }
+        assert!(gradients.all_finite().unwrap(), "all weights are finite");
+    }
+    let mut apart = Apart::default();
+    for i in 0..2 {
+        let of = |values: &[f32]| Tensor::from_slice(values, sizes[i], &CPU).unwrap();
+        // A code that is as near as its neighbour may be either.
+        apart.see(&format!("eight bits {i}"), coded[i].as_tensor(), &of(&want[i]), 1e-3);
+        apart.see(&format!("no means {i}"), plain[i].as_tensor(), &of(&want_plain[i]), 1e-6);
+        let (mut m, mut v) = (vec![0u8; sizes[i]], vec![0u8; sizes[i]]);
+        let mut scales = [(); 2].map(|()| vec![0f32; scales_of(sizes[i])]);
+        let [m_scales, v_scales] = &mut scales;
+        moments[i].read(([&mut m, &mut v], [m_scales, v_scales])).unwrap();
+        for (name, got, (want, _)) in [("m", &m, &host[i][0]), ("v", &v, &host[i][1])] {
+            let others = got.iter().zip(want).filter(|(got, want)| got != want).count();
+            println!("codes of {name} {i}: {others} of {} differ", sizes[i]);
+            assert!(others * 100 < sizes[i], "{name} {i}: {others} codes differ");
+        }
+    }
+    apart.end();
 }
 
 #[test]

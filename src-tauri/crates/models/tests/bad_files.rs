@@ -12,9 +12,9 @@ mod support;
 
 use std::{fs, path::Path};
 
-use candle_core::Device;
-use models::{LoadOptions, LoraConfig, load};
-use safetensors::Dtype;
+use candle_core::{DType, Device};
+use models::{LoadOptions, LoraConfig, load, load_as};
+use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use support::{config, model_folder, tensors, write_weights};
 use types::Provider;
@@ -242,6 +242,33 @@ fn tensors_must_be_those_of_the_config() {
         "{\"model.embed_tokens.weight\":{\"dtype\":\"I8\",\"shape\":[50,24],\"data_offsets\":[0,1200]}}";
     fs::write(&path, lying(header, header.len() as u64, 1200)).unwrap();
     fails(folder.path(), &["model.embed_tokens.weight", "I8"]);
+}
+
+#[test]
+fn values_that_fp16_does_not_have_are_refused_by_tensor() {
+    let folder = model_folder(&config("LlamaForCausalLM"));
+    let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
+    let in_fp16 = || load_as(folder.path(), &options, None, DType::F16);
+    let model = in_fp16().unwrap();
+    assert!(model.info().dtype == "f16" && model.multiplies_f16(), "{}", model.info().dtype);
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 4;
+    for (value, fits) in [(65504f32, true), (70000.0, false), (f32::NAN, false)] {
+        bytes[last..].copy_from_slice(&value.to_le_bytes());
+        fs::write(&path, &bytes).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let end = bytes.as_ptr_range().end;
+        let (name, _) = tensors.iter().find(|(_, view)| view.data().as_ptr_range().end == end).unwrap();
+        match in_fp16() {
+            Ok(_) => assert!(fits, "{value} is no value of fp16"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(!fits && error.contains(name) && error.contains("65504"), "{value}: {error}");
+            }
+        }
+        assert!(!load(folder.path(), &options).unwrap().multiplies_f16(), "f32 holds it");
+    }
 }
 
 #[test]

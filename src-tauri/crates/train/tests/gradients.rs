@@ -81,6 +81,14 @@ fn checkpointing_changes_no_gradient() {
         let (again, layered) = gradients(model.as_ref(), &batches, 0.1, true);
         assert_eq!(loss.to_bits(), again.to_bits(), "the loss is the same number");
         assert_eq!(whole, layered, "layer by layer or at once, to the bit");
+        let trainable = model.trainable();
+        let (model, trainable) = (model.as_ref(), trainable.as_slice());
+        let backward = Backward { model, strategy: &Sft, trainable, checkpointing: true, offload: true };
+        let mut offloaded = Gradients::of(trainable).unwrap();
+        batches.iter().for_each(|batch| {
+            backward.run(batch, TRAIN, 0.1, &mut offloaded).unwrap();
+        });
+        assert_eq!(whole, offloaded, "wherever inputs wait");
     }
 }
 

@@ -41,7 +41,8 @@ fn config(curve: &Curve, checkpointing: bool) -> TrainingConfig {
         "num_train_epochs": curve.losses.len(), "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4,
         "optim": optim, "lr_scheduler_type": curve.schedule, "learning_rate": curve.learning_rate,
         "warmup_ratio": curve.warmup_ratio, "max_grad_norm": curve.max_grad_norm,
-        "weight_decay": curve.weight_decay, "gradient_checkpointing": checkpointing, "eval_split": 0.0,
+        "weight_decay": curve.weight_decay, "gradient_checkpointing": checkpointing,
+        "activation_offloading": checkpointing, "eval_split": 0.0,
         "group_by_length": false, "save_steps": 1000, "eval_steps": 1000,
     });
     TrainingConfig::from_json(settings.as_object().unwrap()).unwrap()

@@ -18,6 +18,7 @@ mod optimizer;
 mod plan;
 mod precision;
 mod rows;
+mod update;
 mod weight;
 
 pub(crate) use self::{
@@ -34,6 +35,7 @@ pub use self::{
     beside::{AdapterGradient, Beside},
     card::{Memory, card, memory},
     faults::{CardFault, card_fault},
-    moments::Moments,
-    optimizer::{CardGradients, adamw_on_card},
+    moments::{CodedMoments, Moments},
+    optimizer::CardGradients,
+    update::{adamw_8bit_on_card, adamw_on_card, sgd_on_card},
 };

@@ -10,9 +10,10 @@ use candle_core::{
 };
 
 use super::{
-    card::{Card, Numbers},
+    card::{Arg, Card, Numbers},
     precision::Precision,
 };
+use crate::DynamicMap;
 
 /// Both means of a tensor on a card.
 #[derive(Debug)]
@@ -122,5 +123,71 @@ impl Moments {
 
     pub(super) fn numbers(&self) -> [Numbers; 2] {
         [self.m.numbers(), self.v.numbers()]
+    }
+}
+
+/// Both means in codes of eight bits with a scale for each block, on a card.
+#[derive(Debug)]
+pub struct CodedMoments {
+    device: CudaDevice,
+    len: usize,
+    codes: [CudaSlice<u8>; 2],
+    scales: [CudaSlice<f32>; 2],
+    /// What the codes of both stand for, one after the other.
+    maps: CudaSlice<f32>,
+}
+
+/// Codes of both means, and their scales.
+type Coded<C, S> = ([C; 2], [S; 2]);
+
+impl CodedMoments {
+    /// These means on a card.
+    ///
+    /// # Errors
+    /// The device is no card, there is no memory left, or the means have different lengths.
+    pub fn new(device: &Device, (codes, scales): Coded<&[u8], &[f32]>) -> Result<Self> {
+        let card = device.as_cuda_device()?;
+        let len = codes[0].len();
+        let blocks = len.div_ceil(DynamicMap::BLOCK);
+        if codes[1].len() != len || scales.iter().any(|scales| scales.len() != blocks) {
+            candle_core::bail!("means of {len} codes have {blocks} scales each");
+        }
+        let maps = [DynamicMap::signed().codes().as_slice(), DynamicMap::unsigned().codes()].concat();
+        Ok(CodedMoments {
+            device: card.clone(),
+            len,
+            codes: [card.clone_htod(codes[0])?, card.clone_htod(codes[1])?],
+            scales: [card.clone_htod(scales[0])?, card.clone_htod(scales[1])?],
+            maps: card.clone_htod(&maps)?,
+        })
+    }
+
+    /// Copies them into the machine's memory.
+    ///
+    /// # Errors
+    /// The card fails, or there is room for more or for less.
+    pub fn read(&self, (codes, scales): Coded<&mut [u8], &mut [f32]>) -> Result<()> {
+        let blocks = self.scales[0].len();
+        if codes.iter().any(|codes| codes.len() != self.len) || scales.iter().any(|s| s.len() != blocks) {
+            candle_core::bail!("{} codes are not read into room of another size", self.len);
+        }
+        for (to, from) in codes.into_iter().zip(&self.codes) {
+            to.copy_from_slice(&self.device.clone_dtoh(from)?);
+        }
+        for (to, from) in scales.into_iter().zip(&self.scales) {
+            to.copy_from_slice(&self.device.clone_dtoh(from)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Codes and scales of both means, then the maps.
+    pub(super) fn args(&self, card: Card) -> [Arg; 5] {
+        let at = |codes: &CudaSlice<u8>| Arg::At(card.address(codes));
+        let of = |scales: &CudaSlice<f32>| Arg::At(card.address(scales));
+        [at(&self.codes[0]), of(&self.scales[0]), at(&self.codes[1]), of(&self.scales[1]), of(&self.maps)]
     }
 }

@@ -1,16 +1,11 @@
-//! Gradients that stay on the card, their norm, and AdamW's update of weights there.
+//! Gradients that stay on the card, and their norm.
 
-use candle_core::{
-    CpuStorage, CudaStorage, Device, InplaceOp1, Layout, Result, Tensor, TensorId, Var, bail,
-    cuda_backend::cudarc::driver::CudaSlice,
-};
+use candle_core::{Device, Result, Tensor, TensorId, bail, cuda_backend::cudarc::driver::CudaSlice};
 
 use super::{
     beside::{AdapterGradient, table},
-    card::{Arg, Card, Grid, Numbers, Source, numbers, numbers_of},
-    moments::Moments,
+    card::{Arg, Card, Grid, Numbers, Source, numbers},
 };
-use crate::AdamWStep;
 
 impl Card<'_> {
     /// `x ← factor · x`
@@ -58,14 +53,19 @@ impl CardGradients {
         Ok(CardGradients { device: device.clone(), sums, places, bad: card.alloc_zeros(1)? })
     }
 
-    fn card(&self) -> Result<Card<'_>> {
+    pub(super) fn card(&self) -> Result<Card<'_>> {
         self.device.as_cuda_device().map(Card)
     }
 
-    fn place(&self, index: usize) -> Result<(Numbers, usize)> {
+    pub(super) fn place(&self, index: usize) -> Result<(Numbers, usize)> {
         let [first, end] =
             self.places.get(index..).and_then(|places| places.first_chunk()).copied().unwrap_or_default();
         Ok((self.card()?.f32(&self.sums).from(first), end - first))
+    }
+
+    /// Where an update says that it made a weight that is not finite.
+    pub(super) fn bad(&self) -> Result<Arg> {
+        Ok(Arg::At(self.card()?.address(&self.bad)))
     }
 
     /// How many numbers there are in all.
@@ -179,65 +179,5 @@ impl CardGradients {
             self.bad = card.alloc_zeros(1)?;
         }
         Ok(finite)
-    }
-}
-
-/// One AdamW update of a variable on the card by gradient `index`.
-///
-/// # Errors
-/// The sizes do not fit each other, the variable is not on the card, or the card fails.
-pub fn adamw_on_card(
-    step: AdamWStep,
-    weights: &Var,
-    gradients: &CardGradients,
-    index: usize,
-    moments: &Moments,
-) -> Result<()> {
-    let (gradient, length) = gradients.place(index)?;
-    if weights.elem_count() != length || moments.len() != length {
-        bail!("a variable of {:?} does not fit gradient {index}", weights.shape());
-    }
-    let bad = gradients.card()?.address(&gradients.bad);
-    let [m, v] = moments.numbers();
-    weights.inplace_op1(&Update { step, gradient, m, v, bad, length })
-}
-
-struct Update {
-    step: AdamWStep,
-    gradient: Numbers,
-    m: Numbers,
-    v: Numbers,
-    bad: u64,
-    length: usize,
-}
-
-impl InplaceOp1 for Update {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
-        bail!("this update is one on the card")
-    }
-
-    fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
-        let weights = numbers_of(storage, layout)?;
-        if weights.precision.is_narrow() {
-            bail!("only f32 variables are trained");
-        }
-        let (decay, step_size, root_correction) = self.step.factors();
-        let card = Card(candle_core::backend::BackendStorage::device(storage));
-        let args = [
-            weights.into(),
-            self.gradient.into(),
-            self.m.into(),
-            self.v.into(),
-            Arg::At(self.bad),
-            decay.into(),
-            step_size.into(),
-            root_correction.into(),
-            Arg::Long(self.length as i64),
-        ];
-        card.start(Source::Train, "adamw", Grid::threads(self.length), &args)
     }
 }

@@ -166,8 +166,8 @@ impl Weights {
                 let values = read::<f16>(entry, stored).map_err(io)?;
                 if !values.iter().all(|value| value.is_finite()) {
                     let problem = format!(
-                        "has a value beyond {}, the largest that fp16 has; compute in 32 bits instead (fp16 and bf16 \
-                         false), or in bf16 on a card of compute capability 8.0 or later",
+                        "has a value that fp16 does not have: all of those are within ±{}; compute in 32 bits instead \
+                         (fp16 and bf16 false), or in bf16 on a card of compute capability 8.0 or later",
                         f16::MAX
                     );
                     return Err(self.wrong(name, &entry.path, problem));

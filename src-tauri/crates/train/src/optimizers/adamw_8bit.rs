@@ -27,6 +27,9 @@ struct AdamW8bit {
     exp_avg_scale: Vec<f32>,
     exp_avg_sq: Vec<u8>,
     exp_avg_sq_scale: Vec<f32>,
+    /// Both means on a card, as long as they are newer there.
+    #[cfg(feature = "cuda")]
+    on_card: Option<kernels::CodedMoments>,
 }
 
 impl AdamW8bit {
@@ -40,6 +43,8 @@ impl AdamW8bit {
             exp_avg_scale: scales.clone(),
             exp_avg_sq: vec![0; len],
             exp_avg_sq_scale: scales,
+            #[cfg(feature = "cuda")]
+            on_card: None,
         }
     }
 }
@@ -62,6 +67,36 @@ impl Optimizer for AdamW8bit {
             *square_scale = squares_of.encode(v, square);
         }
         finite
+    }
+
+    #[cfg(feature = "cuda")]
+    fn update_on_card(
+        &mut self,
+        weights: &candle_core::Var,
+        (gradients, index): (&kernels::CardGradients, usize),
+        step: u64,
+        learning_rate: f64,
+    ) -> candle_core::Result<bool> {
+        let moments = match self.on_card.take() {
+            Some(moments) => moments,
+            None => {
+                let codes = [&self.exp_avg[..], &self.exp_avg_sq];
+                let scales = [&self.exp_avg_scale[..], &self.exp_avg_sq_scale];
+                kernels::CodedMoments::new(weights.device(), (codes, scales))?
+            }
+        };
+        let step = AdamWStep::new(step, learning_rate, self.weight_decay);
+        kernels::adamw_8bit_on_card(step, weights, gradients, index, self.on_card.insert(moments))?;
+        // Whether all weights are finite is asked once a step, of the gradients.
+        Ok(true)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn leave_card(&mut self) -> candle_core::Result<()> {
+        let Some(moments) = self.on_card.take() else { return Ok(()) };
+        let codes = [&mut self.exp_avg[..], &mut self.exp_avg_sq];
+        let scales = [&mut self.exp_avg_scale[..], &mut self.exp_avg_sq_scale];
+        moments.read((codes, scales))
     }
 
     fn state(&mut self) -> Vec<StateEntry<'_>> {

@@ -25,6 +25,20 @@ impl Optimizer for Sgd {
         finite
     }
 
+    #[cfg(feature = "cuda")]
+    fn update_on_card(
+        &mut self,
+        weights: &candle_core::Var,
+        (gradients, index): (&kernels::CardGradients, usize),
+        _step: u64,
+        learning_rate: f64,
+    ) -> candle_core::Result<bool> {
+        let factors = (learning_rate as f32, self.weight_decay as f32);
+        kernels::sgd_on_card(factors, weights, gradients, index)?;
+        // Whether all weights are finite is asked once a step, of the gradients.
+        Ok(true)
+    }
+
     fn state(&mut self) -> Vec<StateEntry<'_>> {
         Vec::new()
     }

@@ -117,6 +117,74 @@ extern "C" __global__ void adamw(float *w, const float *gradient, float *m, floa
     if (!isfinite(weight)) *bad = 1;
 }
 
+// The place of the nearest of 256 ascending codes, the lower of two as near; `middles` are between each and the next.
+__device__ __forceinline__ int nearest(const float *middles, float value) {
+    int low = 0, high = 255;
+    while (low < high) {
+        int at = (low + high) / 2;
+        if (middles[at] < value) low = at + 1;
+        else high = at;
+    }
+    return low;
+}
+
+// The code of a value of a block, whole or not, whose largest is `most`, and at `scale` what the codes are to be multiplied by.
+__device__ __forceinline__ int coded(const float *middles, float value, float most, bool whole, float *scale) {
+    float least = fmaxf(most, 1e-38f);
+    *scale = whole ? most : least;
+    float scaled = whole ? value * (1.0f / least) : value / least;
+    return nearest(middles, fminf(fmaxf(scaled, -1.0f), 1.0f));
+}
+
+// AdamW whose means are kept in codes of eight bits: blocks of 256 with a scale for each, one block of threads a block. `maps` has the
+// codes of the mean, then those of the mean of squares.
+extern "C" __global__ void adamw_8bit(float *w, const float *gradient, uint8_t *m, float *m_scales, uint8_t *v,
+                                      float *v_scales, const float *maps, uint32_t *bad, float decay, float step_size,
+                                      float root_correction, i64 count) {
+    __shared__ float codes[512], middles[512];
+    int t = threadIdx.x;
+    i64 i = (i64)blockIdx.x * 256 + t;
+    codes[t] = maps[t], codes[256 + t] = maps[256 + t];
+    __syncthreads();
+    if (t < 255) {
+        middles[t] = (codes[t] + codes[t + 1]) / 2.0f;
+        middles[256 + t] = (codes[256 + t] + codes[256 + t + 1]) / 2.0f;
+    }
+    float mean = 0, square = 0;
+    if (i < count) {
+        const float new_mean = 1.0 - 0.9, old_square = 0.999, new_square = 1.0 - 0.999;
+        float g = gradient[i];
+        mean = codes[m[i]] * m_scales[blockIdx.x];
+        square = codes[256 + v[i]] * v_scales[blockIdx.x];
+        mean += new_mean * (g - mean);
+        square = square * old_square + new_square * g * g;
+        float weight = w[i] * decay - step_size * (mean / (sqrtf(square) / root_correction + 1e-8f));
+        w[i] = weight;
+        if (!isfinite(weight)) *bad = 1;
+    }
+    float most_mean = block_max(fabsf(mean)), most_square = block_max(square);
+    if (i >= count) return;
+    bool whole = (i64)(blockIdx.x + 1) * 256 <= count;
+    float mean_scale, square_scale;
+    int mean_code = coded(middles, mean, most_mean, whole, &mean_scale);
+    // No mean changes its sign: the direction of the update would be lost.
+    if (signbit(codes[mean_code]) != signbit(mean)) {
+        mean_code = mean > 0 ? min(mean_code + 1, 255) : max(mean_code - 1, 0);
+    }
+    m[i] = mean_code;
+    v[i] = coded(middles + 256, square, most_square, whole, &square_scale);
+    if (t == 0) m_scales[blockIdx.x] = mean_scale, v_scales[blockIdx.x] = square_scale;
+}
+
+// w ← w − rate (g + decay w)
+extern "C" __global__ void sgd(float *w, const float *gradient, uint32_t *bad, float rate, float decay, i64 count) {
+    i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    float weight = w[i] - rate * (gradient[i] + decay * w[i]);
+    w[i] = weight;
+    if (!isfinite(weight)) *bad = 1;
+}
+
 // Eight values of four bits a thread, of one block: `book` holds what codes stand for. Scales are f32, or codes of a map with scales of
 // their own. A block is of `1 << shift` values.
 template <typename T>
