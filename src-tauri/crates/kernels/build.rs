@@ -4,8 +4,14 @@
 use std::{env, error::Error, path::PathBuf, process::Command};
 
 /// Each source, and the least compute capability that has what it uses.
-const SOURCES: [(&str, &str); 4] =
-    [("rows", "compute_75"), ("train", "compute_75"), ("plain", "compute_75"), ("attention", "compute_80")];
+const SOURCES: [(&str, &str); 6] = [
+    ("rows", "compute_75"),
+    ("train", "compute_75"),
+    ("plain", "compute_75"),
+    ("sample", "compute_75"),
+    ("codes", "compute_75"),
+    ("attention", "compute_80"),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("src/cuda/source");

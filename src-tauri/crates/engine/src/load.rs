@@ -9,7 +9,10 @@ use types::{
     config::{QuantCodes, Quantisation},
 };
 
-use crate::{EngineError, device::Wanted};
+use crate::{
+    EngineError,
+    device::{Purpose, Wanted},
+};
 
 /// The largest `run.json` that is read.
 const MAX_SPEC: u64 = 1 << 20;
@@ -80,6 +83,7 @@ pub fn model(
         bf16: config.bf16,
         provider: config.provider.unwrap_or(Provider::Unsloth),
         quantise: config.quantisation().map(quantise),
+        purpose: Purpose::Train,
     };
     let mut model = wanted.load(warn)?;
     check_vocab(tokenizer, &*model)?;

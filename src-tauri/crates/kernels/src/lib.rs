@@ -43,7 +43,10 @@ pub use allocator::{Allocator, exit_when_out_of_memory, in_large_pages, keep_fre
 pub use attention::{Attention, Heads, attention, attention_cached};
 pub use cross_entropy::{Head, IGNORED, cross_entropy, token_log_probs};
 #[cfg(feature = "cuda")]
-pub use cuda::{AdapterGradient, Beside, CardGradients, Memory, adamw_on_card, card, memory};
+pub use cuda::{
+    AdapterGradient, Beside, CardGradients, Choosing, Chosen, Memory, adamw_on_card, card, choose_on_card,
+    memory,
+};
 pub use disentangled::{Disentangled, Distances};
 pub use dropout::dropout;
 pub use embedding::embedding;

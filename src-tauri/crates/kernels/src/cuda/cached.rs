@@ -8,7 +8,7 @@ use super::{
     layer::Parameters,
     plan::Plan,
 };
-use crate::{DecoderLayer, Heads, KeyValueCache, LayerInput, LayerLinear};
+use crate::{DecoderLayer, FrozenWeight, Heads, KeyValueCache, LayerInput, LayerLinear};
 
 /// Tokens that a cache has room for at first.
 const FIRST: usize = 256;
@@ -189,6 +189,11 @@ fn times(
         card.times_vector(x, numbers(a)?, (rank, inputs), scale, u, None)?;
         card.times_vector(u, numbers(b)?, (out, rank), 1.0, y, add)?;
         add = Some(y);
+    }
+    if let FrozenWeight::Quantised { weight, .. } = &linear.weight
+        && card.times_codes(x, weight, y, add)?
+    {
+        return Ok(());
     }
     let (weight, _room) = card.weight(&linear.weight)?;
     card.times_vector(x, weight, (out, inputs), 1.0, y, add)

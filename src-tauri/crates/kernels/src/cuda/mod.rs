@@ -8,12 +8,14 @@ mod attention;
 mod beside;
 mod cached;
 mod card;
+mod codes;
 mod group;
 mod head;
 mod layer;
 mod optimizer;
 mod plan;
 mod rows;
+mod sample;
 mod weight;
 
 pub(crate) use self::{
@@ -29,4 +31,5 @@ pub use self::{
     beside::{AdapterGradient, Beside},
     card::{Memory, card, memory},
     optimizer::{CardGradients, adamw_on_card},
+    sample::{Choosing, Chosen, choose_on_card},
 };
