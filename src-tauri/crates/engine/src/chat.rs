@@ -219,13 +219,14 @@ fn load_kept(base_dir: &Path, adapter_dir: Option<&Path>, quantised: bool) -> Re
         serde_json::from_slice::<Manifest>(&text).ok().map(|manifest| manifest.config)
     });
     let bf16 = config.as_ref().is_some_and(|config| config.bf16);
+    let fp16 = config.as_ref().is_some_and(|config| config.fp16);
     let kept = config.filter(|_| quantised).and_then(|config| config.quantisation());
     let quantise = kept.map(load::quantise);
     let adapter =
         adapter_dir.and_then(|folder| std::fs::metadata(folder.join(models::adapter::WEIGHTS)).ok());
     let purpose = Purpose::Answer { beside: adapter.map_or(0, |file| file.len()) };
     let provider = Provider::Unsloth;
-    let wanted = Wanted { folder: base_dir, bf16, provider, quantise, purpose };
+    let wanted = Wanted { folder: base_dir, bf16, fp16, provider, quantise, purpose };
     let mut model = wanted.load(&mut |why| complain(why))?;
     if let Some(folder) = adapter_dir {
         model.load_adapter(folder)?;

@@ -66,6 +66,8 @@ pub struct Wanted<'a> {
     pub folder: &'a Path,
     /// Whether it computes in bf16.
     pub bf16: bool,
+    /// Whether it computes in fp16, which the processor replaces by bf16.
+    pub fp16: bool,
     /// Which implementation computes.
     pub provider: Provider,
     /// How linear layers are kept.
@@ -108,12 +110,18 @@ impl Wanted<'_> {
         match self.load_on_card(warn) {
             Ok(model) => {
                 COMPUTING.get_or_init(|| model.device().clone());
+                if self.bf16 && model.multiplies_f16() {
+                    warn(
+                        "this GPU has no bf16; fp16, with a scaled loss in training, takes its place".into(),
+                    );
+                }
                 return Ok(model);
             }
             Err(why) => warn(format!("the model is computed on the processor: {why}")),
         }
-        #[cfg(not(feature = "cuda"))]
-        let _ = warn;
+        if self.fp16 {
+            warn("fp16 is computed on GPUs only; bf16 takes its place on the processor".into());
+        }
         self.load_on(Device::Cpu)
     }
 
@@ -143,7 +151,9 @@ impl Wanted<'_> {
     ) -> Result<AnyModel, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let options = LoadOptions { bf16: self.bf16, provider: self.provider, device: card.clone() };
-        let sizes = models::sizes(self.folder, &options, self.quantise).map_err(|error| text(&error))?;
+        let dtype = kernels::computed_in(card, self.bf16, self.fp16).map_err(|error| text(&error))?;
+        let sizes =
+            models::sizes(self.folder, &options, self.quantise, dtype).map_err(|error| text(&error))?;
         let (Some(sizes), Some(memory)) = (sizes, kernels::memory(card).map_err(|error| text(&error))?)
         else {
             return self.load_on(card.clone()).map_err(|error| text(&error));
@@ -158,7 +168,7 @@ impl Wanted<'_> {
         };
         let mut tries = 0;
         loop {
-            let loaded = models::load_split(self.folder, &options, self.quantise, left)
+            let loaded = models::load_split(self.folder, &options, self.quantise, dtype, left)
                 .and_then(|model| try_out(&model).map(|()| model));
             tries += 1;
             match loaded {
@@ -186,8 +196,9 @@ impl Wanted<'_> {
     /// # Errors
     /// As [`load`](Self::load), or the device has too little memory.
     pub fn load_on(&self, device: Device) -> Result<AnyModel, EngineError> {
+        let dtype = kernels::computed_in(&device, self.bf16, self.fp16)?;
         let options = LoadOptions { bf16: self.bf16, provider: self.provider, device };
-        Ok(models::load_quantised(self.folder, &options, self.quantise)?)
+        Ok(models::load_as(self.folder, &options, self.quantise, dtype)?)
     }
 }
 

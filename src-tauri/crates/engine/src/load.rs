@@ -34,7 +34,8 @@ pub fn spec(job: &JobFolder) -> Result<RunSpec, EngineError> {
         let (found, known) = (spec.version, RunSpec::VERSION);
         return Err(bad(format!("has version {found}, this engine reads version {known}")));
     }
-    match spec.config.unsupported().into_iter().next() {
+    let card = crate::device::measured().is_ok_and(|device| !device.is_cpu());
+    match spec.config.unsupported_on(card).into_iter().next() {
         Some(refused) => Err(EngineError::Unsupported(refused)),
         None => Ok(spec),
     }
@@ -81,6 +82,7 @@ pub fn model(
     let wanted = Wanted {
         folder: &spec.base_dir,
         bf16: config.bf16,
+        fp16: config.fp16,
         provider: config.provider.unwrap_or(Provider::Unsloth),
         quantise: config.quantisation().map(quantise),
         purpose: Purpose::Train,

@@ -6,7 +6,7 @@
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use data::Tokenizer;
 use golden::{Answer, golden, path, relative_distance};
 use infer::{BatchPrompt, ChatSession, Decoder, Listener, write_batch};
@@ -28,7 +28,7 @@ fn card(test: &str) -> Option<Device> {
 
 fn load(shape: &str, device: &Device, quantise: Option<Quantise>, left: usize) -> Box<dyn CausalLm> {
     let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: device.clone() };
-    let mut model = load_split(&path(shape), &options, quantise, left).unwrap().causal().unwrap();
+    let mut model = load_split(&path(shape), &options, quantise, DType::F32, left).unwrap().causal().unwrap();
     model.load_adapter(&path(shape).join("adapter")).unwrap();
     model
 }

@@ -124,6 +124,7 @@ fn exported(request: &ExportRequest, bf16: bool) -> Result<AnyModel, EngineError
     let wanted = Wanted {
         folder: &request.folder,
         bf16,
+        fp16: false,
         provider: Provider::Unsloth,
         quantise: None,
         purpose: Purpose::Answer { beside: 0 },

@@ -9,11 +9,13 @@ mod beside;
 mod cached;
 mod card;
 mod codes;
+mod continued;
 mod group;
 mod head;
 mod layer;
 mod optimizer;
 mod plan;
+mod precision;
 mod rows;
 mod sample;
 mod weight;
@@ -21,7 +23,7 @@ mod weight;
 pub(crate) use self::{
     beside::layer_beside,
     cached::{CardCache, forward_cached, product},
-    card::{numbers, numbers_of},
+    card::{capability, numbers, numbers_of},
     head::HeadOnCard,
     layer::{SavedOnCard, backward, forward},
     rows::{embedding, rms_norm, rms_norm_backward, seed},

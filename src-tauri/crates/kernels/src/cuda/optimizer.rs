@@ -89,7 +89,7 @@ impl CardGradients {
         let (place, length) = self.place(index)?;
         let gradient = gradient.contiguous()?;
         let from = numbers(&gradient)?;
-        if gradient.elem_count() != length || from.bf16 {
+        if gradient.elem_count() != length || from.precision.is_narrow() {
             bail!("a gradient of {:?} does not fit tensor {index}", gradient.shape());
         }
         let args = [from.into(), place.into(), Arg::Long(length as i64)];
@@ -220,7 +220,7 @@ impl InplaceOp1 for Update {
 
     fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
         let weights = numbers_of(storage, layout)?;
-        if weights.bf16 || self.m.bf16 || self.v.bf16 {
+        if [weights, self.m, self.v].iter().any(|numbers| numbers.precision.is_narrow()) {
             bail!("only f32 variables are trained");
         }
         let (decay, step_size, root_correction) = self.step.factors();

@@ -120,9 +120,7 @@ const fn encoder(name: &'static str, info: Info, build: Builder<dyn SpanModel>) 
 
 /// Tells the dtype that a model was loaded in.
 fn note_dtype(info: &mut ModelInfo, weight: &Tensor) {
-    if weight.dtype() == DType::BF16 {
-        info.dtype = "bf16".to_owned();
-    }
+    info.dtype = weight.dtype().as_str().to_owned();
 }
 
 /// `config.json` of the model in `folder` and the family it names.
@@ -155,22 +153,32 @@ pub fn load_quantised(
     options: &LoadOptions,
     quantise: Option<Quantise>,
 ) -> Result<AnyModel, ModelError> {
-    load_split(folder, options, quantise, 0)
+    load_as(folder, options, quantise, kernels::computed_in(&options.device, options.bf16, false)?)
 }
 
-/// The same with the embeddings and so many of the first layers of a decoder on the processor, where there are any, and the others
-/// where `options` say. Such a model is not trained.
+/// The same with weights and activations in `dtype`, whatever the options say; see [`kernels::computed_in`].
+pub fn load_as(
+    folder: &Path,
+    options: &LoadOptions,
+    quantise: Option<Quantise>,
+    dtype: DType,
+) -> Result<AnyModel, ModelError> {
+    load_split(folder, options, quantise, dtype, 0)
+}
+
+/// The same with the embeddings and so many of the first layers of a decoder on the processor, all but the last one at most, where there
+/// are any, and the others where `options` say. Such a model is not trained.
 pub fn load_split(
     folder: &Path,
     options: &LoadOptions,
     quantise: Option<Quantise>,
+    dtype: DType,
     layers_left: usize,
 ) -> Result<AnyModel, ModelError> {
     kernels::stop_busy_waiting();
     kernels::keep_freed_memory();
     kernels::Level::forced()?;
     let (architecture, json) = find(folder)?;
-    let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
     let mut weights = Weights::open(folder, dtype, &options.device)?;
     if let Some(how) = quantise {
         weights.quantise(how);
@@ -208,10 +216,10 @@ pub fn sizes(
     folder: &Path,
     options: &LoadOptions,
     quantise: Option<Quantise>,
+    dtype: DType,
 ) -> Result<Option<Sizes>, ModelError> {
     let (architecture, json) = find(folder)?;
     let Family::Decoder(describe) = architecture.family else { return Ok(None) };
-    let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
     let mut weights = Weights::open(folder, dtype, &options.device)?;
     if let Some(how) = quantise {
         weights.quantise(how);

@@ -106,7 +106,11 @@ pub(in crate::arch) fn build(
     let (names, hidden, vocab) = (description.names, description.hidden_size, description.vocab_size);
     let table = "vocab_size and hidden_size";
     let device = source.weights.device().clone();
-    let left = left.min(description.layers.len());
+    // The last one is beside the head.
+    let left = left.min(description.layers.len().saturating_sub(1));
+    let dtype = source.weights.dtype();
+    // The processor does not multiply f16.
+    let here = if dtype == DType::F16 { DType::BF16 } else { dtype };
     // Only some rows are read of embeddings that are no head too: where memory is short, they stay off the card.
     let of_embeddings = match left > 0 || (source.weights.is_quantised() && !description.tied) {
         true => Device::Cpu,
@@ -118,11 +122,14 @@ pub(in crate::arch) fn build(
     let mut paths = Vec::with_capacity(description.layers.len());
     for (index, &place) in description.layers.iter().enumerate() {
         let path = format!("{}.{index}", names.layers);
-        source.weights.set_device(if index < left { &Device::Cpu } else { &device });
+        match index < left {
+            true => source.weights.set_device(&Device::Cpu, here),
+            false => source.weights.set_device(&device, dtype),
+        }
         layers.push(Layer::load(&mut source, description, place, &path)?);
         paths.push(description.linears.iter().map(|linear| format!("{path}.{}", linear.path)).collect());
     }
-    source.weights.set_device(&device);
+    source.weights.set_device(&device, dtype);
     let norm = Norm::load(&mut source, description.norm, names.final_norm, hidden, "hidden_size")?;
     let head = Head {
         weight: match description.tied {
@@ -135,13 +142,10 @@ pub(in crate::arch) fn build(
         },
         cap: description.logit_cap,
     };
-    let source_dtype = source.weights.dtype();
     source.weights.finish(|name| superfluous(name, description))?;
-    let work = description.work_bytes(source_dtype);
+    let work = description.work_bytes(dtype);
     let mut info = info(architecture, description);
-    if embeddings.dtype() == DType::BF16 {
-        info.dtype = "bf16".to_owned();
-    }
+    info.dtype = embeddings.dtype().as_str().to_owned();
     Ok(Box::new(Decoder {
         info,
         embedding_scale: description.embedding_scale,
@@ -195,6 +199,12 @@ impl Model for Decoder {
 
     fn view(&self) -> ModelView<'_> {
         ModelView::Causal(self)
+    }
+
+    fn multiplies_f16(&self) -> bool {
+        let linears = self.layers.iter().flat_map(|layer| &layer.linears);
+        let mut dtypes = linears.map(|(_, linear)| linear.weight().dtype()).chain([self.head.weight.dtype()]);
+        dtypes.any(|dtype| dtype == DType::F16)
     }
 
     fn trainable(&self) -> Vec<(String, Var)> {
