@@ -41,8 +41,10 @@ fn wrong(
     let (mut seen, penalty) = (seen.to_vec(), params.repetition_penalty);
     seen.sort_unstable();
     seen.dedup();
-    for id in seen.into_iter().map(|id| id as usize).filter(|&id| id < logits.len()) {
-        logits[id] = if logits[id] < 0.0 { logits[id] * penalty } else { logits[id] / penalty };
+    for id in seen {
+        if let Some(logit) = logits.get_mut(id as usize) {
+            *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+        }
     }
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&i, &j| logits[j].partial_cmp(&logits[i]).unwrap().then(i.cmp(&j)));
