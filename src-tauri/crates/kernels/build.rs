@@ -4,10 +4,12 @@
 use std::{env, error::Error, path::PathBuf, process::Command};
 
 /// What comes out, the source, the least compute capability that has what it uses, and what is defined for it.
-const SOURCES: [(&str, &str, &str, &[&str]); 6] = [
+const SOURCES: [(&str, &str, &str, &[&str]); 8] = [
     ("rows", "rows", "compute_75", &[]),
     ("train", "train", "compute_75", &[]),
     ("plain", "plain", "compute_75", &[]),
+    ("sample", "sample", "compute_75", &[]),
+    ("codes", "codes", "compute_75", &[]),
     ("attention", "attention", "compute_80", &[]),
     ("attention-half", "attention", "compute_80", &["-DHALF"]),
     ("attention-turing", "attention", "compute_75", &["-DHALF", "-DTURING"]),

@@ -204,7 +204,7 @@ impl ChatEngine {
         let ChatModel { base_dir, adapter_dir, .. } = model.clone();
         let id = self.send(EngineCommand::Load { base_dir, adapter_dir }).await?;
         match self.receive(id).await? {
-            EngineReply::Loaded { architecture, parameters, context_length, device } => {
+            EngineReply::Loaded { architecture, parameters, context_length, device, .. } => {
                 Ok(LoadedModel { architecture, parameters, context_length, device })
             }
             EngineReply::Error { message } => Err(ApiError::bad_request(message)),

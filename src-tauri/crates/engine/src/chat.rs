@@ -21,7 +21,7 @@ use types::{
 
 use crate::{
     EngineError, complain,
-    device::{self, Wanted},
+    device::{self, Purpose, Wanted},
     load, tell,
 };
 
@@ -189,6 +189,7 @@ impl Loaded {
             parameters: info.parameters + adapter as u64,
             context_length: info.context_length,
             device: device::name(self.model.device()).to_owned(),
+            layers_on_card: self.model.split().map(|(on_card, layers)| [on_card, layers]),
         }
     }
 }
@@ -220,8 +221,11 @@ fn load_kept(base_dir: &Path, adapter_dir: Option<&Path>, quantised: bool) -> Re
     let fp16 = config.as_ref().is_some_and(|config| config.fp16);
     let kept = config.filter(|_| quantised).and_then(|config| config.quantisation());
     let quantise = kept.map(load::quantise);
+    let adapter =
+        adapter_dir.and_then(|folder| std::fs::metadata(folder.join(models::adapter::WEIGHTS)).ok());
+    let purpose = Purpose::Answer { beside: adapter.map_or(0, |file| file.len()) };
     let provider = Provider::Unsloth;
-    let wanted = Wanted { folder: base_dir, bf16, fp16, provider, quantise, on_processor: false };
+    let wanted = Wanted { folder: base_dir, bf16, fp16, provider, quantise, purpose };
     let mut model = wanted.load(&mut |why| complain(why))?;
     if let Some(folder) = adapter_dir {
         model.load_adapter(folder)?;

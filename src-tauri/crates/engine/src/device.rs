@@ -107,9 +107,35 @@ pub struct Wanted<'a> {
     pub provider: Provider,
     /// How linear layers are kept.
     pub quantise: Option<Quantise>,
-    /// Whether the processor computes even where this engine is one for a card.
-    pub on_processor: bool,
+    /// What is done with it.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "the processor has room for all purposes alike")
+    )]
+    pub purpose: Purpose,
 }
+
+/// What a model is loaded to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is trained, on one device.
+    Train,
+    /// What is done with it is done on the processor, whatever the engine is one for.
+    OnProcessor,
+    /// It answers. What of it does not fit on a card is on the processor.
+    Answer {
+        /// Bytes of an adapter that it is given.
+        beside: u64,
+    },
+}
+
+/// Tokens of a conversation that a card has room to remember where a model answers; models can see far more than most conversations
+/// have.
+#[cfg(feature = "cuda")]
+const REMEMBERED: usize = 8192;
+/// How often a model is loaded with fewer layers on the card where it did not fit after all.
+#[cfg(feature = "cuda")]
+const TRIES: usize = 4;
 
 impl Wanted<'_> {
     /// Loads it where it is computed best. `warn` is told why that is not the card, where this engine is one for a card.
@@ -118,8 +144,8 @@ impl Wanted<'_> {
     /// The model's files cannot be used.
     pub fn load(&self, warn: &mut dyn FnMut(String)) -> Result<AnyModel, EngineError> {
         #[cfg(feature = "cuda")]
-        if !self.on_processor {
-            match self.load_on_card() {
+        if self.purpose != Purpose::OnProcessor {
+            match self.load_on_card(warn) {
                 Ok(model) => {
                     COMPUTING.get_or_init(|| model.device().clone());
                     if self.bf16 && model.multiplies_f16() {
@@ -133,8 +159,6 @@ impl Wanted<'_> {
                 Err(why) => warn(format!("the model is computed on the processor: {why}")),
             }
         }
-        #[cfg(not(feature = "cuda"))]
-        let _ = self.on_processor;
         if self.fp16 {
             warn("fp16 is computed on GPUs only: bf16 takes its place on the processor".into());
         }
@@ -142,14 +166,68 @@ impl Wanted<'_> {
     }
 
     #[cfg(feature = "cuda")]
-    fn load_on_card(&self) -> Result<AnyModel, String> {
+    fn load_on_card(&self, warn: &mut dyn FnMut(String)) -> Result<AnyModel, String> {
         let card = card().map_err(|error| error.to_string())?;
         match models::computed_on_cards(self.folder, self.provider) {
-            Ok(true) => self.load_on(card).map_err(|error| error.to_string()),
+            Ok(true) => match self.purpose {
+                Purpose::Train | Purpose::OnProcessor => self.load_on(card).map_err(|error| error.to_string()),
+                Purpose::Answer { beside } => self.load_what_fits(&card, beside, warn),
+            },
             Ok(false) => {
                 Err("models of this family, or with this provider, are not computed on cards".into())
             }
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Loads it with as many of its last layers on the card as fit there with what a conversation takes; with fewer where that turns out
+    /// to be too many.
+    #[cfg(feature = "cuda")]
+    fn load_what_fits(
+        &self,
+        card: &Device,
+        beside: u64,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<AnyModel, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let options = LoadOptions { bf16: self.bf16, provider: self.provider, device: card.clone() };
+        let dtype = kernels::computed_in(card, self.bf16, self.fp16).map_err(|error| text(&error))?;
+        let sizes =
+            models::sizes(self.folder, &options, self.quantise, dtype).map_err(|error| text(&error))?;
+        let (Some(sizes), Some(memory)) = (sizes, kernels::memory(card).map_err(|error| text(&error))?)
+        else {
+            return self.load_on(card.clone()).map_err(|error| text(&error));
+        };
+        let context = models::read_info(self.folder).map_err(|error| text(&error))?.context_length;
+        let (layers, free) = (sizes.layers.len(), (memory.free + memory.idle).saturating_sub(beside));
+        let Some(mut left) = sizes.layers_left(free, context.min(REMEMBERED), models::AT_ONCE) else {
+            return Err(format!(
+                "not even one of its {layers} layers fits on the card, which has {:.1} GB free",
+                free as f64 / 1e9
+            ));
+        };
+        let mut tries = 0;
+        loop {
+            let loaded = models::load_split(self.folder, &options, self.quantise, dtype, left)
+                .and_then(|model| try_out(&model).map(|()| model));
+            tries += 1;
+            match loaded {
+                Ok(model) => {
+                    if left > 0 {
+                        warn(format!(
+                            "{} of {layers} layers are computed on the card, the others on the processor: the card has {:.1} GB free",
+                            layers - left,
+                            free as f64 / 1e9
+                        ));
+                    }
+                    return Ok(model);
+                }
+                Err(models::ModelError::Compute(error)) if left + 1 < layers && tries < TRIES => {
+                    warn(format!("{} of {layers} layers on the card were too many: {error}", layers - left));
+                    left += ((layers - left) / 4).max(1);
+                }
+                Err(error) => return Err(text(&error)),
+            }
         }
     }
 
@@ -162,4 +240,18 @@ impl Wanted<'_> {
         let options = LoadOptions { bf16: self.bf16, provider: self.provider, device };
         Ok(models::load_as(self.folder, &options, self.quantise, dtype)?)
     }
+}
+
+/// Computes one token: what is put on the card only when it is needed, and kernels that are made then, are there afterwards.
+#[cfg(feature = "cuda")]
+fn try_out(model: &AnyModel) -> Result<(), models::ModelError> {
+    let AnyModel::Causal(model) = model else { return Ok(()) };
+    let mut caches = vec![models::LayerCache::default(); model.info().layers];
+    let sequences = models::Sequences::continued(1, 0);
+    let mut hidden = model.embed(&candle_core::Tensor::new(&[0u32], model.device())?)?;
+    for (index, cache) in caches.iter_mut().enumerate() {
+        hidden = model.layer(index, &hidden, &sequences, models::Pass::BASE, Some(cache))?;
+    }
+    model.logits(&model.final_norm(&hidden)?)?.to_vec2::<f32>()?;
+    Ok(())
 }

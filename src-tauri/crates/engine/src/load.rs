@@ -9,7 +9,10 @@ use types::{
     config::{QuantCodes, Quantisation},
 };
 
-use crate::{EngineError, device::Wanted};
+use crate::{
+    EngineError,
+    device::{Purpose, Wanted},
+};
 
 /// The largest `run.json` that is read.
 const MAX_SPEC: u64 = 1 << 20;
@@ -83,7 +86,7 @@ pub fn model(
         fp16: config.fp16,
         provider: config.provider.unwrap_or(Provider::Unsloth),
         quantise: config.quantisation().map(quantise),
-        on_processor,
+        purpose: if on_processor { Purpose::OnProcessor } else { Purpose::Train },
     };
     let mut model = wanted.load(warn)?;
     check_vocab(tokenizer, &*model)?;

@@ -59,8 +59,10 @@ pub fn write_batch(
     let Some(mut logits) = growing.read(wanted)? else { return Ok(None) };
     while !growing.answers.is_empty() {
         let mut ended = Vec::new();
-        for (answer, logits) in growing.answers.iter_mut().zip(logits) {
-            let id = answer.sampler.choose(logits, &answer.ids)?;
+        let mut rows: Vec<(&mut Sampler, &[u32])> =
+            growing.answers.iter_mut().map(|answer| (&mut answer.sampler, answer.ids.as_slice())).collect();
+        let chosen = Sampler::choose_each(&logits, &mut rows)?;
+        for (answer, id) in growing.answers.iter_mut().zip(chosen) {
             answer.ids.push(id);
             let new = answer.ids.len() - answer.prompt;
             let finish = if stop_ids.contains(&id) {
@@ -133,28 +135,29 @@ impl<'m> Growing<'m> {
         }
     }
 
-    /// Computes the prompts, as many together as have few tokens; logits after each.
-    fn read(&mut self, wanted: &dyn Fn() -> bool) -> Result<Option<Vec<Vec<f32>>>> {
-        let mut logits = Vec::with_capacity(self.answers.len());
+    /// Computes the prompts, as many together as have few tokens; logits after each, `[answers, vocab]`.
+    fn read(&mut self, wanted: &dyn Fn() -> bool) -> Result<Option<Tensor>> {
+        let mut logits = Vec::new();
+        let together = TOGETHER.max(self.model.tokens_at_once());
         let mut from = 0;
         while from < self.answers.len() {
             let (mut to, mut tokens) = (from, 0);
-            while to < self.answers.len() && (to == from || tokens + self.answers[to].prompt <= TOGETHER) {
+            while to < self.answers.len() && (to == from || tokens + self.answers[to].prompt <= together) {
                 tokens += self.answers[to].prompt;
                 to += 1;
             }
             let ids = self.answers[from..to].iter().map(|answer| answer.ids.clone()).collect();
             match self.compute(from, ids, wanted)? {
-                Some(rows) => logits.extend(rows),
+                Some(rows) => logits.push(rows),
                 None => return Ok(None),
             }
             from = to;
         }
-        Ok(Some(logits))
+        Ok(Some(Tensor::cat(&logits, 0)?))
     }
 
     /// Computes the token that each answer was given last; logits after it.
-    fn step(&mut self, wanted: &dyn Fn() -> bool) -> Result<Option<Vec<Vec<f32>>>> {
+    fn step(&mut self, wanted: &dyn Fn() -> bool) -> Result<Option<Tensor>> {
         let mut next = Vec::with_capacity(self.answers.len());
         for (i, answer) in self.answers.iter().enumerate() {
             let now = answer.ids.len();
@@ -174,7 +177,7 @@ impl<'m> Growing<'m> {
         from: usize,
         next: Vec<Vec<u32>>,
         wanted: &dyn Fn() -> bool,
-    ) -> Result<Option<Vec<Vec<f32>>>> {
+    ) -> Result<Option<Tensor>> {
         let lengths: Vec<usize> = next.iter().map(Vec::len).collect();
         let mut hidden = self.model.embed(&Tensor::new(next.concat(), self.model.device())?)?;
         for (index, caches) in self.caches.iter_mut().enumerate() {
@@ -196,9 +199,7 @@ impl<'m> Growing<'m> {
         }
         let last = Tensor::new(last, self.model.device())?;
         let hidden = self.model.final_norm(&hidden.index_select(&last, 0)?)?;
-        let mut logits: Vec<Vec<f32>> = self.model.logits(&hidden)?.to_vec2()?;
-        logits.truncate(lengths.len());
-        Ok(Some(logits))
+        self.model.logits(&hidden)?.narrow(0, 0, lengths.len()).map(Some)
     }
 
     /// Forgets the answers that have ended.

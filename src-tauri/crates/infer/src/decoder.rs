@@ -1,10 +1,7 @@
 //! The model with its cache: tokens in, the logits of the next one out.
 
 use candle_core::{Result, Tensor};
-use models::{CausalLm, LayerCache, Pass, Sequences};
-
-/// Tokens of a prompt computed at a time, which bounds the memory of its attention scores.
-const CHUNK: usize = 512;
+use models::{AT_ONCE, CausalLm, LayerCache, Pass, Sequences};
 
 /// Computes the tokens of one sequence in order and remembers their keys and values.
 pub struct Decoder<'m> {
@@ -32,8 +29,8 @@ impl<'m> Decoder<'m> {
     }
 
     /// Makes `ids`, at least one, the whole sequence, computing only what differs from the tokens already seen. Gives
-    /// the logits of the token after them, `[vocab]`; `None` once `wanted`, which is asked before every layer, says no.
-    pub fn start(&mut self, ids: &[u32], pass: Pass, wanted: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>> {
+    /// the logits of the token after them, f32 `[vocab]` where the model ends; `None` once `wanted`, which is asked before every layer, says no.
+    pub fn start(&mut self, ids: &[u32], pass: Pass, wanted: &dyn Fn() -> bool) -> Result<Option<Tensor>> {
         let common = self.ids.iter().zip(ids).take_while(|(seen, new)| seen == new).count();
         // The last token is always computed, for its logits.
         let kept = pass == self.pass && self.model.keeps_cache(self.ids.len(), ids.len());
@@ -43,9 +40,9 @@ impl<'m> Decoder<'m> {
         self.extend(&ids[keep..], wanted)
     }
 
-    /// Goes on with `ids`, at least one. Gives the logits of the token after them, `[vocab]`; `None` as in
+    /// Goes on with `ids`, at least one. Gives the logits of the token after them; `None` as in
     /// [`start`](Self::start).
-    pub fn extend(&mut self, ids: &[u32], wanted: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>> {
+    pub fn extend(&mut self, ids: &[u32], wanted: &dyn Fn() -> bool) -> Result<Option<Tensor>> {
         let reach = self.ids.len() + ids.len();
         if !self.model.keeps_cache(self.ids.len(), reach) {
             let whole = [self.ids.as_slice(), ids].concat();
@@ -53,7 +50,8 @@ impl<'m> Decoder<'m> {
             return self.extend(&whole, wanted);
         }
         let mut last = None;
-        for chunk in ids.chunks(CHUNK) {
+        let at_once = if ids.len() > AT_ONCE { self.model.tokens_at_once() } else { AT_ONCE };
+        for chunk in ids.chunks(at_once) {
             last = self.compute(chunk, reach, wanted).inspect_err(|_| self.keep(0))?;
             if last.is_none() {
                 self.keep(self.ids.len());
@@ -63,7 +61,7 @@ impl<'m> Decoder<'m> {
         let Some(hidden) = last else { candle_core::bail!("there is no token to go on from") };
         let rows = hidden.dim(0)?;
         let hidden = self.model.final_norm(&hidden.narrow(0, rows - 1, 1)?)?;
-        self.model.logits(&hidden)?.squeeze(0)?.to_vec1().map(Some)
+        self.model.logits(&hidden)?.squeeze(0).map(Some)
     }
 
     /// The hidden states of the next tokens after the last layer, in a sequence that will be `reach` tokens long.

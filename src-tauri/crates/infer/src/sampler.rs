@@ -1,6 +1,7 @@
 //! How the next token is chosen, with the formulas and in the order of transformers' logits processors: repetition
 //! penalty, temperature, top-k, top-p, then one draw.
 
+use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use types::GenerateParams;
@@ -35,6 +36,55 @@ impl Sampler {
         }
     }
 
+    /// The next token after `seen`, by f32 logits `[vocab]`. Those on a card stay there, and only the token is fetched.
+    ///
+    /// # Errors
+    /// The logits are not finite, or cannot be fetched.
+    pub fn choose_from(&mut self, logits: &Tensor, seen: &[u32]) -> Result<u32, InferError> {
+        let chosen = Self::choose_each(&logits.unsqueeze(0)?, &mut [(self, seen)])?;
+        chosen.first().copied().ok_or(InferError::NotFinite)
+    }
+
+    /// The same of each row of `[rows, vocab]`, each with a sampler of its own, which differ in nothing but their seeds, and what it has
+    /// seen.
+    ///
+    /// # Errors
+    /// As there, or there are more or fewer samplers than rows.
+    pub fn choose_each(logits: &Tensor, rows: &mut [(&mut Self, &[u32])]) -> Result<Vec<u32>, InferError> {
+        if logits.dims2()?.0 != rows.len() {
+            let problem = format!("{} tokens cannot be chosen by {:?}", rows.len(), logits.shape());
+            return Err(candle_core::Error::Msg(problem).into());
+        }
+        #[cfg(feature = "cuda")]
+        if logits.device().is_cuda() {
+            return Self::choose_on_card(logits, rows);
+        }
+        let logits: Vec<Vec<f32>> = logits.to_vec2()?;
+        rows.iter_mut().zip(logits).map(|((sampler, seen), logits)| sampler.choose(logits, seen)).collect()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn choose_on_card(logits: &Tensor, rows: &mut [(&mut Self, &[u32])]) -> Result<Vec<u32>, InferError> {
+        let Some((first, _)) = rows.first() else { return Ok(Vec::new()) };
+        let how = kernels::Choosing {
+            temperature: first.temperature,
+            top_k: first.top_k,
+            top_p: first.top_p,
+            repetition_penalty: first.repetition_penalty,
+        };
+        let rows: Vec<kernels::Chosen<'_>> = rows
+            .iter_mut()
+            .map(|(sampler, seen)| kernels::Chosen { seen, random: sampler.random_bits() })
+            .collect();
+        let chosen = kernels::choose_on_card(logits, how, &rows)?;
+        chosen.into_iter().collect::<Option<_>>().ok_or(InferError::NotFinite)
+    }
+
+    /// As many random bits as a fraction has, for one choice; none are taken where nothing is left to chance.
+    fn random_bits(&mut self) -> u64 {
+        if self.temperature == 0.0 { 0 } else { self.random.next_u64() >> 11 }
+    }
+
     /// The next token after `seen`, by the logits of all tokens.
     pub fn choose(&mut self, mut logits: Vec<f32>, seen: &[u32]) -> Result<u32, InferError> {
         if logits.iter().fold(false, |damaged, l| damaged | !l.is_finite()) {
@@ -46,8 +96,7 @@ impl Sampler {
         }
         let candidates = self.candidates(logits);
         let total: f64 = candidates.iter().map(|c| f64::from(c.share)).sum();
-        // 53 random bits, as many as a fraction has.
-        let mut left = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
+        let mut left = self.random_bits() as f64 / (1u64 << 53) as f64 * total;
         let drawn = candidates.iter().find(|candidate| {
             left -= f64::from(candidate.share);
             left < 0.0

@@ -114,7 +114,7 @@ impl<'m> ChatSession<'m> {
         let mut output = Output::new(params, listener);
         let finish = loop {
             let Some(known) = logits else { break FinishReason::Cancelled };
-            let id = sampler.choose(known, &ids)?;
+            let id = sampler.choose_from(&known, &ids)?;
             if self.tokenizer.eos_ids().contains(&id) {
                 break FinishReason::Eos;
             }

@@ -77,7 +77,8 @@ fn cached_logits_are_those_of_the_whole_sequence() {
                 let hidden = forward(model.as_ref(), &all, &Sequences::new(vec![end]), pass).unwrap();
                 let want = model.logits(&hidden.narrow(0, end - 1, 1).unwrap()).unwrap();
                 let want: Vec<f32> = want.squeeze(0).unwrap().to_vec1().unwrap();
-                for (x, y) in got.unwrap().unwrap().iter().zip(&want) {
+                let got: Vec<f32> = got.unwrap().unwrap().to_vec1().unwrap();
+                for (x, y) in got.iter().zip(&want) {
                     assert!(
                         (x - y).abs() < 1e-4,
                         "{shape}: cached and whole must agree after {end} tokens: {x}, {y}"

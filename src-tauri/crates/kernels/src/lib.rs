@@ -46,8 +46,8 @@ pub use attention::{Attention, Heads, attention, attention_cached};
 pub use cross_entropy::{Head, IGNORED, cross_entropy, token_log_probs};
 #[cfg(feature = "cuda")]
 pub use cuda::{
-    AdapterGradient, Beside, CardFault, CardGradients, CodedMoments, Memory, Moments, adamw_8bit_on_card,
-    adamw_on_card, card, card_fault, memory, sgd_on_card,
+    AdapterGradient, Beside, CardFault, CardGradients, Choosing, Chosen, CodedMoments, Memory, Moments,
+    adamw_8bit_on_card, adamw_on_card, card, card_fault, choose_on_card, memory, sgd_on_card,
 };
 pub use disentangled::{Disentangled, Distances};
 pub use dropout::dropout;

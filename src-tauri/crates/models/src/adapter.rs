@@ -16,7 +16,8 @@ use crate::{
 };
 
 const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+/// The file of an adapter's tensors.
+pub const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// What the paths of the layers have in them that read the text of a model for texts and images.
 const TEXT_PART: &str = ".language_model.";
@@ -62,6 +63,9 @@ pub(crate) fn attach<M: Model + ?Sized>(
         let (out, inputs) = linear.shape()?;
         let adapter = Adapter::new(config, out, inputs, &path, seed, &device)?;
         fresh.insert(path, adapter);
+    }
+    for (path, adapter) in &mut fresh {
+        adapter.move_to(model.device_of(path))?;
     }
     replace(model, fresh);
     for (_, layer) in model.trained_layers() {
@@ -179,6 +183,9 @@ pub(crate) fn load<M: Model + ?Sized>(model: &mut M, folder: &Path) -> Result<Lo
         });
     }
     weights.finish(|_| false)?;
+    for (path, adapter) in &mut loaded {
+        adapter.move_to(model.device_of(path))?;
+    }
     replace(model, loaded);
     for (path, layer) in model.trained_layers() {
         match layers.iter().find(|(name, _)| *name == path) {

@@ -154,6 +154,9 @@ impl TensorCache {
     }
 }
 
+/// Tokens of a prompt that are computed at a time where memory is not known to allow more.
+pub const AT_ONCE: usize = 512;
+
 /// A decoder-only language model, layer by layer, so that the caller decides what to keep for the backward pass.
 ///
 /// Hidden states are `[tokens, hidden]`, sequences end to end as [`Sequences`] says.
@@ -183,6 +186,11 @@ pub trait CausalLm: Model {
         caches: &mut [LayerCache],
     ) -> Result<Tensor> {
         each_layer(self, index, hidden, lengths, pass, caches)
+    }
+
+    /// How many tokens of a prompt are computed at a time, which bounds the memory that takes.
+    fn tokens_at_once(&self) -> usize {
+        AT_ONCE
     }
 
     /// Whether the caches of a sequence that was `before` tokens long are right for one of `now`. They are not in a model whose

@@ -19,8 +19,11 @@ pub mod weights;
 use candle_core::Device;
 use types::Provider;
 
-pub use arch::{ARCHITECTURES, Architecture, computed_on_cards, load, load_as, load_quantised, read_info};
-pub use causal::{CausalLm, LayerCache, Pass, Sequences, forward};
+pub use arch::{
+    ARCHITECTURES, Architecture, Sizes, computed_on_cards, load, load_as, load_quantised, load_split,
+    read_info, sizes,
+};
+pub use causal::{AT_ONCE, CausalLm, LayerCache, Pass, Sequences, forward};
 pub use error::ModelError;
 pub use kernels::Codes;
 pub use lora::{LoraConfig, LoraLinear};

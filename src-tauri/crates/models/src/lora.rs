@@ -84,6 +84,16 @@ impl Adapter {
         })
     }
 
+    /// Puts it beside the weight that it belongs to.
+    pub(crate) fn move_to(&mut self, device: &Device) -> Result<()> {
+        for part in [&mut self.a, &mut self.b] {
+            if !part.device().same_device(device) {
+                *part = Var::from_tensor(&part.to_device(device)?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// `scale · B A dropout(x)` in f32: `[tokens, in]` → `[tokens, out]`.
     fn update(&self, x: &Tensor, dropout_seed: Option<u64>) -> Result<Tensor> {
         let x = if x.dtype() == DType::F32 { x.clone() } else { x.to_dtype(DType::F32)? };

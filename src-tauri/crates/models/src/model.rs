@@ -37,6 +37,16 @@ pub trait Model: Send + Sync {
     /// Where its tensors are.
     fn device(&self) -> &Device;
 
+    /// Where the linear layer of this path is.
+    fn device_of(&self, _linear: &str) -> &Device {
+        self.device()
+    }
+
+    /// How many of its layers are where its [`device`](Self::device) says, and how many there are, where the others are on the processor.
+    fn split(&self) -> Option<(usize, usize)> {
+        None
+    }
+
     /// Itself as the kind of model that it is.
     fn view(&self) -> ModelView<'_>;
 

@@ -220,6 +220,9 @@ pub enum EngineReply {
         context_length: usize,
         /// Where it computes.
         device: String,
+        /// How many of its layers are computed there, and how many there are, where the others are computed on the processor.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        layers_on_card: Option<[usize; 2]>,
     },
     /// The next piece of text.
     Token {

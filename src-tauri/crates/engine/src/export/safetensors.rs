@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use candle_core::Tensor;
 use data::Tokenizer;
 use infer::{Decoder, InferError, Sampler, Search, Targets, extract};
 use models::{
@@ -15,7 +16,11 @@ use serde_json::{Map, Value};
 use types::{ExportDtype, GenerateParams, Message, Provider, export::ExportRequest, files};
 
 use super::{check_room, progress};
-use crate::{EngineError, chat, device::Wanted, publish::TOKENIZER_FILES};
+use crate::{
+    EngineError, chat,
+    device::{Purpose, Wanted},
+    publish::TOKENIZER_FILES,
+};
 
 /// Tokens that base model with adapter and exported model must agree on.
 const COMPARED: usize = 16;
@@ -126,7 +131,7 @@ fn exported(request: &ExportRequest, bf16: bool) -> Result<AnyModel, EngineError
         fp16: false,
         provider: Provider::Unsloth,
         quantise: None,
-        on_processor: true,
+        purpose: Purpose::OnProcessor,
     };
     wanted.load(&mut |why| crate::complain(why))
 }
@@ -166,6 +171,10 @@ fn answer(model: &dyn Model, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32
     Ok((ids, answer))
 }
 
+fn numbers(logits: Option<Tensor>) -> Result<Option<Vec<f32>>, EngineError> {
+    Ok(logits.map(|logits| logits.to_vec1()).transpose()?)
+}
+
 /// A text that goes on token by token, in a model that writes texts.
 enum Continued<'m> {
     Causal(Decoder<'m>),
@@ -186,7 +195,7 @@ impl<'m> Continued<'m> {
     /// Takes the prompt; gives the logits of the first token after it.
     fn start(&mut self, prompt: &[u32]) -> Result<Option<Vec<f32>>, EngineError> {
         match self {
-            Self::Causal(decoder) => Ok(decoder.start(prompt, Pass::EVAL, &|| true)?),
+            Self::Causal(decoder) => numbers(decoder.start(prompt, Pass::EVAL, &|| true)?),
             Self::Pairs { model, start, target } => {
                 *target = Targets::read(*model, prompt, Pass::EVAL, &|| true)?;
                 let start = *start;
@@ -198,7 +207,7 @@ impl<'m> Continued<'m> {
     /// Goes on with a token; gives the logits of the next.
     fn extend(&mut self, id: u32) -> Result<Option<Vec<f32>>, EngineError> {
         match self {
-            Self::Causal(decoder) => Ok(decoder.extend(&[id], &|| true)?),
+            Self::Causal(decoder) => numbers(decoder.extend(&[id], &|| true)?),
             Self::Pairs { target: Some(target), .. } => {
                 Ok(target.push(&[id], &|| true)?.and_then(|rows| rows.into_iter().next()))
             }

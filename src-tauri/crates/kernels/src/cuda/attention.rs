@@ -119,7 +119,7 @@ impl Mixing<'_> {
     }
 
     /// The kernels on tensor cores, and how many queries a block of keys takes at a time there, where there are some.
-    fn on_tensor_cores(&self, card: Card) -> Result<Option<(Source, usize)>> {
+    pub fn on_tensor_cores(&self, card: Card) -> Result<Option<(Source, usize)>> {
         if !WIDTHS.contains(&self.heads.dim) {
             return Ok(None);
         }

@@ -5,11 +5,12 @@ use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, backend::BackendSt
 use super::{
     attention::{Heading, WIDEST},
     card::{Arg, Card, Grid, Matrix, Numbers, Room, Size, Source, numbers, numbers_of},
+    continued,
     layer::Parameters,
     plan::Plan,
     precision::Precision,
 };
-use crate::{DecoderLayer, Heads, KeyValueCache, LayerInput, LayerLinear};
+use crate::{DecoderLayer, FrozenWeight, Heads, KeyValueCache, LayerInput, LayerLinear};
 
 /// Tokens that a cache has room for at first.
 const FIRST: usize = 256;
@@ -159,7 +160,10 @@ fn many(
             card.copy_rows((qkv.from(first * pitch + of_ready), pitch), (to, of_keys), tokens, of_keys)?;
             if !fresh {
                 let out = mixed.from(first * width);
-                attend(card, heads, (tokens, before), (own, of_ready), (keys, values), out)?;
+                let place = (tokens, before);
+                if !continued::attend(card, heads, place, own, (keys, values), out)? {
+                    attend(card, heads, place, (own, of_ready), (keys, values), out)?;
+                }
             }
             first += tokens;
         }
@@ -193,6 +197,11 @@ fn times(
         card.times_vector(x, numbers(a)?, (rank, inputs), scale, u, None)?;
         card.times_vector(u, numbers(b)?, (out, rank), 1.0, y, add)?;
         add = Some(y);
+    }
+    if let FrozenWeight::Quantised { weight, .. } = &linear.weight
+        && card.times_codes(x, weight, y, add)?
+    {
+        return Ok(());
     }
     let (weight, _room) = card.weight(&linear.weight)?;
     card.times_vector(x, weight, (out, inputs), 1.0, y, add)

@@ -47,6 +47,8 @@ pub struct Memory {
     pub peak: u64,
     /// What it uses now.
     pub used: u64,
+    /// What it has been given and does not use.
+    pub idle: u64,
     /// What is free, for any process.
     pub free: u64,
     /// All.
@@ -73,7 +75,8 @@ pub fn memory(device: &Device) -> Result<Option<Memory>> {
     };
     use sys::CUmemPool_attribute_enum::{CU_MEMPOOL_ATTR_USED_MEM_CURRENT, CU_MEMPOOL_ATTR_USED_MEM_HIGH};
     let (peak, used) = (ask(CU_MEMPOOL_ATTR_USED_MEM_HIGH)?, ask(CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?);
-    Ok(Some(Memory { peak, used, free: free as u64, total: total as u64 }))
+    let idle = ask(sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?.saturating_sub(used);
+    Ok(Some(Memory { peak, used, idle, free: free as u64, total: total as u64 }))
 }
 
 /// Where numbers lie on the card, and in which precision.
@@ -157,6 +160,8 @@ pub(crate) enum Source {
     Rows,
     Train,
     Plain,
+    Sample,
+    Codes,
     /// On tensor cores in bf16, in f16, and in f16 on cards of compute capability 7.5.
     Attention,
     AttentionHalf,
@@ -169,6 +174,8 @@ impl Source {
             Source::Rows => ("rows", include_str!(concat!(env!("OUT_DIR"), "/rows.ptx"))),
             Source::Train => ("train", include_str!(concat!(env!("OUT_DIR"), "/train.ptx"))),
             Source::Plain => ("plain", include_str!(concat!(env!("OUT_DIR"), "/plain.ptx"))),
+            Source::Sample => ("sample", include_str!(concat!(env!("OUT_DIR"), "/sample.ptx"))),
+            Source::Codes => ("codes", include_str!(concat!(env!("OUT_DIR"), "/codes.ptx"))),
             Source::Attention => ("attention", include_str!(concat!(env!("OUT_DIR"), "/attention.ptx"))),
             Source::AttentionHalf => {
                 ("attention-half", include_str!(concat!(env!("OUT_DIR"), "/attention-half.ptx")))

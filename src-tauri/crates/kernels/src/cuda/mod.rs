@@ -8,6 +8,8 @@ mod attention;
 mod beside;
 mod cached;
 mod card;
+mod codes;
+mod continued;
 mod faults;
 mod group;
 mod head;
@@ -18,6 +20,7 @@ mod optimizer;
 mod plan;
 mod precision;
 mod rows;
+mod sample;
 mod update;
 mod weight;
 
@@ -37,5 +40,6 @@ pub use self::{
     faults::{CardFault, card_fault},
     moments::{CodedMoments, Moments},
     optimizer::CardGradients,
+    sample::{Choosing, Chosen, choose_on_card},
     update::{adamw_8bit_on_card, adamw_on_card, sgd_on_card},
 };

@@ -10,7 +10,7 @@ use candle_core::{
 use super::card::Card;
 
 /// Queries of a tile, and keys.
-const TILE: usize = 64;
+pub(super) const TILE: usize = 64;
 
 /// The sequences of a batch on the card.
 #[derive(Debug)]

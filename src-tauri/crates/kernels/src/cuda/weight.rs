@@ -25,10 +25,10 @@ impl PartialEq for OnCard {
 }
 
 #[derive(Debug)]
-struct Parts {
-    packed: CudaSlice<u8>,
-    book: CudaSlice<f32>,
-    scales: CudaSlice<f32>,
+pub(super) struct Parts {
+    pub packed: CudaSlice<u8>,
+    pub book: CudaSlice<f32>,
+    pub scales: CudaSlice<f32>,
     /// Codes of the scales, what they stand for, and what is added.
     nested: Option<(CudaSlice<u8>, CudaSlice<f32>, f32)>,
 }
@@ -44,6 +44,13 @@ impl Parts {
         };
         let book = weight.codes().book().map_or([0.0; 16].as_slice(), |book| book.as_slice());
         Ok(Parts { packed: card.upload(weight.packed())?, book: card.upload(book)?, scales, nested })
+    }
+
+    /// Where codes of the scales lie and what they stand for, or nowhere, and what is added.
+    pub fn nested(&self, card: Card) -> (u64, u64, f32) {
+        self.nested
+            .as_ref()
+            .map_or((0, 0, 0.0), |(codes, map, offset)| (card.address(codes), card.address(map), *offset))
     }
 }
 
@@ -61,14 +68,19 @@ impl Card<'_> {
         }
     }
 
-    fn widen(&self, weight: &Quantised, to: Numbers) -> Result<()> {
-        let parts = match weight.on_card().0.get() {
-            Some(parts) => parts,
+    /// The copy of a weight on the card.
+    pub(super) fn parts<'w>(&self, weight: &'w Quantised) -> Result<&'w Parts> {
+        match weight.on_card().0.get() {
+            Some(parts) => Ok(parts),
             None => {
                 let made = Parts::new(*self, weight)?;
-                weight.on_card().0.get_or_init(|| made)
+                Ok(weight.on_card().0.get_or_init(|| made))
             }
-        };
+        }
+    }
+
+    fn widen(&self, weight: &Quantised, to: Numbers) -> Result<()> {
+        let parts = self.parts(weight)?;
         let count = weight.len();
         let long = Arg::Long(count as i64);
         let (packed, scales) = (Arg::At(self.address(&parts.packed)), Arg::At(self.address(&parts.scales)));
@@ -81,10 +93,7 @@ impl Card<'_> {
                 &args,
             );
         }
-        let (codes, map, offset) = match &parts.nested {
-            Some((codes, map, offset)) => (self.address(codes), self.address(map), *offset),
-            None => (0, 0, 0.0),
-        };
+        let (codes, map, offset) = parts.nested(*self);
         let args = [
             packed,
             Arg::At(self.address(&parts.book)),

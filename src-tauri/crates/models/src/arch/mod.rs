@@ -25,6 +25,8 @@ use serde_json::Value;
 use types::{Provider, architecture::ModelKind};
 
 use self::decoder::Description;
+pub use self::decoder::Sizes;
+pub(crate) use self::decoder::quantised_bytes;
 use crate::{
     AnyModel, LoadOptions, ModelError, ModelInfo, Seq2SeqLm, SpanModel,
     export::gguf,
@@ -161,6 +163,18 @@ pub fn load_as(
     quantise: Option<Quantise>,
     dtype: DType,
 ) -> Result<AnyModel, ModelError> {
+    load_split(folder, options, quantise, dtype, 0)
+}
+
+/// The same with the embeddings and so many of the first layers of a decoder on the processor, all but the last one at most, where there
+/// are any, and the others where `options` say. Such a model is not trained.
+pub fn load_split(
+    folder: &Path,
+    options: &LoadOptions,
+    quantise: Option<Quantise>,
+    dtype: DType,
+    layers_left: usize,
+) -> Result<AnyModel, ModelError> {
     kernels::stop_busy_waiting();
     kernels::keep_freed_memory();
     kernels::Level::forced()?;
@@ -169,10 +183,11 @@ pub fn load_as(
     if let Some(how) = quantise {
         weights.quantise(how);
     }
+    let left = layers_left;
     let (name, provider) = (architecture.name, options.provider);
     Ok(match architecture.family {
         Family::Decoder(describe) => {
-            AnyModel::Causal(decoder::build(name, &describe(&json)?, weights, provider)?)
+            AnyModel::Causal(decoder::build(name, &describe(&json)?, weights, provider, left)?)
         }
         Family::Seq2Seq { build, .. } => AnyModel::Seq2Seq(build(name, &json, weights, provider)?),
         Family::Span { build, .. } => AnyModel::Span(build(name, &json, weights, provider)?),
@@ -191,6 +206,26 @@ pub fn computed_on_cards(folder: &Path, provider: Provider) -> Result<bool, Mode
         }
         Family::Seq2Seq { .. } | Family::Span { .. } => Ok(false),
     }
+}
+
+/// What a decoder takes where it is loaded like that, from the headers of its files; none of another kind of model.
+///
+/// # Errors
+/// As [`load`], as far as nothing but headers is read.
+pub fn sizes(
+    folder: &Path,
+    options: &LoadOptions,
+    quantise: Option<Quantise>,
+    dtype: DType,
+) -> Result<Option<Sizes>, ModelError> {
+    let (architecture, json) = find(folder)?;
+    let Family::Decoder(describe) = architecture.family else { return Ok(None) };
+    let mut weights = Weights::open(folder, dtype, &options.device)?;
+    if let Some(how) = quantise {
+        weights.quantise(how);
+    }
+    weights.name_text_part();
+    Ok(Some(Sizes::new(&describe(&json)?, &weights)))
 }
 
 /// What `config.json` alone tells of the model in `folder`, without reading its weights; `dtype` is that of loading

@@ -16,7 +16,7 @@ use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use serde_json::Value;
 
-use crate::{ModelError, json::JsonFile};
+use crate::{ModelError, arch::quantised_bytes, json::JsonFile};
 use header::{Entry, Stored, read_header};
 pub use quantised::Quantise;
 
@@ -112,6 +112,32 @@ impl Weights {
     /// Where tensors go.
     pub(crate) fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Has tensors go elsewhere from now on, as `dtype`.
+    pub(crate) fn set_device(&mut self, device: &Device, dtype: DType) {
+        (self.device, self.dtype) = (device.clone(), dtype);
+    }
+
+    /// What tensors are given as, where they are not kept in few bits.
+    pub(crate) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Bytes that all tensors take once they are loaded whose names begin with `start`; `linear` knows the weights of linear layers.
+    pub(crate) fn loaded_bytes(&self, start: &str, linear: impl Fn(&str) -> bool) -> u64 {
+        let own = self.entries.range(start.to_owned()..).take_while(|(name, _)| name.starts_with(start));
+        own.map(|(name, entry)| {
+            let (columns, values) =
+                (entry.shape.last().copied().unwrap_or(1), entry.shape.iter().product::<usize>());
+            match (entry.stored, self.quantise) {
+                // In few bits already.
+                (None, _) => entry.bytes,
+                (Some(_), Some(how)) if linear(name) => quantised_bytes(how, values as u64, columns as u64),
+                (Some(_), _) => values as u64 * self.dtype.size_in_bytes() as u64,
+            }
+        })
+        .sum()
     }
 
     /// Whether linear layers are kept in fewer bits for want of memory.

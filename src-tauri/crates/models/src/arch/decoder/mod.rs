@@ -10,12 +10,15 @@ pub(super) mod gguf;
 mod layer;
 mod model;
 pub(super) mod rope;
+mod sizes;
 
 use kernels::{Gate, Gelu, Heads};
 
 pub(super) use self::fused::fits as is_fused;
 pub(super) use self::model::{build, info};
 use self::rope::Rope;
+pub use self::sizes::Sizes;
+pub(crate) use self::sizes::quantised_bytes;
 
 /// A decoder-only model.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,7 +10,7 @@ use super::{
     rope::Angles,
 };
 use crate::{
-    CausalLm, LayerCache, LoraLinear, Model, ModelError, ModelInfo, ModelView, Pass, Sequences,
+    AT_ONCE, CausalLm, LayerCache, LoraLinear, Model, ModelError, ModelInfo, ModelView, Pass, Sequences,
     TrainedLinear,
     adapter::{tensor_name, whole_name},
     causal::each_layer,
@@ -71,6 +71,11 @@ struct Decoder {
     /// The scalar head, where there is one.
     score: Option<TrainedLinear>,
     device: Device,
+    /// So many of the first layers are on the processor, and the embeddings with them.
+    left: usize,
+    /// What computing takes for each token that is computed at once, in bytes.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a card's memory is asked for"))]
+    work: u64,
     /// Whether the fused kernels compute it. Its residual stream is f32 then, also on bf16 weights.
     fused: bool,
 }
@@ -88,34 +93,47 @@ pub(in crate::arch) fn info(architecture: &str, description: &Description) -> Mo
     }
 }
 
-/// Builds the model that is described from its weights.
+/// Builds the model that is described from its weights, with `left` of its first layers on the processor.
 pub(in crate::arch) fn build(
     architecture: &str,
     description: &Description,
     mut weights: Weights,
     provider: Provider,
+    left: usize,
 ) -> std::result::Result<Box<dyn CausalLm>, ModelError> {
     weights.name_text_part();
     let mut source = Source { weights };
     let (names, hidden, vocab) = (description.names, description.hidden_size, description.vocab_size);
     let table = "vocab_size and hidden_size";
     let device = source.weights.device().clone();
+    // The last one is beside the head.
+    let left = left.min(description.layers.len().saturating_sub(1));
+    let dtype = source.weights.dtype();
+    // The processor does not multiply f16.
+    let here = if dtype == DType::F16 { DType::BF16 } else { dtype };
     // Only some rows are read of embeddings that are no head too: where memory is short, they stay off the card.
-    let of_embeddings =
-        if source.weights.is_quantised() && !description.tied { Device::Cpu } else { device.clone() };
+    let of_embeddings = match left > 0 || (source.weights.is_quantised() && !description.tied) {
+        true => Device::Cpu,
+        false => device.clone(),
+    };
     let name = format!("{}.weight", names.embeddings);
     let embeddings = source.weights.take_sized_to(&of_embeddings, &name, &[vocab, hidden], table)?;
     let mut layers = Vec::with_capacity(description.layers.len());
     let mut paths = Vec::with_capacity(description.layers.len());
     for (index, &place) in description.layers.iter().enumerate() {
         let path = format!("{}.{index}", names.layers);
+        match index < left {
+            true => source.weights.set_device(&Device::Cpu, here),
+            false => source.weights.set_device(&device, dtype),
+        }
         layers.push(Layer::load(&mut source, description, place, &path)?);
         paths.push(description.linears.iter().map(|linear| format!("{path}.{}", linear.path)).collect());
     }
+    source.weights.set_device(&device, dtype);
     let norm = Norm::load(&mut source, description.norm, names.final_norm, hidden, "hidden_size")?;
     let head = Head {
         weight: match description.tied {
-            true => embeddings.clone(),
+            true => embeddings.to_device(&device)?,
             false => source.take(&format!("{}.weight", names.head), &[vocab, hidden], table)?,
         },
         bias: match description.head_bias {
@@ -125,6 +143,7 @@ pub(in crate::arch) fn build(
         cap: description.logit_cap,
     };
     source.weights.finish(|name| superfluous(name, description))?;
+    let work = description.work_bytes(dtype);
     let mut info = info(architecture, description);
     info.dtype = embeddings.dtype().as_str().to_owned();
     Ok(Box::new(Decoder {
@@ -137,6 +156,8 @@ pub(in crate::arch) fn build(
         head,
         score: None,
         device,
+        left,
+        work,
         embeddings,
         fused: provider == Provider::Unsloth && fused::fits(description),
     }))
@@ -151,6 +172,13 @@ fn superfluous(name: &str, description: &Description) -> bool {
         || names.ignored.iter().any(|start| name.starts_with(start))
 }
 
+impl Decoder {
+    /// Where a layer is computed.
+    fn device_of_layer(&self, index: usize) -> &Device {
+        if index < self.left { &Device::Cpu } else { &self.device }
+    }
+}
+
 impl Model for Decoder {
     fn info(&self) -> &ModelInfo {
         &self.info
@@ -158,6 +186,15 @@ impl Model for Decoder {
 
     fn device(&self) -> &Device {
         &self.device
+    }
+
+    fn device_of(&self, linear: &str) -> &Device {
+        let layer = self.paths.iter().position(|paths| paths.iter().any(|path| path == linear));
+        layer.map_or(&self.device, |index| self.device_of_layer(index))
+    }
+
+    fn split(&self) -> Option<(usize, usize)> {
+        (self.left > 0).then_some((self.layers.len() - self.left, self.layers.len()))
     }
 
     fn view(&self) -> ModelView<'_> {
@@ -213,7 +250,9 @@ impl Model for Decoder {
 
 impl CausalLm for Decoder {
     fn embed(&self, ids: &Tensor) -> Result<Tensor> {
-        let hidden = kernels::embedding(ids, &self.embeddings)?;
+        // On their way to the card embeddings go through the layers that are beside them.
+        let ids = if self.left > 0 { ids.to_device(&Device::Cpu)? } else { ids.clone() };
+        let hidden = kernels::embedding(&ids, &self.embeddings)?;
         let hidden = match self.embedding_scale {
             Some(scale) => (hidden * scale)?,
             None => hidden,
@@ -240,10 +279,11 @@ impl CausalLm for Decoder {
                 cache.len()
             );
         }
+        let hidden = hidden.to_device(self.device_of_layer(index))?;
         if self.fused {
-            fused::forward(layer, hidden, &self.ropes, sequences, pass, cache)
+            fused::forward(layer, &hidden, &self.ropes, sequences, pass, cache)
         } else {
-            layer.forward(hidden, &self.ropes, sequences, pass, cache)
+            layer.forward(&hidden, &self.ropes, sequences, pass, cache)
         }
     }
 
@@ -257,10 +297,27 @@ impl CausalLm for Decoder {
     ) -> Result<Tensor> {
         match self.layers.get(index) {
             Some(layer) if self.fused => {
-                fused::forward_many(layer, hidden, &self.ropes, lengths, pass, caches)
+                let hidden = hidden.to_device(self.device_of_layer(index))?;
+                fused::forward_many(layer, &hidden, &self.ropes, lengths, pass, caches)
             }
             _ => each_layer(self, index, hidden, lengths, pass, caches),
         }
+    }
+
+    fn tokens_at_once(&self) -> usize {
+        #[cfg(feature = "cuda")]
+        if self.left == 0
+            && let Ok(Some(memory)) = kernels::memory(&self.device)
+        {
+            /// The most that are worth it.
+            const MOST: u64 = 4096;
+            /// Tokens of a tile of attention.
+            const TILE: u64 = 64;
+            // A part of what is free, since caches grow.
+            let fit = (memory.free + memory.idle) / 4 / self.work.max(1);
+            return (fit.clamp(AT_ONCE as u64, MOST) / TILE * TILE) as usize;
+        }
+        AT_ONCE
     }
 
     fn keeps_cache(&self, before: usize, now: usize) -> bool {
