@@ -25,7 +25,7 @@ use crate::{
 
 /// The largest `config.json` that is read.
 const MAX_CONFIG: u64 = 1 << 20;
-/// The processor's speed is kept by this name, a card's by its UUID.
+/// The processor's speed is kept by this name, which engines call it by too, a card's by its UUID.
 const PROCESSOR: &str = "cpu";
 
 /// What a run is estimated to take.
@@ -106,7 +106,9 @@ impl Api {
     async fn calibration(&self, device: &str) -> Result<Option<Calibration>, ApiError> {
         let _one_at_a_time = self.calibrating.lock().await;
         let kept = self.store.calibration(device)?;
-        if let Some(kept) = kept.and_then(|kept| serde_json::from_value(kept).ok()) {
+        let kept: Option<Calibration> = kept.and_then(|kept| serde_json::from_value(kept).ok());
+        let on_processor = device == PROCESSOR;
+        if let Some(kept) = kept.filter(|kept| (kept.device == PROCESSOR) == on_processor) {
             return Ok(Some(kept));
         }
         if self.store.active_run()?.is_some() {
@@ -115,7 +117,12 @@ impl Api {
         let failed = |e: std::io::Error| {
             ApiError::internal(format!("the speed of this machine was not measured: {e}"))
         };
-        let mut child = self.launcher.launch(&["calibrate".as_ref()], Stdio::null()).map_err(failed)?;
+        let calibrate = ["calibrate".as_ref()];
+        let started = match on_processor {
+            true => self.launcher.launch_on_processor(&calibrate, Stdio::null()),
+            false => self.launcher.launch(&calibrate, Stdio::null()),
+        };
+        let mut child = started.map_err(failed)?;
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
             BufReader::new(output).read_line(&mut line).await.map_err(failed)?;
@@ -123,6 +130,10 @@ impl Api {
         child.wait().await.map_err(failed)?;
         let measured: Calibration = serde_json::from_str(&line)
             .map_err(|e| ApiError::internal(format!("the speed of this machine was not measured: {e}")))?;
+        // The card may have become unusable meanwhile.
+        if (measured.device == PROCESSOR) != on_processor {
+            return Ok(None);
+        }
         let kept = serde_json::to_value(&measured).map_err(ApiError::internal)?;
         self.store.set_calibration(device, &kept)?;
         Ok(Some(measured))

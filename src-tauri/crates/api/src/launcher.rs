@@ -27,6 +27,14 @@ pub trait Launcher: Send + Sync {
     /// What the system says when it cannot be started.
     fn launch(&self, args: &[&OsStr], stderr: Stdio) -> io::Result<Child>;
 
+    /// The same, but one that computes on the processor, wherever others do.
+    ///
+    /// # Errors
+    /// As [`launch`](Self::launch).
+    fn launch_on_processor(&self, args: &[&OsStr], stderr: Stdio) -> io::Result<Child> {
+        self.launch(args, stderr)
+    }
+
     /// Where an engine that is started now computes. May take seconds the first time.
     fn computes_on(&self) -> ComputesOn {
         ComputesOn::NoEngine
@@ -183,17 +191,11 @@ impl Launcher for Local {
         if let Some((_, ComputesOn::NoCard(why))) = &engine {
             command.env(NOT_ON_CARD, why);
         }
-        command.arg("engine").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-        // An engine does not speak to the Hub: what could read its environment need not find a token there.
-        for name in hub::TOKEN_VARIABLES {
-            command.env_remove(name);
-        }
-        // A Ctrl-C in the terminal reaches the whole process group. Whether it ends the engine is for us to decide.
-        #[cfg(unix)]
-        command.process_group(0);
-        #[cfg(windows)]
-        command.creation_flags(0x0000_0200); // CREATE_NEW_PROCESS_GROUP
-        command.spawn()
+        start(command, args, stderr)
+    }
+
+    fn launch_on_processor(&self, args: &[&OsStr], stderr: Stdio) -> io::Result<Child> {
+        start(Command::new(&self.program), args, stderr)
     }
 
     fn computes_on(&self) -> ComputesOn {
@@ -205,6 +207,21 @@ impl Launcher for Local {
             *engine.choice.lock().unwrap_or_else(PoisonError::into_inner) = choice;
         }
     }
+}
+
+/// Starts a program as engine.
+fn start(mut command: Command, args: &[&OsStr], stderr: Stdio) -> io::Result<Child> {
+    command.arg("engine").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+    // An engine does not speak to the Hub: what could read its environment need not find a token there.
+    for name in hub::TOKEN_VARIABLES {
+        command.env_remove(name);
+    }
+    // A Ctrl-C in the terminal reaches the whole process group. Whether it ends the engine is for us to decide.
+    #[cfg(unix)]
+    command.process_group(0);
+    #[cfg(windows)]
+    command.creation_flags(0x0000_0200); // CREATE_NEW_PROCESS_GROUP
+    command.spawn()
 }
 
 #[cfg(test)]
@@ -276,6 +293,8 @@ mod tests {
         assert_eq!(started(&local).await, "GPU-free PCI_BUS_ID\n");
         local.choose(Choice::of("GPU-mine"));
         assert_eq!(started(&local.clone()).await, "GPU-mine PCI_BUS_ID\n");
+        let measured = local.launch_on_processor(&[OsStr::new("calibrate")], Stdio::null()).unwrap();
+        assert_eq!(measured.wait_with_output().await.unwrap().stdout, b"processor:\n", "whatever was chosen");
         local.choose(Choice::of("cpu"));
         assert_eq!(started(&local).await, "processor:\n", "what was chosen needs no reason");
         assert_eq!(local.computes_on(), ComputesOn::Processor);
