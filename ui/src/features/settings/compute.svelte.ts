@@ -2,7 +2,7 @@
 import { AppError, call } from '../../api/client'
 import type { Card, HardwareCards } from '../../api/generated'
 import { bytes, t } from '../../i18n'
-import { hardware, settings } from '../../state'
+import { hardware } from '../../state'
 import { Preferences } from './preferences.svelte'
 
 export const AUTO = 'auto'
@@ -32,10 +32,9 @@ export class Compute {
 }
 
 /** What can be chosen; a card that was chosen and is not here is offered too, so that the list tells what is set. */
-export function choices({ cards, computes_on }: HardwareCards, now = settings.value?.compute_on ?? AUTO): { value: string; label: string; disabled?: boolean }[] {
-  const used = cards.find(({ uuid }) => uuid === computes_on)
+export function choices(cards: readonly Card[], now: string): { value: string; label: string; disabled?: boolean }[] {
   const listed = [
-    { value: AUTO, label: now === AUTO && used ? t('settings.compute.autoNow', { name: cardName(used, cards) }) : t('settings.compute.auto') },
+    { value: AUTO, label: t('settings.compute.auto') },
     ...cards.map((card) => ({ value: card.uuid, label: cardName(card, cards), disabled: card.problem !== null })),
     { value: PROCESSOR, label: t('settings.compute.processor') },
   ]
