@@ -43,7 +43,7 @@ pub fn beyond() -> Vec<Pair> {
     let settings = |offline: bool, minutes: u32| {
         json!({
             "theme": "system", "language": null, "offline": offline, "hub_endpoint": null,
-            "unload_after_minutes": minutes,
+            "compute_on": "auto", "unload_after_minutes": minutes,
         })
     };
     let stats = json!({
@@ -102,7 +102,7 @@ pub fn beyond() -> Vec<Pair> {
             run(json!({})),
             200,
             json!({
-                "memory": memory, "free_memory_bytes": "<integer>", "fit": "<string>",
+                "memory": memory, "free_memory_bytes": "<integer>", "card": "<string|null>", "fit": "<string>",
                 "nearest": null,
                 "disk": {
                     "checkpoints": "<integer>", "working": "<integer>", "model": "<integer>", "total": "<integer>",
@@ -399,6 +399,17 @@ pub fn beyond() -> Vec<Pair> {
             json!({"detail": "<array>"}),
         ),
         pair("hardware_load", "GET /api/hardware/load?colour=1", Value::Null, 400, unknown("query")),
+        pair(
+            "hardware_cards",
+            "GET /api/hardware/cards",
+            Value::Null,
+            200,
+            json!({
+                "driver_version": "<string|null>", "cuda_version": "<string|null>", "cards": "<array>",
+                "engine": "<bool>", "computes_on": "<string|null>", "reason": "<string|null>",
+            }),
+        ),
+        pair("hardware_cards", "GET /api/hardware/cards?colour=1", Value::Null, 400, unknown("query")),
         pair(
             "app_changes",
             "GET /api/changes",

@@ -72,6 +72,36 @@ export interface CachedRepository {
   base_model: string | null;
 }
 
+/** A card, or a part of one that counts as a card (MIG). What its driver does not tell is null. */
+export interface Card {
+  /** Its number, in the order of the PCI bus; null for further parts of a card. */
+  index: number | null;
+  /** What it is named by, on any computer and after any change of cards. */
+  uuid: string;
+  /** As the driver names it. */
+  name: string;
+  /** All of its memory. */
+  memory_total_bytes: number | null;
+  /** The part that no program uses. */
+  memory_free_bytes: number | null;
+  /** Its compute capability, such as `8.9`. */
+  compute_capability: string | null;
+  /** Programs that compute on it. */
+  processes: CardProcess[] | null;
+  /** Why runs are not computed on it; null where they can be. */
+  problem: string | null;
+}
+
+/** A program that computes on a card. */
+export interface CardProcess {
+  /** Its process id. */
+  pid: number;
+  /** Its name; null where this user may not know. */
+  name: string | null;
+  /** The card's memory that it uses; null where the system does not tell. */
+  memory_bytes: number | null;
+}
+
 /** Something has changed. */
 export interface Change {
   /** What it is about. */
@@ -265,8 +295,10 @@ export interface EncoderShape {
 export interface Estimate {
   /** Memory at its peak. */
   memory: MemoryEstimate;
-  /** Memory in bytes that is free now. */
+  /** Memory in bytes that is free now where the run is computed. */
   free_memory_bytes: number;
+  /** The name of the card that computes it; null for the processor. */
+  card: string | null;
   /** Whether it fits. */
   fit: Fit;
   /** The settings nearest to these that fit; null where these fit, and where none do. */
@@ -636,23 +668,35 @@ export interface GenerateStats {
   span?: AnswerSpan | null;
 }
 
-/** How busy a GPU is. */
+/** How busy a GPU is. What its driver does not tell is null. */
 export interface GpuLoad {
+  /** Its number, in the order of the PCI bus; null for further parts of a GPU. */
+  index: number | null;
+  /** What it is named by, on any computer and after any change of GPUs. */
+  uuid: string;
   /** As the driver names it. */
   name: string;
-  /** The share of the last moments in which it computed, 0 to 100; null where its driver does not tell. */
+  /** The share of the last moments in which it computed, 0 to 100. */
   load_percent: number | null;
   /** Its memory in use, by all programs. */
-  memory_used_bytes: number;
+  memory_used_bytes: number | null;
   /** All of its memory. */
-  memory_total_bytes: number;
-  /** Its temperature; null where its driver does not tell. */
+  memory_total_bytes: number | null;
+  /** Its temperature. */
   temperature_celsius: number | null;
+  /** The power that it draws. */
+  power_watts: number | null;
+  /** The power that it may draw at most. */
+  power_limit_watts: number | null;
+  /** The processes that compute on it. */
+  pids: number[] | null;
+  /** Whether the next run is computed on it. */
+  computes: boolean;
 }
 
 /** What this machine has. Sizes are in units of 2^30 bytes, one decimal. */
 export interface Hardware {
-  /** The first GPU's name, or `No GPU detected`. */
+  /** The name of the GPU that runs are computed on, or else of the first one; or `No GPU detected`. */
   gpu_name: string;
   /** Its whole memory; 0 without one. */
   gpu_memory_gb: number;
@@ -664,6 +708,22 @@ export interface Hardware {
   cpu_cores: number;
   /** The newest CUDA version that the GPU's driver supports. */
   cuda_version?: string | null;
+}
+
+/** NVIDIA's cards, and where runs are computed. */
+export interface HardwareCards {
+  /** The driver's version; null without one. */
+  driver_version: string | null;
+  /** The newest CUDA version that it supports. */
+  cuda_version: string | null;
+  /** The cards that this app may use (`CUDA_VISIBLE_DEVICES`), in the order in which it sees them. */
+  cards: Card[];
+  /** Whether this app has an engine for cards. */
+  engine: boolean;
+  /** The UUID of the card that the next run is computed on; null for the processor. */
+  computes_on: string | null;
+  /** Why the next run is not computed on a card; null where it is, and where nobody wants it to be. */
+  reason: string | null;
 }
 
 /** Where the token is. */
@@ -1059,6 +1119,10 @@ export interface PossibleModel {
   strategy: Strategy;
   /** Whether the estimate is for bf16. */
   bf16: boolean;
+  /** Rows that are computed at once in the estimate. */
+  batch_size: number;
+  /** Whether a card computes it; else the processor does. */
+  on_card: boolean;
   /** Whether that fits. */
   fit: Fit;
   /** What it needs. */
@@ -1412,6 +1476,11 @@ export interface Settings {
   offline: boolean;
   /** The http or https address of another Hugging Face Hub; without one, the public Hub. */
   hub_endpoint: string | null;
+  /**
+   * Where runs and chats are computed: `auto` (the NVIDIA card with the most free memory, else the processor), `cpu`, or the UUID of a
+   * card.
+   */
+  compute_on: string;
   /** A model that nobody talks to is taken out of memory after this many minutes; 0 keeps it. */
   unload_after_minutes: number;
 }
@@ -2575,6 +2644,8 @@ export interface SettingsSetInput {
   offline?: boolean;
   /** The http or https address of another Hugging Face Hub. */
   hub_endpoint?: string | null;
+  /** Where runs and chats are computed: auto (the NVIDIA card with the most free memory, else the processor), cpu, or the UUID of a card. */
+  compute_on?: string;
   /** A model that nobody talks to leaves memory after so many minutes; 0 keeps it. */
   unload_after_minutes?: number;
 }
@@ -2606,6 +2677,8 @@ export interface HubUploadInput {
 export type HubWhoamiInput = Record<string, never>;
 
 export type HardwareLoadInput = Record<string, never>;
+
+export type HardwareCardsInput = Record<string, never>;
 
 export interface ModelsManifestInput {
   /** The model's id. */
@@ -2762,6 +2835,8 @@ export interface Operations {
   hub_whoami: { input: HubWhoamiInput; output: HubWhoamiOutput };
   /** Tells how busy this machine is. */
   hardware_load: { input: HardwareLoadInput; output: Load };
+  /** Lists the NVIDIA cards and tells where runs are computed. */
+  hardware_cards: { input: HardwareCardsInput; output: HardwareCards };
   /** Tells where a finished model came from and whether that is still there. */
   models_manifest: { input: ModelsManifestInput; output: ModelsManifestOutput };
   /** Compares what a finished model was made from with what there is now. */
@@ -2857,6 +2932,7 @@ export const ROUTES: Readonly<Record<keyof Operations | keyof Streams, Route>> =
   hub_upload: { method: "POST", path: "/api/hub/upload", inPath: [], inQuery: [] },
   hub_whoami: { method: "GET", path: "/api/hub/whoami", inPath: [], inQuery: [] },
   hardware_load: { method: "GET", path: "/api/hardware/load", inPath: [], inQuery: [] },
+  hardware_cards: { method: "GET", path: "/api/hardware/cards", inPath: [], inQuery: [] },
   models_manifest: { method: "GET", path: "/api/models/{model_id}/manifest", inPath: ["model_id"], inQuery: [] },
   models_origin: { method: "GET", path: "/api/models/{model_id}/origin", inPath: ["model_id"], inQuery: [] },
   models_train_again: { method: "POST", path: "/api/models/{model_id}/train_again", inPath: ["model_id"], inQuery: [] },

@@ -58,7 +58,7 @@ impl Api {
         let cached = crate::blocking(store::cached_repositories).await??;
         let cached: Vec<String> =
             cached.into_iter().filter(|found| found.base_model.is_some()).map(|found| found.name).collect();
-        let situation = Situation { free_memory: hardware.free_memory, offline, cached: &cached };
+        let situation = Situation { free: hardware.free(), offline, cached: &cached };
         Ok(hardware::recommend(task, &hardware, situation))
     }
 }

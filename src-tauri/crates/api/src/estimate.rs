@@ -25,16 +25,18 @@ use crate::{
 
 /// The largest `config.json` that is read.
 const MAX_CONFIG: u64 = 1 << 20;
-/// Where engines of this version compute.
-const DEVICE: &str = "cpu";
+/// The processor's speed is kept by this name, which engines call it by too, a card's by its UUID.
+const PROCESSOR: &str = "cpu";
 
 /// What a run is estimated to take.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Estimate {
     /// Memory at its peak.
     pub memory: MemoryEstimate,
-    /// Memory in bytes that is free now.
+    /// Memory in bytes that is free now where the run is computed.
     pub free_memory_bytes: u64,
+    /// The name of the card that computes it; null for the processor.
+    pub card: Option<String>,
     /// Whether it fits.
     pub fit: Fit,
     /// The settings nearest to these that fit; null where these fit, and where none do.
@@ -60,7 +62,8 @@ impl Api {
     pub(crate) async fn estimate(&self, config: TrainingConfig) -> Result<Estimate, ApiError> {
         let base = self.reach(&config.model_name).await?;
         let checked = self.check_settings(config, base).await?;
-        let free = self.hardware().await?.free_memory;
+        let hardware = self.hardware().await?;
+        let places = hardware.free();
         let config = checked.config.clone();
         let shape = shape_of(&checked.base)?;
         let asked = checked.clone();
@@ -72,35 +75,40 @@ impl Api {
             Reached::OnHub { .. } => None,
         };
         let longest = workload.as_ref().map(|rows| rows.longest);
-        let mut plan = MemoryPlan::new(&config, &shape, longest)?;
+        let mut plan = MemoryPlan::new(&config, &shape, longest)?.placed(&shape, places);
+        let (card, free) = (hardware.card.filter(|_| plan.card), places.of(&plan));
         if let Some(rows) = &workload {
             plan.limit_rows(&config, rows.count);
         }
         let memory = estimate_memory(&shape, &plan);
         let workload = workload.map(|rows| rows.workload);
-        let time = match (&workload, self.calibration().await?) {
+        let device = card.as_ref().map_or(PROCESSOR, |card| &card.uuid);
+        let time = match (&workload, self.calibration(device).await?) {
             (Some(work), Some(calibration)) => Some(estimate_time(&shape, &plan, work, &calibration)),
             _ => None,
         };
         let fit = Fit::of(memory.total, free);
         Ok(Estimate {
             fit,
-            nearest: nearest_of(&config, &shape, longest, fit, free),
+            nearest: nearest_of(&config, &shape, longest, fit, places),
             disk: disk_of(&asked, &shape, &plan),
             free_disk_bytes: free_disk(self.store.home()),
             memory,
             free_memory_bytes: free,
+            card: card.map(|card| card.name),
             workload,
             time,
             longest_row: plan.longest_row,
         })
     }
 
-    /// How fast this machine computes: measured once, and not while a run would disturb it.
-    async fn calibration(&self) -> Result<Option<Calibration>, ApiError> {
+    /// How fast this machine computes on a device: measured once, and not while a run would disturb it.
+    async fn calibration(&self, device: &str) -> Result<Option<Calibration>, ApiError> {
         let _one_at_a_time = self.calibrating.lock().await;
-        let kept = self.store.calibration(DEVICE)?;
-        if let Some(kept) = kept.and_then(|kept| serde_json::from_value(kept).ok()) {
+        let kept = self.store.calibration(device)?;
+        let kept: Option<Calibration> = kept.and_then(|kept| serde_json::from_value(kept).ok());
+        let on_processor = device == PROCESSOR;
+        if let Some(kept) = kept.filter(|kept| (kept.device == PROCESSOR) == on_processor) {
             return Ok(Some(kept));
         }
         if self.store.active_run()?.is_some() {
@@ -109,7 +117,12 @@ impl Api {
         let failed = |e: std::io::Error| {
             ApiError::internal(format!("the speed of this machine was not measured: {e}"))
         };
-        let mut child = self.launcher.launch(&["calibrate".as_ref()], Stdio::null()).map_err(failed)?;
+        let calibrate = ["calibrate".as_ref()];
+        let started = match on_processor {
+            true => self.launcher.launch_on_processor(&calibrate, Stdio::null()),
+            false => self.launcher.launch(&calibrate, Stdio::null()),
+        };
+        let mut child = started.map_err(failed)?;
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
             BufReader::new(output).read_line(&mut line).await.map_err(failed)?;
@@ -117,8 +130,12 @@ impl Api {
         child.wait().await.map_err(failed)?;
         let measured: Calibration = serde_json::from_str(&line)
             .map_err(|e| ApiError::internal(format!("the speed of this machine was not measured: {e}")))?;
+        // The card may have become unusable meanwhile.
+        if (measured.device == PROCESSOR) != on_processor {
+            return Ok(None);
+        }
         let kept = serde_json::to_value(&measured).map_err(ApiError::internal)?;
-        self.store.set_calibration(DEVICE, &kept)?;
+        self.store.set_calibration(device, &kept)?;
         Ok(Some(measured))
     }
 }

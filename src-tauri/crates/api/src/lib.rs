@@ -36,7 +36,7 @@ pub use chat::{ChatEngine, ChatModel, Generation, LoadedModel, Piece, ask};
 pub use detect::Detected;
 pub use estimate::Estimate;
 pub use export::Export;
-pub use launcher::{ENGINE_VARIABLE, Launcher, Local};
+pub use launcher::{ComputesOn, ENGINE_VARIABLE, Launcher, Local};
 pub use models::ModelDetails;
 pub use openapi::openapi;
 pub use operation::{Item, Items, Method, Operation, Place};
@@ -48,7 +48,7 @@ pub use upload::{UPLOAD_PATH, Upload, UploadInput, UploadedDataset};
 use std::sync::{Arc, OnceLock};
 
 use ::hub::{Environment, Offline, TokenPlaces, Tokens};
-use hardware::{Hardware, LoadMeter};
+use hardware::{Choice, Hardware, LoadMeter};
 use store::{OpenApp, Resources, Store};
 use types::ApiError;
 
@@ -78,6 +78,9 @@ impl Api {
             environment: Environment::read(),
         });
         let changes = changes::Changes::default();
+        // Settings that cannot be read are told when they are asked for.
+        let setting = store.settings().unwrap_or_default().compute_on;
+        launcher.choose(Choice::of(&setting));
         Self {
             store: Arc::new(store),
             resources,
@@ -129,7 +132,20 @@ impl Api {
     /// What this machine has.
     pub async fn hardware(&self) -> Result<Hardware, ApiError> {
         let home = self.store.home().path().to_owned();
-        blocking(move || Hardware::detect(&home)).await
+        let place = self.computes_on().await?;
+        let card = if let ComputesOn::Card(card) = place { Some(card) } else { None };
+        blocking(move || Hardware::detect(&home, card)).await
+    }
+
+    /// Where an engine that is started now computes.
+    pub(crate) async fn computes_on(&self) -> Result<ComputesOn, ApiError> {
+        let launcher = Arc::clone(&self.launcher);
+        blocking(move || launcher.computes_on()).await
+    }
+
+    /// Has engines compute where a setting says, from the next one on.
+    pub(crate) fn compute_on(&self, setting: &str) {
+        self.launcher.choose(Choice::of(setting));
     }
 }
 

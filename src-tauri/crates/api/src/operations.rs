@@ -95,6 +95,7 @@ operations! {
     hub::upload: stream [Post "/api/hub/upload"] "Puts a finished model into a repository of the Hub and tells how far it is.";
     hub::whoami: [Get "/api/hub/whoami"] "Asks the Hub whose token it is.";
     hardware::load: [Get "/api/hardware/load"] "Tells how busy this machine is.";
+    hardware::cards: [Get "/api/hardware/cards"] "Lists the NVIDIA cards and tells where runs are computed.";
     models::manifest: [Get "/api/models/{model_id}/manifest"] "Tells where a finished model came from and whether that is still there.";
     models::origin: [Get "/api/models/{model_id}/origin"] "Compares what a finished model was made from with what there is now.";
     models::train_again: [Post "/api/models/{model_id}/train_again"] "Makes a finished model again, from the very same files unless told otherwise.";

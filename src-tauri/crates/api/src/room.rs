@@ -3,7 +3,8 @@
 use std::fs;
 
 use hardware::{
-    DiskEstimate, MARGIN_PERCENT, MemoryPlan, ModelShape, Nearest, estimate_disk, estimate_memory, nearest,
+    Card, DiskEstimate, FreeMemory, MARGIN_PERCENT, MemoryPlan, ModelShape, Nearest, estimate_disk,
+    estimate_memory, nearest,
 };
 use serde_json::Value;
 use store::Home;
@@ -29,7 +30,10 @@ impl Api {
         let config = &checked.config;
         let Ok(plan) = MemoryPlan::new(config, &shape, None) else { return Ok(()) };
         self.check_disk(&disk_of(checked, &shape, &plan))?;
-        let free = self.hardware().await?.free_memory;
+        let hardware = self.hardware().await?;
+        let (places, card) = (hardware.free(), hardware.card);
+        let plan = plan.placed(&shape, places);
+        let free = places.of(&plan);
         // Rows are tokenized only where their lengths decide.
         if free == 0 || is_possible(&shape, &plan, free) || !matches!(checked.base, Reached::Here(_)) {
             return Ok(());
@@ -38,14 +42,15 @@ impl Api {
             let (checked, shape) = (checked.clone(), shape.clone());
             crate::blocking(move || measure_rows(&checked, &shape)).await??
         };
-        let mut plan = MemoryPlan::new(config, &shape, Some(rows.longest))?;
+        let mut plan = MemoryPlan::new(config, &shape, Some(rows.longest))?.placed(&shape, places);
         plan.limit_rows(config, rows.count);
         if is_possible(&shape, &plan, free) {
             return Ok(());
         }
         let need = estimate_memory(&shape, &plan).total;
-        let found = nearest(config, &shape, Some(rows.longest), free);
-        Err(ApiError::bad_request(refusal(need, free, found.as_ref())))
+        let found = nearest(config, &shape, Some(rows.longest), places);
+        let card = card.filter(|_| plan.card);
+        Err(ApiError::bad_request(refusal(need, free, card.as_ref(), found.as_ref())))
     }
 
     /// A download goes into the cache, which can be on another disk than the runs.
@@ -96,10 +101,22 @@ fn is_possible(shape: &ModelShape, plan: &MemoryPlan, free: u64) -> bool {
     estimate_memory(shape, plan).total / (100 + MARGIN_PERCENT) * 100 <= free
 }
 
-fn refusal(need: u64, free: u64, found: Option<&Nearest>) -> String {
-    let what = format!("This run needs about {} of memory, and {} are free.", size(need), size(free));
+fn refusal(need: u64, free: u64, card: Option<&Card>, found: Option<&Nearest>) -> String {
+    let (need, free) = (size(need), size(free));
+    let what = match card {
+        None => format!("This run needs about {need} of memory, and {free} are free."),
+        Some(card) => {
+            format!("This run needs about {need} of the memory of the {}, and {free} are free.", card.name)
+        }
+    };
     let Some(found) = found else {
-        return format!("{what} No settings make it fit: choose a smaller model or close other programs.");
+        let choices = match card {
+            None => "choose a smaller model or close other programs",
+            Some(_) => {
+                "choose a smaller model, close other programs, or have it computed on the processor (Settings)"
+            }
+        };
+        return format!("{what} No settings make it fit: {choices}.");
     };
     let changes: Vec<String> =
         found.changes.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
@@ -129,7 +146,7 @@ pub(crate) fn nearest_of(
     shape: &ModelShape,
     longest_row: Option<u64>,
     fit: hardware::Fit,
-    free: u64,
+    free: FreeMemory,
 ) -> Option<Nearest> {
     if fit == hardware::Fit::TooLarge { nearest(config, shape, longest_row, free) } else { None }
 }
@@ -150,10 +167,18 @@ mod tests {
             fit: Fit::Fits,
         };
         assert_eq!(
-            refusal(12_340_000_000, 7_900_000_000, Some(&found)),
+            refusal(12_340_000_000, 7_900_000_000, None, Some(&found)),
             "This run needs about 12.3 GB of memory, and 7.9 GB are free. It fits with per_device_train_batch_size 1, \
              gradient_accumulation_steps 8, which needs about 3.1 GB. Closing other programs helps too."
         );
-        assert!(refusal(5_000_000_000, 1_000_000, None).contains("1 MB are free. No settings make it fit"));
+        let none = refusal(5_000_000_000, 1_000_000, None, None);
+        assert!(
+            none.contains("1 MB are free. No settings make it fit: choose a smaller model or close"),
+            "{none}"
+        );
+        let card = Card { name: "NVIDIA X".into(), ..Card::default() };
+        let on_card = refusal(5_000_000_000, 1_000_000, Some(&card), None);
+        assert!(on_card.starts_with("This run needs about 5.0 GB of the memory of the NVIDIA X, and 1 MB"));
+        assert!(on_card.ends_with("or have it computed on the processor (Settings)."), "{on_card}");
     }
 }

@@ -12,10 +12,12 @@ use types::engine::{Calibration, exit};
 use crate::{complain, device, tell};
 
 /// Tokens of the product that is measured, and width of its square weight: a layer of a small model.
-const TOKENS: usize = 512;
-const WIDTH: usize = 1024;
-/// Values that are copied: 64 MB, more than the caches of most processors hold.
+const SIZE: [usize; 2] = [512, 1024];
+/// The same on a card, which smaller ones do not keep busy.
+const SIZE_ON_CARD: [usize; 2] = [2048, 4096];
+/// Values that are copied: 64 MB, more than the caches of most processors hold; and on a card, whose caches are larger.
 const COPIED: usize = 16 << 20;
+const COPIED_ON_CARD: usize = 128 << 20;
 
 /// Runs that the median is taken of at least, and how long more are added.
 const RUNS: usize = 3;
@@ -41,14 +43,15 @@ fn measure() -> Result<Calibration> {
         threads: rayon::current_num_threads(),
         matmul_f32_flops: product(&device, DType::F32)?,
         matmul_bf16_flops: product(&device, DType::BF16)?,
-        memory_bytes_per_second: copy()?,
+        memory_bytes_per_second: if device.is_cuda() { copy_on(&device)? } else { copy()? },
     })
 }
 
-/// Operations a second of `[TOKENS, WIDTH]` by a frozen `[WIDTH, WIDTH]` weight.
+/// Operations a second of `[tokens, width]` by a frozen `[width, width]` weight.
 fn product(device: &Device, dtype: DType) -> Result<f64> {
-    let x = Tensor::rand(-1f32, 1f32, (TOKENS, WIDTH), device)?;
-    let weight = Tensor::rand(-1f32, 1f32, (WIDTH, WIDTH), device)?.to_dtype(dtype)?;
+    let [tokens, width] = if device.is_cuda() { SIZE_ON_CARD } else { SIZE };
+    let x = Tensor::rand(-1f32, 1f32, (tokens, width), device)?;
+    let weight = Tensor::rand(-1f32, 1f32, (width, width), device)?.to_dtype(dtype)?;
     let seconds = median_seconds(|| {
         let y = kernels::fused_product(&x, &weight)?;
         // A card computes while this thread goes on.
@@ -56,7 +59,19 @@ fn product(device: &Device, dtype: DType) -> Result<f64> {
         drop(black_box(y));
         Ok(())
     })?;
-    Ok(2.0 * (TOKENS * WIDTH * WIDTH) as f64 / seconds)
+    Ok(2.0 * (tokens * width * width) as f64 / seconds)
+}
+
+/// Bytes a second that a card reads and writes while copying.
+fn copy_on(device: &Device) -> Result<f64> {
+    let from = Tensor::zeros(COPIED_ON_CARD, DType::F32, device)?;
+    let seconds = median_seconds(|| {
+        let to = from.copy()?;
+        device.synchronize()?;
+        drop(black_box(to));
+        Ok(())
+    })?;
+    Ok(2.0 * (COPIED_ON_CARD * size_of::<f32>()) as f64 / seconds)
 }
 
 /// Bytes a second that all threads together read and write while copying.

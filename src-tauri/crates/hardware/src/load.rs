@@ -28,19 +28,31 @@ pub struct Load {
     pub gpus: Vec<GpuLoad>,
 }
 
-/// How busy a GPU is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+/// How busy a GPU is. What its driver does not tell is null.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct GpuLoad {
+    /// Its number, in the order of the PCI bus; null for further parts of a GPU.
+    pub index: Option<u32>,
+    /// What it is named by, on any computer and after any change of GPUs.
+    pub uuid: String,
     /// As the driver names it.
     pub name: String,
-    /// The share of the last moments in which it computed, 0 to 100; null where its driver does not tell.
+    /// The share of the last moments in which it computed, 0 to 100.
     pub load_percent: Option<u32>,
     /// Its memory in use, by all programs.
-    pub memory_used_bytes: u64,
+    pub memory_used_bytes: Option<u64>,
     /// All of its memory.
-    pub memory_total_bytes: u64,
-    /// Its temperature; null where its driver does not tell.
+    pub memory_total_bytes: Option<u64>,
+    /// Its temperature.
     pub temperature_celsius: Option<u32>,
+    /// The power that it draws.
+    pub power_watts: Option<f64>,
+    /// The power that it may draw at most.
+    pub power_limit_watts: Option<f64>,
+    /// The processes that compute on it.
+    pub pids: Option<Vec<u32>>,
+    /// Whether the next run is computed on it.
+    pub computes: bool,
 }
 
 /// Measures the load. It remembers the last look, since a processor's load is a difference between two.

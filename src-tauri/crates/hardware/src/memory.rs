@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use types::{Optim, config::Quantisation};
 
-use crate::{MemoryPlan, ModelShape, plan::F32, shape::Linear};
+use crate::{MemoryPlan, ModelShape, card_memory, plan::F32, shape::Linear};
 
 /// The process itself, in training and in a chat: code, threads, tokenizer, buffers of the matrix products. Measured.
 const TRAINING_PROCESS: u64 = 24 << 20;
@@ -87,7 +87,7 @@ impl Fit {
 }
 
 impl MemoryEstimate {
-    fn sum(self) -> Self {
+    pub(crate) fn sum(self) -> Self {
         let parts = [
             self.weights,
             self.adapter,
@@ -117,8 +117,11 @@ impl MemoryEstimate {
 /// saving       a copy of adapter and optimizer state, from which a checkpoint is written while steps are done
 /// ```
 ///
-/// One layer and its backward pass: see the functions below.
+/// One layer and its backward pass: see the functions below. On a card: see `card_memory`.
 pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate {
+    if plan.card {
+        return card_memory::estimate(shape, plan);
+    }
     let batch = Batch::training(plan);
     let trainable = F32.saturating_mul(plan.adapter_parameters(shape));
     let optimizer = optimizer_state(shape, plan);
@@ -178,6 +181,7 @@ pub fn estimate_chat_memory(
 ) -> MemoryEstimate {
     let tokens = tokens.clamp(1, shape.context_length.max(1));
     let plan = MemoryPlan {
+        card: false,
         fused: false,
         bf16,
         quantised,
@@ -212,9 +216,9 @@ pub fn estimate_chat_memory(
 }
 
 /// Tokens computed together.
-struct Batch {
+pub(crate) struct Batch {
     /// In all.
-    tokens: u64,
+    pub tokens: u64,
     /// Keys that a query meets.
     span: u64,
     /// Sequences that do not see each other.
@@ -222,21 +226,21 @@ struct Batch {
 }
 
 impl Batch {
-    fn training(plan: &MemoryPlan) -> Self {
+    pub fn training(plan: &MemoryPlan) -> Self {
         let micro_batch = plan.batch_size.saturating_mul(plan.max_seq_length);
         let joined = (JOINED_TOKENS / micro_batch.max(1)).clamp(1, plan.accumulation.max(1));
         let tokens = micro_batch.saturating_mul(joined);
         Self { tokens, span: plan.longest_row, sequences: tokens.div_ceil(plan.longest_row.max(1)) }
     }
 
-    fn evaluation(plan: &MemoryPlan) -> Option<Self> {
+    pub fn evaluation(plan: &MemoryPlan) -> Option<Self> {
         let tokens = plan.eval_batch_size.saturating_mul(plan.longest_row);
         (tokens > 0).then_some(Self { tokens, span: plan.longest_row, sequences: plan.eval_batch_size })
     }
 }
 
 /// The keys and values of one sequence in all layers.
-fn kv_cache(shape: &ModelShape, plan: &MemoryPlan, tokens: u64) -> u64 {
+pub(crate) fn kv_cache(shape: &ModelShape, plan: &MemoryPlan, tokens: u64) -> u64 {
     if !shape.writes() {
         return 0;
     }
@@ -247,12 +251,12 @@ fn kv_cache(shape: &ModelShape, plan: &MemoryPlan, tokens: u64) -> u64 {
 
 impl MemoryPlan {
     /// Bytes of a value of the activations.
-    fn width(&self) -> u64 {
+    pub(crate) fn width(&self) -> u64 {
         if self.bf16 { 2 } else { F32 }
     }
 
     /// Bytes of a value that the fused kernels keep for the backward pass.
-    fn kept_width(&self) -> u64 {
+    pub(crate) fn kept_width(&self) -> u64 {
         if self.bf16_products() { 2 } else { F32 }
     }
 }
@@ -263,7 +267,7 @@ pub(crate) fn layer_bytes(shape: &ModelShape, plan: &MemoryPlan) -> u64 {
     layer_activations(shape, plan, &batch, plan.dropout)
 }
 
-fn base_weights(shape: &ModelShape, bf16: bool, quantised: Option<Quantisation>) -> u64 {
+pub(crate) fn base_weights(shape: &ModelShape, bf16: bool, quantised: Option<Quantisation>) -> u64 {
     let width = if bf16 { 2 } else { F32 };
     let Some(quantised) = quantised else { return shape.parameters().saturating_mul(width) };
     let of = |stack: &ModelShape| stack.layers.saturating_mul(stack.linear_weights());
@@ -408,6 +412,7 @@ mod tests {
 
     fn plan() -> MemoryPlan {
         MemoryPlan {
+            card: false,
             fused: false,
             bf16: false,
             quantised: None,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use types::{Optim, Strategy, TrainingConfig};
 
-use crate::{Fit, MemoryPlan, ModelShape, estimate_memory};
+use crate::{Fit, FreeMemory, MemoryPlan, ModelShape, estimate_memory};
 
 /// Rows are not cut below so many tokens.
 const SHORTEST: u32 = 64;
@@ -93,20 +93,20 @@ const TAKEN_BACK: [fn(&TrainingConfig, &mut TrainingConfig); 6] = [
     |from, to| (to.use_4bit, to.use_8bit) = (from.use_4bit, from.use_8bit),
 ];
 
-/// The nearest settings with which a run fits into `free` bytes; `None` where none do. `longest_row` is as for [`MemoryPlan::new`].
+/// The nearest settings with which a run fits into the memory that is `free` where it is computed; `None` where none do. `longest_row` is as for [`MemoryPlan::new`].
 pub fn nearest(
     config: &TrainingConfig,
     shape: &ModelShape,
     longest_row: Option<u64>,
-    free: u64,
+    free: FreeMemory,
 ) -> Option<Nearest> {
     let need = |config: &TrainingConfig| {
-        let plan = MemoryPlan::new(config, shape, longest_row).ok()?;
-        Some((estimate_memory(shape, &plan).total, plan.longest_row))
+        let plan = MemoryPlan::new(config, shape, longest_row).ok()?.placed(shape, free);
+        Some((estimate_memory(shape, &plan).total, plan.longest_row, free.of(&plan)))
     };
-    let (_, longest) = need(config)?;
+    let (_, longest, free) = need(config)?;
     let fits = |config: &TrainingConfig, wanted: &[Fit]| {
-        need(config).is_some_and(|(bytes, _)| wanted.contains(&Fit::of(bytes, free)))
+        need(config).is_some_and(|(bytes, ..)| wanted.contains(&Fit::of(bytes, free)))
     };
     // With room to spare, or else at all.
     [&[Fit::Fits][..], &[Fit::Fits, Fit::Tight]].into_iter().find_map(|wanted| {
@@ -130,7 +130,7 @@ pub fn nearest(
                 found = larger;
             }
         }
-        let (memory_bytes, _) = need(&found)?;
+        let (memory_bytes, ..) = need(&found)?;
         Some(Nearest { changes: changes(config, &found)?, memory_bytes, fit: Fit::of(memory_bytes, free) })
     })
 }
@@ -163,6 +163,10 @@ mod tests {
         TrainingConfig::from_json(request.as_object().unwrap()).unwrap()
     }
 
+    fn processor(machine: u64) -> FreeMemory {
+        FreeMemory { machine, card: None }
+    }
+
     fn need(config: &TrainingConfig) -> u64 {
         estimate_memory(&shape(), &MemoryPlan::new(config, &shape(), None).unwrap()).total
     }
@@ -189,7 +193,7 @@ mod tests {
         let mut most_changes = 0;
         for percent in [95, 80, 60, 40, 25, 15, 10] {
             let free = most / 100 * percent;
-            let Some(found) = nearest(&config, &shape(), None, free) else {
+            let Some(found) = nearest(&config, &shape(), None, processor(free)) else {
                 assert!(percent <= 10, "at {percent} % something fits");
                 continue;
             };
@@ -202,17 +206,32 @@ mod tests {
             assert_eq!(rows(&less), rows(&config), "the rows of an optimizer step stay");
         }
         assert!(most_changes > 2, "the smallest took several changes");
-        assert_eq!(nearest(&config, &shape(), None, most / 1000), None, "nothing makes it as small as that");
+        assert_eq!(
+            nearest(&config, &shape(), None, processor(most / 1000)),
+            None,
+            "nothing makes it as small as that"
+        );
     }
 
     #[test]
     fn time_is_given_up_before_anything_else() {
         let config = config(json!({"per_device_train_batch_size": 8, "gradient_checkpointing": false}));
-        let found = nearest(&config, &shape(), None, need(&config)).unwrap();
+        let found = nearest(&config, &shape(), None, processor(need(&config))).unwrap();
         assert_eq!(
             Value::Object(found.changes),
             json!({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 8}),
             "half a batch and twice as many make the fit a good one"
         );
+    }
+
+    #[test]
+    fn a_run_on_a_card_is_made_to_fit_there() {
+        let config = config(json!({"gradient_checkpointing": false}));
+        let large = FreeMemory { machine: 0, card: Some(1 << 34) };
+        let plan = MemoryPlan::new(&config, &shape(), None).unwrap().placed(&shape(), large);
+        let most = estimate_memory(&shape(), &plan).total;
+        let less = FreeMemory { machine: u64::MAX, card: Some(most / 2) };
+        let found = nearest(&config, &shape(), None, less).unwrap();
+        assert!(found.memory_bytes <= most / 2 && !found.changes.is_empty(), "{found:?}");
     }
 }

@@ -7,9 +7,27 @@ use crate::{HardwareError, ModelShape, shape::Linear};
 /// Bytes of an f32.
 pub(crate) const F32: u64 = 4;
 
+/// Memory in bytes that a run could take now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FreeMemory {
+    /// Of the machine.
+    pub machine: u64,
+    /// Of the card that runs are computed on; none where the processor computes them all.
+    pub card: Option<u64>,
+}
+
+impl FreeMemory {
+    /// Where a run is computed.
+    pub fn of(self, plan: &MemoryPlan) -> u64 {
+        self.card.filter(|_| plan.card).unwrap_or(self.machine)
+    }
+}
+
 /// The part of a run's settings that memory and time depend on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPlan {
+    /// Whether a card computes it.
+    pub card: bool,
     /// Whether the fused kernels compute it.
     pub fused: bool,
     /// Base weights and activations in bf16.
@@ -73,6 +91,7 @@ impl MemoryPlan {
         // Bins are as long as the setting says; where it is left to be found, that is the longest row.
         let fill = config.packing && config.max_seq_length.is_some();
         Ok(Self {
+            card: false,
             // Where none is named, the fused kernels are taken as far as they go.
             fused: config.provider != Some(Provider::Huggingface) && !shape.reference_only,
             bf16: config.bf16,
@@ -94,6 +113,13 @@ impl MemoryPlan {
             gradient_checkpointing: config.gradient_checkpointing,
             optim: config.optim,
         })
+    }
+
+    /// The same run, computed on the card where there is one that runs are computed on and it computes such a run: a decoder-only model on the
+    /// fused kernels.
+    pub fn placed(self, shape: &ModelShape, free: FreeMemory) -> Self {
+        let card = free.card.is_some() && self.fused && shape.encoder.is_none() && shape.writes();
+        Self { card, ..self }
     }
 
     /// A batch has no more rows than the dataset.

@@ -3,18 +3,18 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use types::{Profile, Strategy, Task, TrainingConfig, run::STARTER};
+use types::{Profile, Strategy, Task, TrainingConfig, architecture::ModelKind, run::STARTER};
 
 use crate::{
-    Catalogue, CatalogueModel, Fit, Hardware, MemoryEstimate, MemoryPlan, Settings, catalogue,
+    Catalogue, CatalogueModel, Fit, FreeMemory, Hardware, MemoryEstimate, MemoryPlan, Settings, catalogue,
     estimate_memory,
 };
 
 /// What a recommendation depends on besides the machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Situation<'a> {
-    /// Memory that a run could take now, in bytes.
-    pub free_memory: u64,
+    /// Memory that a run could take now.
+    pub free: FreeMemory,
     /// Nothing can be downloaded: only models that are on this machine count.
     pub offline: bool,
     /// Repositories that are on this machine.
@@ -33,6 +33,10 @@ pub struct PossibleModel {
     pub strategy: Strategy,
     /// Whether the estimate is for bf16.
     pub bf16: bool,
+    /// Rows that are computed at once in the estimate.
+    pub batch_size: u32,
+    /// Whether a card computes it; else the processor does.
+    pub on_card: bool,
     /// Whether that fits.
     pub fit: Fit,
     /// What it needs.
@@ -63,14 +67,24 @@ fn from(catalogue: &Catalogue, task: Task, hardware: &Hardware, situation: Situa
         .preferred(task, hardware.profile)
         .filter_map(|model| {
             let cached = model.name == STARTER || is_cached(&model.name, situation.cached);
-            let needed = if situation.offline && !cached { None } else { needs(task, model, &settings) };
-            let possible = best(model, cached, needed?, situation.free_memory);
+            let needed = if situation.offline && !cached {
+                None
+            } else {
+                needs(task, model, &settings, situation.free)
+            };
+            let possible = best(model, cached, needed?);
             // The starter is small enough to try where nothing else fits.
             possible.filter(|p| p.fit != Fit::TooLarge || model.name == STARTER)
         })
         .collect();
-    let recommended =
-        possible.iter().find(|p| p.fit == Fit::Fits).map_or(STARTER, |p| &p.model.name).to_owned();
+    // Where there is a card, what the processor computes instead is no place to start, but for small models made for one task.
+    let card = situation.free.card.is_some();
+    let suits = |p: &PossibleModel| {
+        let kind = types::architecture::find(&p.model.architecture).map(|family| family.kind);
+        !card || p.on_card || kind != Some(ModelKind::Causal)
+    };
+    let recommended = possible.iter().find(|p| p.fit == Fit::Fits && suits(p));
+    let recommended = recommended.map_or(STARTER, |p| &p.model.name).to_owned();
     Recommendation { task, profile: hardware.profile, recommended, possible }
 }
 
@@ -79,20 +93,35 @@ fn is_cached(name: &str, cached: &[String]) -> bool {
 }
 
 /// One way to train a model, and what it needs.
-type Need = (Strategy, bool, MemoryEstimate);
+struct Need {
+    strategy: Strategy,
+    bf16: bool,
+    batch_size: u32,
+    on_card: bool,
+    memory: MemoryEstimate,
+    fit: Fit,
+}
 
-/// What a model needs for each strategy that the engine carries out, in f32 and in bf16, first in what the machine's settings
-/// say; `None` where the engine does
-/// not train the model.
-fn needs(task: Task, model: &CatalogueModel, settings: &Settings) -> Option<Vec<Need>> {
+/// What a model needs for each strategy that the engine carries out, in f32 and in bf16, first in what the machine's settings say,
+/// on a card also a row at a time. `None` where the engine does not train the model.
+fn needs(task: Task, model: &CatalogueModel, settings: &Settings, free: FreeMemory) -> Option<Vec<Need>> {
     let shape = model.shape.as_ref().filter(|_| model.trainable())?;
     let mut found = Vec::new();
+    let (sizes, precisions) = ([settings.per_device_train_batch_size, 1], [settings.bf16, !settings.bf16]);
     for &strategy in Strategy::ALL {
-        for bf16 in [settings.bf16, !settings.bf16] {
-            let Some(config) = config(task, &model.name, settings, strategy, bf16) else { continue };
-            if let Ok(plan) = MemoryPlan::new(&config, shape, None) {
-                found.push((strategy, bf16, estimate_memory(shape, &plan)));
+        for (batch_size, bf16) in sizes.into_iter().flat_map(|size| precisions.map(|bf16| (size, bf16))) {
+            let Some(config) = config(task, &model.name, settings, strategy, bf16, batch_size) else {
+                continue;
+            };
+            let Ok(plan) = MemoryPlan::new(&config, shape, None) else { continue };
+            let plan = plan.placed(shape, free);
+            // The batches of cards are large, and smaller ones cost little time there.
+            if batch_size < sizes[0] && !plan.card {
+                continue;
             }
+            let memory = estimate_memory(shape, &plan);
+            let fit = Fit::of(memory.total, free.of(&plan));
+            found.push(Need { strategy, bf16, batch_size, on_card: plan.card, memory, fit });
         }
     }
     Some(found)
@@ -105,13 +134,14 @@ fn config(
     settings: &Settings,
     strategy: Strategy,
     bf16: bool,
+    batch_size: u32,
 ) -> Option<TrainingConfig> {
     let mut request = serde_json::to_value(settings).ok()?;
     let request = request.as_object_mut()?;
     let quantised = strategy == Strategy::Qlora;
     let own = json!({
         "task": task, "model_name": model, "dataset": "any", "strategy": strategy, "bf16": bf16,
-        "use_4bit": quantised,
+        "use_4bit": quantised, "per_device_train_batch_size": batch_size,
     });
     if let Value::Object(own) = own {
         request.extend(own);
@@ -120,35 +150,31 @@ fn config(
 }
 
 /// The way that fits best; of two that fit alike, the earlier.
-fn best(model: &CatalogueModel, cached: bool, needs: Vec<Need>, free: u64) -> Option<PossibleModel> {
+fn best(model: &CatalogueModel, cached: bool, needs: Vec<Need>) -> Option<PossibleModel> {
     let worse = |fit: Fit| match fit {
         Fit::Fits => 0,
         Fit::Tight => 1,
         Fit::TooLarge => 2,
     };
-    needs
-        .into_iter()
-        .map(|(strategy, bf16, memory)| (strategy, bf16, memory, Fit::of(memory.total, free)))
-        .min_by_key(|&(.., fit)| worse(fit))
-        .map(|(strategy, bf16, memory, fit)| PossibleModel {
-            model: model.clone(),
-            cached,
-            strategy,
-            bf16,
-            fit,
-            memory,
-        })
+    let least = needs.into_iter().min_by_key(|need| worse(need.fit))?;
+    let Need { strategy, bf16, batch_size, on_card, memory, fit } = least;
+    Some(PossibleModel { model: model.clone(), cached, strategy, bf16, batch_size, on_card, fit, memory })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::NO_GPU;
+    use crate::{Card, NO_GPU};
 
     const GIB: u64 = 1 << 30;
 
-    /// A made-up machine; all of its memory but 2 GB is free.
-    fn machine(ram: u64, vram: u64) -> (Hardware, u64) {
+    /// A made-up machine; all of its memory but 2 GB is free, and all of the card's but 1 GB.
+    fn machine(ram: u64, vram: u64) -> (Hardware, FreeMemory) {
+        let card = Card {
+            name: "A GPU".into(),
+            memory_free_bytes: Some(vram.saturating_sub(1) * GIB),
+            ..Card::default()
+        };
         let hardware = Hardware {
             gpu_name: if vram == 0 { NO_GPU } else { "A GPU" }.to_owned(),
             gpu_memory_gb: vram as f64,
@@ -157,16 +183,17 @@ mod tests {
             cpu_cores: 4,
             cuda_version: None,
             free_memory: ram.saturating_sub(2) * GIB,
+            card: (vram > 0).then_some(card),
             profile: crate::profile::of(vram as f64, ram as f64),
             fast_bf16: vram > 0,
         };
-        let free = hardware.free_memory;
+        let free = hardware.free();
         (hardware, free)
     }
 
     fn ask(task: Task, ram: u64, vram: u64) -> Recommendation {
-        let (hardware, free_memory) = machine(ram, vram);
-        recommend(task, &hardware, Situation { free_memory, ..Situation::default() })
+        let (hardware, free) = machine(ram, vram);
+        recommend(task, &hardware, Situation { free, ..Situation::default() })
     }
 
     #[test]
@@ -180,7 +207,8 @@ mod tests {
             (64, 0, small),
             (16, 4, small),
             (16, 8, "meta-llama/Llama-3.2-3B-Instruct"),
-            (64, 12, "meta-llama/Llama-3.1-8B-Instruct"),
+            (64, 12, "qwen/Qwen2.5-7B"),
+            (64, 16, "meta-llama/Llama-3.1-8B-Instruct"),
             (64, 24, "meta-llama/Llama-3.1-8B-Instruct"),
             (128, 24, "meta-llama/Llama-3.1-8B-Instruct"),
         ];
@@ -202,10 +230,11 @@ mod tests {
                 );
                 for p in &got.possible {
                     assert!(p.model.trainable(), "{what}: {} trains", p.model.name);
-                    assert_eq!(p.fit, Fit::of(p.memory.total, free), "{what}: {}", p.model.name);
+                    let here = free.card.filter(|_| p.on_card).unwrap_or(free.machine);
+                    assert_eq!(p.fit, Fit::of(p.memory.total, here), "{what}: {}", p.model.name);
                     assert!(p.fit != Fit::TooLarge || p.model.name == STARTER, "{what}: {}", p.model.name);
-                    let config =
-                        config(task, &p.model.name, &machine(ram, vram).0.settings(), p.strategy, p.bf16);
+                    let settings = machine(ram, vram).0.settings();
+                    let config = config(task, &p.model.name, &settings, p.strategy, p.bf16, p.batch_size);
                     assert!(config.unwrap().unsupported().is_empty(), "{what}: the engine carries it out");
                 }
                 let chosen = got.possible.iter().find(|p| p.model.name == got.recommended).unwrap();
@@ -219,8 +248,8 @@ mod tests {
 
     #[test]
     fn offline_only_models_on_this_machine_count() {
-        let (hardware, free_memory) = machine(16, 0);
-        let mut situation = Situation { free_memory, offline: true, cached: &[] };
+        let (hardware, free) = machine(16, 0);
+        let mut situation = Situation { free, offline: true, cached: &[] };
         let got = recommend(Task::Summarization, &hardware, situation);
         assert_eq!((got.recommended.as_str(), got.possible.len()), (STARTER, 1), "nothing is cached");
 
@@ -248,8 +277,13 @@ mod tests {
             small, want,
             "f32 takes 7 GB, bf16 half of it, four bits a fourth of that and the embeddings"
         );
-        let large = [8, 16, 64].map(|ram| way("Llama-3.1-8B-Instruct", ram, 8).map(|(strategy, _)| strategy));
-        assert_eq!(large, [None, Some(Qlora), Some(Sft)], "an 8B takes 16 GB in bf16");
+        let large =
+            [8, 12, 16, 48].map(|vram| way("Llama-3.1-8B-Instruct", 64, vram).map(|(strategy, _)| strategy));
+        assert_eq!(
+            large,
+            [None, Some(Qlora), Some(Qlora), Some(Sft)],
+            "an 8B takes 16 GB of a card in bf16, and a third of that in four bits"
+        );
     }
 
     /// What stands between these lines of the README.

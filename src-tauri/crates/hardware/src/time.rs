@@ -134,11 +134,17 @@ pub fn estimate_time(
     } else {
         calibration.matmul_f32_flops
     };
-    let efficiency = if plan.fused { FUSED_EFFICIENCY } else { EFFICIENCY };
+    // On a card the calibrated product is as wide as those of a run, and adapters and attention are multiplied as the base is.
+    let efficiency = match () {
+        () if plan.card => 1.0,
+        () if plan.fused => FUSED_EFFICIENCY,
+        () => EFFICIENCY,
+    };
+    let f32_rate = if plan.card { base_rate } else { calibration.matmul_f32_flops };
     let seconds = |cost: Cost| {
         let time = |amount: f64, rate: f64| if amount > 0.0 { amount / rate.max(1.0) } else { 0.0 };
         time(cost.base, efficiency * base_rate)
-            + time(cost.f32, efficiency * calibration.matmul_f32_flops)
+            + time(cost.f32, efficiency * f32_rate)
             + time(cost.bytes, calibration.memory_bytes_per_second)
     };
     let training_seconds = seconds(training);
@@ -187,8 +193,9 @@ mod tests {
         }
     }
 
-    fn seconds(bf16: bool, checkpointing: bool, work: Workload) -> TimeEstimate {
-        let plan = MemoryPlan {
+    fn plan(bf16: bool, checkpointing: bool) -> MemoryPlan {
+        MemoryPlan {
+            card: false,
             fused: true,
             bf16,
             quantised: None,
@@ -204,15 +211,21 @@ mod tests {
             packing: false,
             gradient_checkpointing: checkpointing,
             optim: Optim::AdamwTorch,
-        };
-        let calibration = Calibration {
+        }
+    }
+
+    fn calibration() -> Calibration {
+        Calibration {
             device: "cpu".into(),
             threads: 4,
             matmul_f32_flops: 1e11,
             matmul_bf16_flops: 5e10,
             memory_bytes_per_second: 2e10,
-        };
-        estimate_time(&shape(), &plan, &work, &calibration)
+        }
+    }
+
+    fn seconds(bf16: bool, checkpointing: bool, work: Workload) -> TimeEstimate {
+        estimate_time(&shape(), &plan(bf16, checkpointing), &work, &calibration())
     }
 
     #[test]
@@ -235,6 +248,16 @@ mod tests {
             seconds(false, false, Workload { eval_tokens: 10_000, eval_trained_tokens: 5000, ..work });
         assert!(evaluated.seconds > once.seconds && evaluated.seconds < 2.0 * once.seconds);
         assert_eq!(evaluated.seconds_per_step, once.seconds_per_step, "evaluation is no part of a step");
+    }
+
+    #[test]
+    fn a_card_multiplies_everything_as_the_base() {
+        let work = Workload { tokens: 1000, trained_tokens: 1000, steps: 1, ..Workload::default() };
+        let plan = MemoryPlan { card: true, ..plan(true, true) };
+        let calibration = Calibration { memory_bytes_per_second: f64::INFINITY, ..calibration() };
+        let estimate = estimate_time(&shape(), &plan, &work, &calibration);
+        let products = estimate.flops / calibration.matmul_bf16_flops;
+        assert!((estimate.seconds / products - 1.0).abs() < 1e-9, "{} and {products}", estimate.seconds);
     }
 
     #[test]

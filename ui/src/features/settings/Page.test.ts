@@ -8,7 +8,14 @@ import type { Shell } from '../../platform/types'
 import { settings } from '../../state'
 import Page from './Page.svelte'
 
-const SETTINGS = { theme: 'light', language: 'en', offline: false, hub_endpoint: null, unload_after_minutes: 15 }
+const SETTINGS = { theme: 'light', language: 'en', offline: false, hub_endpoint: null, compute_on: 'auto', unload_after_minutes: 15 }
+
+const NO_CARDS = { driver_version: null, cuda_version: null, cards: [], engine: false, computes_on: null, reason: null }
+
+const card = (index: number, more = {}) => ({
+  index, uuid: `GPU-${index}`, name: 'NVIDIA GeForce RTX 4060', memory_total_bytes: 8e9, memory_free_bytes: 7e9,
+  compute_capability: '8.9', processes: [], problem: null, ...more,
+})
 
 let answers: Record<string, unknown>
 let asked: { op: string; input: unknown }[]
@@ -30,6 +37,7 @@ beforeEach(async () => {
       cache: '/data/x/.cache/huggingface/hub', cache_bytes: 0, cached: [],
     },
     finetune_hardware_specs: { gpu_name: 'No GPU detected', gpu_memory_gb: 0, ram_gb: 16, disk_space_gb: 50, cpu_cores: 4 },
+    hardware_cards: NO_CARDS,
     finetune_catalogue: { possible: [] },
     models_list: [],
     playground_status: { model_id: null, model: null, answering: false },
@@ -101,6 +109,44 @@ describe('a switch', () => {
     await userEvent.click(screen.getByRole('switch', { name: 'Work offline' }))
     expect(await screen.findByRole('alert')).toHaveTextContent('the database is locked')
     expect(screen.getByRole('switch', { name: 'Work offline' })).not.toBeChecked()
+  })
+})
+
+describe('cards', () => {
+  const TWO = {
+    driver_version: '580.82.07', cuda_version: '13.0', engine: true, computes_on: 'GPU-1', reason: null,
+    cards: [card(0, { processes: [{ pid: 7, name: 'blender', memory_bytes: 5e8 }, { pid: 8, name: null, memory_bytes: null }] }), card(1)],
+  }
+
+  test('none is a plain word', async () => {
+    await open()
+    expect(await screen.findByText('No NVIDIA card')).toBeVisible()
+    expect(screen.queryByRole('combobox', { name: 'Train and chat on' }), 'there is nothing to choose').toBeNull()
+  })
+
+  test('are listed with what uses them, and one is chosen', async () => {
+    answers.hardware_cards = TWO
+    const container = await open()
+    const list = await screen.findByRole('combobox', { name: 'Train and chat on' })
+    expect(within(list).getAllByRole('option').map((option) => option.textContent)).toEqual([
+      'Automatic', 'NVIDIA GeForce RTX 4060 (no. 0)', 'NVIDIA GeForce RTX 4060 (no. 1)', 'Processor only',
+    ])
+    expect(screen.getByText(/In use by blender \(500.MB\), process 8/)).toBeVisible()
+    expect(await screen.findAllByText(/7\.0.GB of 8\.0.GB free/)).toHaveLength(2)
+    expect(screen.getByText('Driver 580.82.07, CUDA 13.0')).toBeVisible()
+    expect(await problems(container)).toEqual([])
+    answers.settings_set = { ...SETTINGS, compute_on: 'GPU-0' }
+    answers.hardware_cards = { ...TWO, computes_on: 'GPU-0' }
+    await userEvent.selectOptions(list, 'GPU-0')
+    await waitFor(() => expect(sent()).toMatchObject({ compute_on: 'GPU-0' }))
+    await waitFor(() => expect(list).toHaveValue('GPU-0'))
+  })
+
+  test('that cannot be computed on have a reason', async () => {
+    answers.hardware_cards = { ...TWO, computes_on: null, reason: 'the NVIDIA driver is version 535, and 580 or later is needed' }
+    await open()
+    expect(await screen.findByText(/535, and 580 or later/)).toBeVisible()
+    expect(screen.getByText(/Runs are computed on the processor/)).toBeVisible()
   })
 })
 

@@ -94,7 +94,7 @@ describe('Hub account', () => {
 })
 
 describe('preferences', () => {
-  const KEPT = { theme: 'dark', language: 'de', offline: true, hub_endpoint: null, unload_after_minutes: 30 } as const
+  const KEPT = { theme: 'dark', language: 'de', offline: true, hub_endpoint: null, compute_on: 'auto', unload_after_minutes: 30 } as const
 
   test('a change leaves the other settings alone', async () => {
     settings.value = KEPT

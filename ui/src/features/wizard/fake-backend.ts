@@ -28,7 +28,7 @@ export const memory = (total: number) => ({
   weights: total, adapter: 0, gradients: 0, optimizer: 0, activations: 0, logits: 0, kv_cache: 0, saving: 0, runtime: 0, total,
 })
 export const possible = (name: string, total: number, more = {}) => ({
-  name, title: name, cached: true, gated: false, strategy: 'sft', bf16: false, fit: 'fits', memory: memory(total),
+  name, title: name, cached: true, gated: false, strategy: 'sft', bf16: false, on_card: false, batch_size: 1, fit: 'fits', memory: memory(total),
   parameters: 1e6, license: 'mit', context_length: 512, ...more,
 })
 export const field = (name: string, msg: string) => new AppError(400, [{ loc: ['body', name], msg, type: 'value_error' }])
@@ -59,7 +59,7 @@ export const normal: Record<string, Answer> = {
   finetune_estimate: (input) => {
     if (input.use_4bit || input.strategy === 'qlora') throw field(input.strategy ? 'strategy' : 'use_4bit', 'not yet')
     return {
-      memory: memory(500), free_memory_bytes: 1000, fit: 'fits', nearest: null, disk: { checkpoints: 1, working: 1, model: 1, total: 3 },
+      memory: memory(500), free_memory_bytes: 1000, card: null, fit: 'fits', nearest: null, disk: { checkpoints: 1, working: 1, model: 1, total: 3 },
       free_disk_bytes: 1000, longest_row: 60, time: null,
       workload: { tokens: 100, trained_tokens: 50, eval_tokens: 0, eval_trained_tokens: 0, steps: 10 },
     }

@@ -3,7 +3,10 @@
 use objc2_metal::{MTLCopyAllDevices, MTLDevice, MTLGPUFamily};
 
 use super::Gpu;
-use crate::GpuLoad;
+use crate::{
+    GpuLoad,
+    cards::{Listing, NoCard},
+};
 
 /// Metal tells no load, and the memory is the computer's.
 #[derive(Debug, Default)]
@@ -16,15 +19,19 @@ impl Meter {
     }
 }
 
+/// There are no cards by NVIDIA.
+pub(crate) fn listing() -> Result<Listing, NoCard> {
+    Err(NoCard::NoDriver)
+}
+
 /// The GPU of Apple silicon; those of older Macs are not counted.
-pub(super) fn detect() -> Option<Gpu> {
+pub(crate) fn detect() -> Option<Gpu> {
     // M1 and later.
     let device =
         MTLCopyAllDevices().firstObject().filter(|device| device.supportsFamily(MTLGPUFamily::Apple7))?;
     Some(Gpu {
         name: device.name().to_string(),
         memory_bytes: device.recommendedMaxWorkingSetSize(),
-        cuda_version: None,
         // M2 and later.
         fast_bf16: device.supportsFamily(MTLGPUFamily::Apple8),
     })

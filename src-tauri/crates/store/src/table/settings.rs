@@ -39,6 +39,9 @@ pub struct Settings {
     pub offline: bool,
     /// The http or https address of another Hugging Face Hub; without one, the public Hub.
     pub hub_endpoint: Option<String>,
+    /// Where runs and chats are computed: `auto` (the NVIDIA card with the most free memory, else the processor), `cpu`, or the UUID of a
+    /// card.
+    pub compute_on: String,
     /// A model that nobody talks to is taken out of memory after this many minutes; 0 keeps it.
     pub unload_after_minutes: u32,
 }
@@ -50,6 +53,7 @@ impl Default for Settings {
             language: None,
             offline: false,
             hub_endpoint: None,
+            compute_on: "auto".into(),
             unload_after_minutes: 15,
         }
     }
@@ -62,6 +66,10 @@ impl Settings {
             && !is_language_tag(language)
         {
             return Some(FieldError::value("language", "must be a language tag such as en or pt-BR"));
+        }
+        if !is_place(&self.compute_on) {
+            let reason = "must be auto, cpu, or the UUID of a card such as GPU-5e2f…";
+            return Some(FieldError::value("compute_on", reason));
         }
         let reason = endpoint_problem(self.hub_endpoint.as_deref()?)?;
         Some(FieldError::value("hub_endpoint", reason))
@@ -85,6 +93,17 @@ fn is_language_tag(text: &str) -> bool {
     let subtag =
         |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
     text.len() <= 35 && text.split('-').all(subtag)
+}
+
+/// A card's UUID goes into the environment of engines.
+fn is_place(text: &str) -> bool {
+    let uuid = |rest: &str| {
+        !rest.is_empty()
+            && text.len() <= 80
+            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-/".contains(&b))
+    };
+    matches!(text, "auto" | "cpu")
+        || text.strip_prefix("GPU-").or_else(|| text.strip_prefix("MIG-")).is_some_and(uuid)
 }
 
 /// The address goes into requests that carry a token, so it must be plainly a server and hold no secret itself.
@@ -162,6 +181,20 @@ mod tests {
         ] {
             let problem = with(bad).problem().unwrap();
             assert_eq!(problem.field(), "hub_endpoint", "{bad:?} is refused by name");
+        }
+        for (place, good) in [
+            ("auto", true),
+            ("cpu", true),
+            ("GPU-5e2f1c3a-0b1d-4c5e-9f00-aabbccddeeff", true),
+            ("MIG-GPU-5e2f1c3a/1/0", true),
+            ("", false),
+            ("0", false),
+            ("GPU-", false),
+            ("GPU-1,GPU-2", false),
+            ("gpu", false),
+        ] {
+            let settings = Settings { compute_on: place.into(), ..Settings::default() };
+            assert_eq!(settings.problem().is_none(), good, "{place:?}");
         }
         for (tag, good) in [
             ("en", true),

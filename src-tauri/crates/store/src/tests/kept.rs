@@ -33,6 +33,7 @@ fn settings_and_the_current_run_outlive_a_restart() {
         language: Some("de".into()),
         offline: true,
         hub_endpoint: Some("http://127.0.0.1:1234".into()),
+        compute_on: "cpu".into(),
         unload_after_minutes: 0,
     };
     first.set_settings(&settings).unwrap();

@@ -1,3 +1,4 @@
 //! The machine at the moment.
 
+pub mod cards;
 pub mod load;

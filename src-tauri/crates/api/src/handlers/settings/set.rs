@@ -19,6 +19,7 @@ fields! {
         language: Option<String>, Kind::Text, Fallback::Found("the system's language"), "The language tag (BCP 47) of the app's texts.";
         offline: bool, Kind::Bool, Fallback::Bool(false), "Whether to stay away from the network.";
         hub_endpoint: Option<String>, Kind::Text, Fallback::Found("the public Hub"), "The http or https address of another Hugging Face Hub.";
+        compute_on: String, Kind::Text, Fallback::Text("auto"), "Where runs and chats are computed: auto (the NVIDIA card with the most free memory, else the processor), cpu, or the UUID of a card.";
         unload_after_minutes: u32, Kind::Int { min: 0, max: 10_080 }, Fallback::Int(15), "A model that nobody talks to leaves memory after so many minutes; 0 keeps it.";
     }
 }
@@ -34,6 +35,7 @@ pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
         language: input.language,
         offline: input.offline,
         hub_endpoint: input.hub_endpoint,
+        compute_on: input.compute_on,
         unload_after_minutes: input.unload_after_minutes,
     };
     match settings.problem() {
@@ -41,6 +43,7 @@ pub async fn run(api: &Arc<Api>, input: Input) -> Result<Output, ApiError> {
         None => {
             api.store().set_settings(&settings)?;
             api.set_offline(settings.offline);
+            api.compute_on(&settings.compute_on);
             api.announce(Topic::Settings, None);
             Ok(settings)
         }
