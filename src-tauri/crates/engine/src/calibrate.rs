@@ -41,7 +41,10 @@ fn measure() -> Result<Calibration> {
         device: device::name(&device).into(),
         threads: rayon::current_num_threads(),
         matmul_f32_flops: product(&device, DType::F32)?,
-        matmul_bf16_flops: product(&device, DType::BF16)?,
+        matmul_bf16_flops: product(
+            &device,
+            if device::computes_bf16(&device) { DType::BF16 } else { DType::F32 },
+        )?,
         memory_bytes_per_second: copy()?,
     })
 }

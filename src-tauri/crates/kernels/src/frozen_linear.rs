@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use crate::{
-    FrozenWeight,
+    FrozenWeight, composed,
     gemm::{times, times_transposed, with_matrix},
     slices::{floats, store, tensor_like, with_floats},
 };
@@ -18,6 +18,9 @@ pub fn frozen_linear(x: &Tensor, weight: impl Into<FrozenWeight>) -> Result<Tens
     let (out, inputs) = weight.dims2()?;
     if width != inputs {
         bail!("a linear layer [{out}, {inputs}] was given activations of width {width}");
+    }
+    if composed::wanted(x, false) {
+        return composed::frozen_linear(x, weight);
     }
     x.contiguous()?.apply_op1(FrozenLinear { weight: weight.detach() })
 }

@@ -19,7 +19,7 @@ pub mod weights;
 use candle_core::Device;
 use types::Provider;
 
-pub use arch::{ARCHITECTURES, Architecture, computed_on_cards, load, load_quantised, read_info};
+pub use arch::{ARCHITECTURES, Architecture, load, load_quantised, read_info};
 pub use causal::{CausalLm, LayerCache, Pass, Sequences, forward};
 pub use error::ModelError;
 pub use kernels::Codes;
@@ -35,7 +35,7 @@ pub use weights::Quantise;
 pub struct LoadOptions {
     /// Keep weights and activations in bf16 instead of f32.
     pub bf16: bool,
-    /// Which implementation computes; a family without fused kernels takes the reference.
+    /// Which implementation computes; a family, or a device, without fused kernels takes the reference.
     pub provider: Provider,
     /// Where it computes.
     pub device: Device,

@@ -43,11 +43,32 @@ pub fn check() -> Result<()> {
     execute(cargo_for_cards().args(["check", "--locked", "--package", "engine", "--features", "cuda"]))
 }
 
+/// The tests that also compute on a card.
+const ON_CARDS: [&str; 12] = [
+    "card",
+    "reference",
+    "disentangled",
+    "pair_attention",
+    "parity",
+    "pairs",
+    "spans",
+    "quantised",
+    "preferences",
+    "extract",
+    "session",
+    "batch",
+];
+
 /// The tests that compare a card with the processor. They skip themselves where there is no card.
 pub fn test() -> Result<()> {
     let mut command = cargo_for_cards();
-    command.args(["test", "--locked", "--package", "kernels", "--package", "train"]);
-    command.args(["--features", "kernels/cuda,train/cuda", "--test", "card", "--test", "parity"]);
+    command.args(["test", "--locked", "--features", "kernels/cuda,models/cuda,train/cuda,infer/cuda"]);
+    for package in ["kernels", "models", "train", "infer"] {
+        command.args(["--package", package]);
+    }
+    for test in ON_CARDS {
+        command.args(["--test", test]);
+    }
     execute(command.args(["--", "--nocapture"]))
 }
 

@@ -22,7 +22,7 @@ pub(crate) use self::{
     card::{numbers, numbers_of},
     head::HeadOnCard,
     layer::{SavedOnCard, backward, forward},
-    rows::{embedding, rms_norm, rms_norm_backward, seed},
+    rows::{dropout, embedding, rms_norm, rms_norm_backward, seed},
     weight::OnCard,
 };
 pub use self::{

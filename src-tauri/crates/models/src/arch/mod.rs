@@ -162,7 +162,10 @@ pub fn load_quantised(
     if let Some(how) = quantise {
         weights.quantise(how);
     }
-    let (name, provider) = (architecture.name, options.provider);
+    // Where there are no fused kernels, both providers are the reference.
+    let fused = kernels::are_fused(&options.device);
+    let provider = if fused { options.provider } else { Provider::Huggingface };
+    let name = architecture.name;
     Ok(match architecture.family {
         Family::Decoder(describe) => {
             AnyModel::Causal(decoder::build(name, &describe(&json)?, weights, provider)?)
@@ -170,20 +173,6 @@ pub fn load_quantised(
         Family::Seq2Seq { build, .. } => AnyModel::Seq2Seq(build(name, &json, weights, provider)?),
         Family::Span { build, .. } => AnyModel::Span(build(name, &json, weights, provider)?),
     })
-}
-
-/// Whether the model in `folder` is computed on cards: where its decoder's layers are all on the fused kernels.
-///
-/// # Errors
-/// Its `config.json` cannot be used.
-pub fn computed_on_cards(folder: &Path, provider: Provider) -> Result<bool, ModelError> {
-    let (architecture, json) = find(folder)?;
-    match architecture.family {
-        Family::Decoder(describe) => {
-            Ok(provider == Provider::Unsloth && decoder::is_fused(&describe(&json)?))
-        }
-        Family::Seq2Seq { .. } | Family::Span { .. } => Ok(false),
-    }
 }
 
 /// What `config.json` alone tells of the model in `folder`, without reading its weights; `dtype` is that of loading
