@@ -13,7 +13,7 @@ use store::{Home, Resources, Store};
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();
     if args.next_if_eq(&OsString::from("engine")).is_some() {
-        return engine::main(args);
+        return engine::run(args).into();
     }
     cli::main()
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use types::{EventLine, Fallback, JobFolder, Manifest, TrainEvent, files};
+use types::{EventLine, Fallback, JobFolder, Manifest, TrainEvent, engine::exit, files};
 
 use crate::{
     engine::{BIN, events, job, losses, run_to_end},
@@ -206,6 +206,46 @@ fn an_engine_that_is_killed_by_a_person_is_no_want_of_memory() {
     assert_eq!(fallbacks(&killed.told()), [], "it computes as it was asked to when it is resumed");
 }
 
+/// An engine whose card is gone after the first checkpoint, each time but where `once` it was so already.
+fn loses_its_card(once: bool) -> String {
+    let skip = if once { "[ -e \"$MODELFORGE_HOME/lost\" ] ||" } else { "" };
+    let code = exit::CARD_LOST;
+    format!(
+        "{skip} {{ : > \"$MODELFORGE_HOME/lost\"; '{BIN}' \"$@\" & engine=$!
+        while ! ls \"$MODELFORGE_HOME\"/runs/*/checkpoint-1 >/dev/null 2>&1; do sleep 0.01; done
+        kill -9 $engine; wait $engine 2>/dev/null; echo CUDA_ERROR_LAUNCH_FAILED >&2; exit {code}; }}"
+    )
+}
+
+#[test]
+fn a_run_whose_card_is_gone_goes_on_on_the_processor() {
+    let changes = json!({"max_steps": 20, "per_device_train_batch_size": 1});
+    let run = Trained::with(&loses_its_card(true), changes.clone());
+    assert!(run.output.status.success(), "{}", run.error());
+    let told = run.told();
+    let warned = told.iter().any(|event| {
+        matches!(event, TrainEvent::Warning { message }
+            if message.contains("does not answer") && message.contains("CUDA_ERROR_LAUNCH_FAILED"))
+    });
+    assert!(warned, "the reason is told: {told:?}");
+    assert!(Fallback::read(&run.job()).unwrap().unwrap().on_processor);
+    let manifest = model_of(&run.folder.path().join("home")).join(Manifest::FILE);
+    let manifest: Manifest = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+    assert!(manifest.fallback.unwrap().on_processor, "the model remembers");
+    same_losses(&run.job(), &Trained::with("", changes).job());
+}
+
+#[test]
+fn a_card_that_is_lost_again_ends_the_run_until_somebody_takes_it_up() {
+    let lost =
+        Trained::with(&loses_its_card(false), json!({"max_steps": 20, "per_device_train_batch_size": 1}));
+    assert!(!lost.output.status.success(), "it is not begun over and over");
+    assert!(lost.error().contains("CUDA_ERROR_LAUNCH_FAILED"), "{}", lost.error());
+    let taken_up = lost.again("");
+    assert!(taken_up.output.status.success(), "{}", taken_up.error());
+    assert!(!Fallback::read(&taken_up.job()).unwrap().unwrap().on_processor, "the card is tried again");
+}
+
 #[test]
 fn parts_of_any_batch_hold_the_rows_of_the_whole() {
     for changes in [
@@ -228,7 +268,7 @@ fn parts_of_any_batch_hold_the_rows_of_the_whole() {
         let (status, said) = run_to_end(&undisturbed);
         assert!(status.success(), "{changes}: {said}");
         let spec: types::RunSpec = serde_json::from_slice(&fs::read(limited.run_json()).unwrap()).unwrap();
-        let fallback = Fallback::none(&spec.config).next(&spec.config).unwrap();
+        let fallback = Fallback::none(&spec.config).next(&spec.config, false).unwrap();
         fallback.write(&limited).unwrap();
         let (status, said) = run_to_end(&limited);
         assert!(status.success(), "{changes}: {said}");

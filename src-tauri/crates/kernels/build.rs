@@ -3,9 +3,15 @@
 
 use std::{env, error::Error, path::PathBuf, process::Command};
 
-/// Each source, and the least compute capability that has what it uses.
-const SOURCES: [(&str, &str); 4] =
-    [("rows", "compute_75"), ("train", "compute_75"), ("plain", "compute_75"), ("attention", "compute_80")];
+/// What comes out, the source, the least compute capability that has what it uses, and what is defined for it.
+const SOURCES: [(&str, &str, &str, &[&str]); 6] = [
+    ("rows", "rows", "compute_75", &[]),
+    ("train", "train", "compute_75", &[]),
+    ("plain", "plain", "compute_75", &[]),
+    ("attention", "attention", "compute_80", &[]),
+    ("attention-half", "attention", "compute_80", &["-DHALF"]),
+    ("attention-turing", "attention", "compute_75", &["-DHALF", "-DTURING"]),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("src/cuda/source");
@@ -20,15 +26,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         .or_else(|_| env::var("CUDA_HOME").map(|home| PathBuf::from(home).join("bin/nvcc")));
     let nvcc = nvcc.unwrap_or_else(|_| PathBuf::from("nvcc"));
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    for (name, capability) in SOURCES {
+    for (name, source, capability, defined) in SOURCES {
         let status = Command::new(&nvcc)
-            .args(["--ptx", "-O3", "-std=c++17", "-arch", capability, "-o"])
+            .args(["--ptx", "-O3", "-std=c++17", "-arch", capability])
+            .args(defined)
+            .arg("-o")
             .arg(out.join(format!("{name}.ptx")))
-            .arg(folder.join(format!("{name}.cu")))
+            .arg(folder.join(format!("{source}.cu")))
             .status()
             .map_err(|error| format!("{}: {error}; CUDA_HOME or NVCC says where it is", nvcc.display()))?;
         if !status.success() {
-            return Err(format!("nvcc could not compile {name}.cu").into());
+            return Err(format!("nvcc could not compile {source}.cu to {name}.ptx").into());
         }
     }
     Ok(())

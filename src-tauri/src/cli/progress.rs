@@ -232,8 +232,9 @@ impl View for Progress {
                     (fallback.per_device_train_batch_size, fallback.gradient_accumulation_steps);
                 let checkpointing =
                     if fallback.gradient_checkpointing { ", with gradient checkpointing" } else { "" };
+                let place = if fallback.on_processor { ", on the processor" } else { "" };
                 self.line(&format!(
-                    "warning: memory ran out. Going on with {rows} rows at a time, {times} times a step{checkpointing}."
+                    "warning: memory ran out. Going on with {rows} rows at a time, {times} times a step{checkpointing}{place}."
                 ));
             }
             TrainEvent::Stopped { .. } | TrainEvent::Halted { .. } | TrainEvent::Finished { .. } => {

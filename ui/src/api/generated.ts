@@ -423,7 +423,7 @@ export type ExportItem = {
 
 /**
  * What a run computes with instead of its settings since it ran out of memory. Each time that happens, its micro-batches are halved;
- * once they are single rows, gradient checkpointing is turned on; then nothing is left to give up. The rows of every optimizer step,
+ * once they are single rows, gradient checkpointing is turned on; then a run on a card goes on on the processor, and else nothing is left to give up. The rows of every optimizer step,
  * their order and the number of steps stay, and so do the losses, but for rounding and for dropout's masks.
  */
 export interface Fallback {
@@ -435,6 +435,8 @@ export interface Fallback {
   gradient_accumulation_steps: number;
   /** Whether each layer is computed twice. */
   gradient_checkpointing: boolean;
+  /** Whether the processor computes in place of a card: its memory did not suffice even so, or it does not answer any more. */
+  on_processor?: boolean;
 }
 
 /** What is wrong with one field of a request. */
@@ -1607,12 +1609,14 @@ export interface TrainingConfig {
   bnb_4bit_quant_type: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */
@@ -1846,12 +1850,14 @@ export interface FinetuneStartTrainingInput {
   bnb_4bit_quant_type?: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant?: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16?: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16?: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing?: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading?: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows?: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */
@@ -2046,12 +2052,14 @@ export interface FinetuneEstimateInput {
   bnb_4bit_quant_type?: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant?: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16?: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16?: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing?: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading?: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows?: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */
@@ -2185,12 +2193,14 @@ export interface FinetuneDryRunInput {
   bnb_4bit_quant_type?: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant?: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16?: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16?: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing?: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading?: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows?: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */
@@ -2383,12 +2393,14 @@ export interface QueueAddInput {
   bnb_4bit_quant_type?: "nf4" | "fp4";
   /** Quantises the scales of 4-bit weights too. */
   use_nested_quant?: boolean;
-  /** Computes in 16-bit IEEE floats. */
+  /** Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only. */
   fp16?: boolean;
-  /** Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits. */
+  /** Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits. */
   bf16?: boolean;
   /** Computes each layer twice to hold the activations of one layer only. */
   gradient_checkpointing?: boolean;
+  /** With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again. */
+  activation_offloading?: boolean;
   /** Trains on the good rows of a dataset that has bad ones, instead of refusing it. */
   skip_bad_rows?: boolean;
   /** A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows. */

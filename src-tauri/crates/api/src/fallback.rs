@@ -1,4 +1,5 @@
-//! Runs that run out of memory: an engine that died of it is followed by one that takes less at a time.
+//! Runs that run out of memory, or lose the card they are computed on: an engine that died of it is followed by one that takes less at
+//! a time, or computes on the processor.
 
 use std::{
     fs::TryLockError,
@@ -38,32 +39,48 @@ impl MemoryWatch {
         }
     }
 
-    /// Whether an engine that ended so had no more memory: by its own word, or because the system ended it then.
-    fn explains(&self, status: ExitStatus) -> bool {
-        if status.code() == Some(exit::OUT_OF_MEMORY.into()) {
-            return true;
+    /// What an engine that ended so lacked: by its own word, or because the system ended it then. `None` where it ended of something
+    /// else.
+    fn cause(&self, status: ExitStatus) -> Option<Cause> {
+        match status.code().and_then(|code| u8::try_from(code).ok()) {
+            Some(exit::OUT_OF_MEMORY) => return Some(Cause::Memory),
+            Some(exit::CARD_LOST) => return Some(Cause::Card),
+            _ => {}
         }
         #[cfg(unix)]
-        if std::os::unix::process::ExitStatusExt::signal(&status) == Some(9) {
-            return hardware::out_of_memory_kills() > self.kills;
+        if std::os::unix::process::ExitStatusExt::signal(&status) == Some(9)
+            && hardware::out_of_memory_kills() > self.kills
+        {
+            return Some(Cause::Memory);
         }
-        false
+        None
     }
 }
 
+/// What an engine lacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Memory,
+    /// The card it computed on.
+    Card,
+}
+
 impl ActiveRun {
-    /// Has another engine go on from the last checkpoint, with less at a time, where this one ran out of memory. Gives the event that
-    /// says so; `None` where the engine ended of something else, or somebody else has taken up the run.
+    /// Has another engine go on from the last checkpoint, with less at a time, where this one ran out of memory, and on the processor
+    /// where its card is gone. Gives the event that says so; `None` where the engine ended of something else, or somebody else has
+    /// taken up the run.
     ///
     /// # Errors
     /// The job's folder cannot be written, or no engine starts.
     pub(crate) async fn fall_back(&mut self, status: ExitStatus) -> Result<Option<EventLine>, ApiError> {
-        if !self.memory.explains(status) {
-            return Ok(None);
-        }
+        let Some(cause) = self.memory.cause(status) else { return Ok(None) };
         let gate = gate(self.store()).await?;
         let path = self.job().path().display().to_string();
-        let failed = |e: io::Error| ApiError::internal(format!("the run ran out of memory. {path}: {e}"));
+        let lacked = match cause {
+            Cause::Memory => "ran out of memory",
+            Cause::Card => "lost the card it was computed on",
+        };
+        let failed = |e: io::Error| ApiError::internal(format!("the run {lacked}. {path}: {e}"));
         let lock = files::open_lock(&self.job().lock()).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -72,13 +89,25 @@ impl ActiveRun {
         }
         let config = &self.spec().config;
         let now = Fallback::read(self.job()).map_err(failed)?.unwrap_or_else(|| Fallback::none(config));
-        let next = now.next(config);
+        let next = match cause {
+            Cause::Memory => now.next(config, self.on_card()),
+            // Once it is not on a card, it has none to lose.
+            Cause::Card => (!now.on_processor).then(|| now.on_processor(true)),
+        };
         if let Some(next) = &next {
             next.write(self.job()).map_err(failed)?;
         }
-        let event = match next {
-            Some(fallback) => TrainEvent::OutOfMemory { fallback },
-            None => TrainEvent::halted(self.job(), advice(config)),
+        let event = match (cause, next) {
+            (Cause::Memory, Some(fallback)) => TrainEvent::OutOfMemory { fallback },
+            (Cause::Memory, None) => TrainEvent::halted(self.job(), advice(config)),
+            (Cause::Card, Some(_)) => TrainEvent::Warning {
+                message: format!(
+                    "The card does not answer any more ({}). The run goes on on the processor, from its last checkpoint; pause and \
+                     resume it to try the card again.",
+                    self.reason()
+                ),
+            },
+            (Cause::Card, None) => return Ok(None),
         };
         // This process holds the run's lock, so the log is its to write.
         let text = EventLog::open(self.job()).and_then(|mut log| log.append(event)).map_err(failed)?;

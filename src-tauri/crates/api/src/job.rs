@@ -9,7 +9,7 @@ use std::{
 use data::{BadRows, DataError};
 use store::{BaseModel, Run, RunStatus, Store};
 use types::{
-    ApiError, FieldError, Inputs, JobFolder, Provider, Reward, RunSpec, Strategy, TrainingConfig,
+    ApiError, Fallback, FieldError, Inputs, JobFolder, Provider, Reward, RunSpec, Strategy, TrainingConfig,
     dataset::RowForm, files, folder::REWARD_MODEL, id,
 };
 
@@ -85,7 +85,18 @@ impl Api {
         if run.status == RunStatus::Completed {
             return Err(Self::finished(&run));
         }
+        self.try_card_again(job_id)?;
         Ok(self.store.run_spec(job_id)?)
+    }
+
+    /// A run that somebody takes up is computed on the card again, which may answer now, or have more memory free.
+    fn try_card_again(&self, job_id: &str) -> Result<(), ApiError> {
+        let job = self.store.home().run(job_id)?;
+        let failed = |e| ApiError::internal(format!("{}: {e}", job.fallback().display()));
+        match Fallback::read(&job).map_err(failed)? {
+            Some(now) if now.on_processor => now.on_processor(false).write(&job).map_err(failed),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn finished(run: &Run) -> ApiError {

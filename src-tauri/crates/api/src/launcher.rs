@@ -91,7 +91,7 @@ impl Local {
     }
 
     /// The program that [`ENGINE_VARIABLE`] names, or else the command `modelforge` beside this program, which may be
-    /// this program itself, and `modelforge-engine-cuda` beside it where a driver answers.
+    /// this program itself, and `cuda/modelforge-engine-cuda` beside it where a driver answers.
     pub fn from_env() -> Result<Self, ApiError> {
         if let Some(program) = std::env::var_os(ENGINE_VARIABLE).filter(|value| !value.is_empty()) {
             return Ok(Self::new(program));
@@ -99,7 +99,7 @@ impl Local {
         let this = std::env::current_exe()
             .map_err(|e| ApiError::internal(format!("this program does not know its own path: {e}")))?;
         let command = this.with_file_name(format!("modelforge{EXE_SUFFIX}"));
-        let card = this.with_file_name(format!("modelforge-engine-cuda{EXE_SUFFIX}"));
+        let card = this.with_file_name(format!("cuda/modelforge-engine-cuda{EXE_SUFFIX}"));
         let program = if command.is_file() { command } else { this };
         if card.is_file() && hardware::answers_for_cuda() {
             return Ok(Self::with_card(program, card));

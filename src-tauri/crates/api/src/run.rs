@@ -17,7 +17,7 @@ use tokio::{
 };
 use types::{
     ApiError, EventLine, JobFolder, RunSpec, TrainEvent,
-    engine::{Control, exit},
+    engine::{Control, PROCESSOR, exit},
 };
 
 use crate::{Api, Launcher, fallback::MemoryWatch};
@@ -44,6 +44,8 @@ pub struct ActiveRun {
     gate: Option<File>,
     /// Where this engine's part of the log begins.
     log_start: u64,
+    /// Whether the model is computed on a card.
+    on_card: bool,
     over: bool,
 }
 
@@ -69,6 +71,7 @@ impl ActiveRun {
             memory: MemoryWatch::default(),
             gate: None,
             log_start,
+            on_card: false,
             over: false,
         })
     }
@@ -76,7 +79,7 @@ impl ActiveRun {
     /// Starts another engine on the run, whose own has ended. `gate` is held until that one holds the job's lock.
     pub(crate) fn launch_again(&mut self, gate: File) -> Result<(), ApiError> {
         let Started { child, lines, log_start } = begin(&self.job, &self.log, self.launcher.as_ref())?;
-        (self.child, self.lines, self.log_start) = (child, lines, log_start);
+        (self.child, self.lines, self.log_start, self.on_card) = (child, lines, log_start, false);
         self.gate = Some(gate);
         Ok(())
     }
@@ -84,6 +87,11 @@ impl ActiveRun {
     /// The run is over though its engine did not say so.
     pub(crate) fn end(&mut self) {
         self.over = true;
+    }
+
+    /// Whether the engine computes on a card.
+    pub(crate) fn on_card(&self) -> bool {
+        self.on_card
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -154,6 +162,7 @@ impl ActiveRun {
 
     fn note(&mut self, event: &TrainEvent) {
         match event {
+            TrainEvent::Loaded { device, .. } => self.on_card = device != PROCESSOR,
             TrainEvent::Stopped { .. } | TrainEvent::Halted { .. } => self.over = true,
             TrainEvent::Finished { result, .. } => {
                 self.over = true;
@@ -176,6 +185,12 @@ impl ActiveRun {
             true => format!("the training engine {reason}"),
             false => format!("the training engine {reason}. Its last words:\n{said}"),
         })
+    }
+
+    /// What the engine said last, in a line.
+    pub(crate) fn reason(&self) -> String {
+        let said = self.last_words().unwrap_or_default();
+        said.lines().last().unwrap_or("it did not say why").to_owned()
     }
 
     fn last_words(&self) -> io::Result<String> {

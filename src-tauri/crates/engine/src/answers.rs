@@ -249,7 +249,7 @@ mod tests {
         };
         let job = JobFolder::new(folder.path());
         let (tokenizer, prepared) = load::data(&spec, &job.tokens()).unwrap();
-        let model = load::model(&spec, &tokenizer, &mut |_| {}).unwrap();
+        let model = load::model(&spec, &tokenizer, false, &mut |_| {}).unwrap();
         let answers = Answers::new(&*model, &tokenizer, &prepared, &spec).unwrap();
         let (mut events, mut losses) = (Vec::new(), Vec::new());
         let mut sink = |event: TrainEvent| match event {

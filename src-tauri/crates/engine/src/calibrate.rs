@@ -2,13 +2,12 @@
 
 use std::{
     hint::black_box,
-    process::ExitCode,
     time::{Duration, Instant},
 };
 
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
-use types::engine::Calibration;
+use types::engine::{Calibration, exit};
 
 use crate::{complain, device, tell};
 
@@ -23,12 +22,12 @@ const RUNS: usize = 3;
 const BUDGET: Duration = Duration::from_millis(500);
 
 /// Measures and tells it in one line. Exit codes: 0 measured, 1 failed.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     match measure().and_then(|rates| Ok(tell(&rates)?)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit::SUCCESS,
         Err(error) => {
             complain(error);
-            ExitCode::FAILURE
+            exit::FAILURE
         }
     }
 }
@@ -41,10 +40,7 @@ fn measure() -> Result<Calibration> {
         device: device::name(&device).into(),
         threads: rayon::current_num_threads(),
         matmul_f32_flops: product(&device, DType::F32)?,
-        matmul_bf16_flops: product(
-            &device,
-            if device::computes_bf16(&device) { DType::BF16 } else { DType::F32 },
-        )?,
+        matmul_bf16_flops: product(&device, kernels::computed_in(&device, true, false)?)?,
         memory_bytes_per_second: copy()?,
     })
 }

@@ -178,7 +178,12 @@ fn batch(manifest: &Manifest) -> String {
 /// What the base's linear layers were kept in.
 fn kept(config: &TrainingConfig) -> String {
     let Some(quantisation) = config.quantisation() else {
-        return if config.bf16 { "bfloat16".to_owned() } else { "float32".to_owned() };
+        let dtype = match (config.bf16, config.fp16) {
+            (true, _) => "bfloat16",
+            (false, true) => "float16",
+            (false, false) => "float32",
+        };
+        return dtype.to_owned();
     };
     let codes = match quantisation.codes {
         QuantCodes::Nf4 => "4 bits (NF4)",

@@ -7,7 +7,6 @@ use std::{
     collections::HashSet,
     io::{self, BufRead},
     path::Path,
-    process::ExitCode,
     sync::{Arc, Mutex, mpsc},
     thread,
 };
@@ -17,7 +16,7 @@ use infer::{ChatSession, Listener};
 use models::{AnyModel, Pass};
 use types::{
     Manifest, ModelFolder, Provider,
-    engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest},
+    engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest, exit},
 };
 
 use crate::{
@@ -30,16 +29,16 @@ use crate::{
 const MAX_LINE: usize = 64 << 20;
 
 /// Serves requests until the input ends or `shutdown` comes.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     let (send, requests) = mpsc::channel();
     let cancelled = Cancelled::default();
     let noted = cancelled.clone();
     thread::spawn(move || read_requests(&send, &noted));
     match serve(&requests, &cancelled) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit::SUCCESS,
         Err(error) => {
             complain(format!("standard output: {error}"));
-            ExitCode::FAILURE
+            exit::FAILURE
         }
     }
 }
@@ -218,9 +217,11 @@ fn load_kept(base_dir: &Path, adapter_dir: Option<&Path>, quantised: bool) -> Re
         serde_json::from_slice::<Manifest>(&text).ok().map(|manifest| manifest.config)
     });
     let bf16 = config.as_ref().is_some_and(|config| config.bf16);
+    let fp16 = config.as_ref().is_some_and(|config| config.fp16);
     let kept = config.filter(|_| quantised).and_then(|config| config.quantisation());
     let quantise = kept.map(load::quantise);
-    let wanted = Wanted { folder: base_dir, bf16, provider: Provider::Unsloth, quantise };
+    let provider = Provider::Unsloth;
+    let wanted = Wanted { folder: base_dir, bf16, fp16, provider, quantise, on_processor: false };
     let mut model = wanted.load(&mut |why| complain(why))?;
     if let Some(folder) = adapter_dir {
         model.load_adapter(folder)?;

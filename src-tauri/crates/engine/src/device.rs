@@ -4,12 +4,10 @@ use std::path::Path;
 
 use candle_core::Device;
 use models::{AnyModel, LoadOptions, Quantise};
-use types::Provider;
+use types::{Provider, engine::PROCESSOR};
 
 use crate::EngineError;
 
-/// What the model of a run or a chat is computed on when nothing is told to this program but that.
-pub const CPU: &str = "cpu";
 /// The name of a Mac's GPU.
 const METAL: &str = "metal";
 /// The name of a card as events have it.
@@ -46,15 +44,6 @@ fn apple_gpu() -> Option<candle_core::Result<Device>> {
     })
 }
 
-/// Whether a device multiplies in bf16: older systems have no such numbers on the GPU.
-pub fn computes_bf16(device: &Device) -> bool {
-    let multiply = || -> candle_core::Result<f32> {
-        let one = candle_core::Tensor::ones((1, 1), candle_core::DType::BF16, device)?;
-        one.matmul(&one)?.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar::<f32>()
-    };
-    !device.is_metal() || multiply().is_ok_and(|one| one == 1.0)
-}
-
 /// The card, once a model is computed there.
 #[cfg(feature = "cuda")]
 static COMPUTING: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
@@ -72,7 +61,7 @@ pub fn name(device: &Device) -> &'static str {
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => CARD,
         Device::Metal(_) => METAL,
-        _ => CPU,
+        _ => PROCESSOR,
     }
 }
 
@@ -87,6 +76,43 @@ pub fn measured() -> candle_core::Result<Device> {
     Ok(apple_gpu().and_then(Result::ok).unwrap_or(Device::Cpu))
 }
 
+/// Whether products and other operations give what they should where this engine computes.
+///
+/// # Errors
+/// As [`measured`]; the device computes nothing, or something else.
+pub fn check() -> candle_core::Result<()> {
+    let device = measured()?;
+    let ones = candle_core::Tensor::ones((1, 8), candle_core::DType::F32, &device)?;
+    let normed = kernels::rms_norm(&ones, &ones.squeeze(0)?, 0.0)?;
+    let product = kernels::fused_product(&normed, &ones)?.flatten_all()?.to_vec1::<f32>()?;
+    match product.as_slice() {
+        [eight] if (eight - 8.0).abs() < 1e-3 => Ok(()),
+        other => candle_core::bail!("8 is computed as {other:?}"),
+    }
+}
+
+/// Whether an operation failed because its device had no more memory.
+pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    #[cfg(feature = "cuda")]
+    return kernels::card_fault(error) == Some(kernels::CardFault::OutOfMemory);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
+/// Whether an operation failed because its device is gone.
+pub fn is_lost(error: &candle_core::Error) -> bool {
+    #[cfg(feature = "cuda")]
+    return kernels::card_fault(error) == Some(kernels::CardFault::Lost);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// What a model is loaded for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -94,10 +120,14 @@ pub struct Wanted<'a> {
     pub folder: &'a Path,
     /// Whether it computes in bf16.
     pub bf16: bool,
+    /// Whether it computes in fp16, which the processor replaces by bf16.
+    pub fp16: bool,
     /// Which implementation computes.
     pub provider: Provider,
     /// How linear layers are kept.
     pub quantise: Option<Quantise>,
+    /// Whether the processor computes even where this engine is one for a card.
+    pub on_processor: bool,
 }
 
 impl Wanted<'_> {
@@ -107,33 +137,41 @@ impl Wanted<'_> {
     /// The model's files cannot be used.
     pub fn load(&self, warn: &mut dyn FnMut(String)) -> Result<AnyModel, EngineError> {
         #[cfg(feature = "cuda")]
-        match self.load_on_card() {
-            Ok(model) => {
-                COMPUTING.get_or_init(|| model.device().clone());
-                return Ok(model);
+        if !self.on_processor {
+            match self.load_on_card() {
+                Ok(model) => {
+                    COMPUTING.get_or_init(|| model.device().clone());
+                    if self.bf16 && model.multiplies_f16() {
+                        warn(
+                            "this GPU has no bf16: fp16, with a loss scale in training, takes its place"
+                                .into(),
+                        );
+                    }
+                    return Ok(model);
+                }
+                Err(why) => warn(format!("the model is computed on the processor: {why}")),
             }
-            Err(why) => warn(format!("the model is computed on the processor: {why}")),
         }
         #[cfg(not(feature = "cuda"))]
-        if let Some(gpu) = apple_gpu() {
+        if let Some(gpu) = apple_gpu().filter(|_| !self.on_processor) {
             match gpu.map_err(|error| error.to_string()).and_then(|gpu| self.load_on_apple(gpu, warn)) {
                 Ok(model) => return Ok(model),
                 Err(why) => warn(format!("the model is computed on the processor: {why}")),
             }
+        }
+        if self.fp16 {
+            warn("fp16 is computed on NVIDIA's GPUs only: bf16 takes its place".into());
         }
         self.load_on(Device::Cpu)
     }
 
     #[cfg(not(feature = "cuda"))]
     fn load_on_apple(&self, gpu: Device, warn: &mut dyn FnMut(String)) -> Result<AnyModel, String> {
-        let asked = self.bf16 || self.quantise.is_some_and(|how| how.bf16);
-        let bf16 = computes_bf16(&gpu);
-        if asked && !bf16 {
-            warn("this Mac's GPU has no bfloat16 numbers: the model is computed in float32".into());
+        let sixteen_bits = kernels::computed_in(&gpu, true, false).map_err(|error| error.to_string())?;
+        if self.bf16 && sixteen_bits == candle_core::DType::F32 {
+            warn("bf16 takes a newer system on this computer's GPU: float32 takes its place".into());
         }
-        let quantise = self.quantise.map(|how| Quantise { bf16: how.bf16 && bf16, ..how });
-        let wanted = Wanted { bf16: self.bf16 && bf16, quantise, ..*self };
-        wanted.load_on(gpu).map_err(|error| error.to_string())
+        self.load_on(gpu).map_err(|error| error.to_string())
     }
 
     #[cfg(feature = "cuda")]
@@ -147,7 +185,8 @@ impl Wanted<'_> {
     /// # Errors
     /// As [`load`](Self::load), or the device has too little memory.
     pub fn load_on(&self, device: Device) -> Result<AnyModel, EngineError> {
+        let dtype = kernels::computed_in(&device, self.bf16, self.fp16)?;
         let options = LoadOptions { bf16: self.bf16, provider: self.provider, device };
-        Ok(models::load_quantised(self.folder, &options, self.quantise)?)
+        Ok(models::load_as(self.folder, &options, self.quantise, dtype)?)
     }
 }

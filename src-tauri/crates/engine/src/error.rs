@@ -7,6 +7,8 @@ use std::{
     path::PathBuf,
 };
 
+use crate::device;
+
 /// Why a job or a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -116,9 +118,26 @@ impl EngineError {
         self.is_of(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
     }
 
-    /// Whether the system had no more memory to give.
+    /// Whether the system, or the card, had no more memory to give.
     pub fn is_out_of_memory(&self) -> bool {
         self.is_of(|kind| kind == ErrorKind::OutOfMemory)
+            || self.tensor().is_some_and(device::is_out_of_memory)
+    }
+
+    /// Whether the card that computes does not answer any more.
+    pub fn is_card_lost(&self) -> bool {
+        self.tensor().is_some_and(device::is_lost)
+    }
+
+    /// The tensor operation that failed.
+    fn tensor(&self) -> Option<&candle_core::Error> {
+        match self {
+            Self::Tensor(error)
+            | Self::Model(models::ModelError::Compute(error))
+            | Self::Train(train::TrainError::Tensor(error))
+            | Self::Infer(infer::InferError::Compute(error)) => Some(error),
+            _ => None,
+        }
     }
 
     /// Whether what is at the bottom of it is an error of the system of that kind.

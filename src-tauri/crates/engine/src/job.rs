@@ -5,7 +5,6 @@ use std::{
     fs::{self, File, TryLockError},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    process::ExitCode,
     thread,
     time::Duration,
 };
@@ -13,7 +12,7 @@ use std::{
 use models::Model;
 use train::{Checkpoint, Outcome, Summary, TrainRun};
 use types::{
-    JobFolder, Phase, RunSpec, Strategy, TrainEvent, TrainingConfig, TrainingResult,
+    Fallback, JobFolder, Phase, RunSpec, Strategy, TrainEvent, TrainingConfig, TrainingResult,
     engine::{Control, exit},
     files,
 };
@@ -28,25 +27,25 @@ const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// Trains the job in `folder`. How it ends is told by [`exit`] codes.
-pub fn main(folder: &Path) -> ExitCode {
+pub fn main(folder: &Path) -> u8 {
     let job = JobFolder::new(folder);
     // Held until the process ends, however it ends: the system lets go of it.
     let _lock = match lock(&job) {
         Ok(lock) => lock,
         Err(error) => {
             complain(&error);
-            return ExitCode::from(if matches!(error, EngineError::Busy(_)) { exit::BUSY } else { 1 });
+            return if matches!(error, EngineError::Busy(_)) { exit::BUSY } else { exit::FAILURE };
         }
     };
     if let Err(error) = clear_remains(&job) {
         complain(error);
-        return ExitCode::FAILURE;
+        return exit::FAILURE;
     }
     let orders = match Orders::listen(&job) {
         Ok(orders) => orders,
         Err(error) => {
             complain(error);
-            return ExitCode::FAILURE;
+            return exit::FAILURE;
         }
     };
     let mut log = match EventLog::open(&job) {
@@ -54,26 +53,30 @@ pub fn main(folder: &Path) -> ExitCode {
         Err(error) => {
             let error = EngineError::file(job.events())(error);
             complain(&error);
-            return if error.is_disk_full() { ExitCode::from(exit::DISK_FULL) } else { ExitCode::FAILURE };
+            return if error.is_disk_full() { exit::DISK_FULL } else { exit::FAILURE };
         }
     };
     let result = catch_unwind(AssertUnwindSafe(|| train_job(&job, &mut log, &orders)))
         .unwrap_or_else(|panic| Err(EngineError::panic(panic.as_ref())));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit::SUCCESS,
         Err(failure) if failure.is_disk_full() => {
             complain(&failure);
             match log.write(TrainEvent::halted(&job, format!("The disk is full. {failure}"))) {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(()) => exit::SUCCESS,
                 Err(error) => {
                     complain(EngineError::file(job.events())(error));
-                    ExitCode::from(exit::DISK_FULL)
+                    exit::DISK_FULL
                 }
             }
         }
         Err(failure) if failure.is_out_of_memory() => {
             complain(&failure);
-            ExitCode::from(exit::OUT_OF_MEMORY)
+            exit::OUT_OF_MEMORY
+        }
+        Err(failure) if failure.is_card_lost() => {
+            complain(&failure);
+            exit::CARD_LOST
         }
         Err(failure) => {
             let error = failure.to_string();
@@ -90,7 +93,7 @@ pub fn main(folder: &Path) -> ExitCode {
                     complain(EngineError::file(job.events())(error));
                 }
             }
-            ExitCode::FAILURE
+            exit::FAILURE
         }
     }
 }
@@ -187,7 +190,10 @@ fn run(
         emit(TrainEvent::Warning { message: format!("the run is computed on the processor: {why}") });
     }
     emit(TrainEvent::Phase { phase: Phase::LoadingModel });
-    let mut model = load::model(spec, &tokenizer, &mut |message| emit(TrainEvent::Warning { message }))?;
+    let on_processor = Fallback::read(job).map_err(EngineError::file(job.fallback()))?;
+    let on_processor = on_processor.is_some_and(|fallback| fallback.on_processor);
+    let warn = &mut |message| emit(TrainEvent::Warning { message });
+    let mut model = load::model(spec, &tokenizer, on_processor, warn)?;
     emit(loaded_event(&*model, config));
 
     let outcome = if config.strategy == Strategy::Rlhf {

@@ -24,7 +24,6 @@ mod rlhf;
 use std::{
     ffi::OsString,
     io::{self, Write},
-    process::ExitCode,
 };
 
 pub use error::EngineError;
@@ -35,8 +34,8 @@ use types::engine::exit;
 static ALLOCATOR: kernels::Allocator = kernels::Allocator;
 
 /// Runs an engine: `train <job folder>`, `probe <job folder>`, `export <request>`, `chat`, `calibrate`, or `check`, which tells
-/// whether it can compute here. The first argument is the sub-command.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// whether it can compute here. The first argument is the sub-command. Gives the exit code, one of [`exit`].
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     kernels::exit_when_out_of_memory(exit::OUT_OF_MEMORY);
     memory::yield_first();
     let args: Vec<OsString> = args.into_iter().collect();
@@ -51,18 +50,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             complain(
                 "usage: modelforge engine train <job folder> | probe <job folder> | export <request> | chat | calibrate | check",
             );
-            ExitCode::from(2)
+            exit::USAGE
         }
     }
 }
 
-/// Whether there is what this engine computes on. Exit codes: 0 yes, 1 no, with the reason on standard error.
-fn check() -> ExitCode {
-    match device::measured() {
-        Ok(_) => ExitCode::SUCCESS,
+/// Whether there is what this engine computes on; if not, the reason goes to standard error.
+fn check() -> u8 {
+    match device::check() {
+        Ok(()) => exit::SUCCESS,
         Err(error) => {
             complain(error);
-            ExitCode::FAILURE
+            exit::FAILURE
         }
     }
 }

@@ -31,7 +31,8 @@ pub fn spec(job: &JobFolder) -> Result<RunSpec, EngineError> {
         let (found, known) = (spec.version, RunSpec::VERSION);
         return Err(bad(format!("has version {found}, this engine reads version {known}")));
     }
-    match spec.config.unsupported().into_iter().next() {
+    let card = crate::device::measured().is_ok_and(|device| !device.is_cpu());
+    match spec.config.unsupported_on(card).into_iter().next() {
         Some(refused) => Err(EngineError::Unsupported(refused)),
         None => Ok(spec),
     }
@@ -64,22 +65,25 @@ pub fn data(spec: &RunSpec, tokens_dir: &Path) -> Result<(Tokenizer, Prepared), 
     Ok((tokenizer, prepared))
 }
 
-/// Loads the base model of a run and attaches a fresh adapter. `warn` is told where it is not computed on the card of an engine
-/// that has one.
+/// Loads the base model of a run and attaches a fresh adapter. On an engine for a card, the processor computes where `on_processor`
+/// says so, and where it must, which `warn` is told.
 ///
 /// # Errors
 /// The model cannot be used, or not with this tokenizer.
 pub fn model(
     spec: &RunSpec,
     tokenizer: &Tokenizer,
+    on_processor: bool,
     warn: &mut dyn FnMut(String),
 ) -> Result<AnyModel, EngineError> {
     let config = &spec.config;
     let wanted = Wanted {
         folder: &spec.base_dir,
         bf16: config.bf16,
+        fp16: config.fp16,
         provider: config.provider.unwrap_or(Provider::Unsloth),
         quantise: config.quantisation().map(quantise),
+        on_processor,
     };
     let mut model = wanted.load(warn)?;
     check_vocab(tokenizer, &*model)?;

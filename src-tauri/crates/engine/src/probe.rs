@@ -5,33 +5,32 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    process::ExitCode,
     time::Instant,
 };
 
 use train::{Answers as _, TrainRun};
 use types::{
     FieldError, JobFolder, Phase, Strategy,
-    engine::{ProbeLine, ProbeReport},
+    engine::{ProbeLine, ProbeReport, exit},
     event::SAMPLED_ROWS,
 };
 
 use crate::{EngineError, answers::Answers, complain, device, load, memory, tell};
 
 /// Tries out the job in `folder`, of which only `run.json` is needed. Exit codes: 0 measured, 1 failed.
-pub fn main(folder: &Path) -> ExitCode {
+pub fn main(folder: &Path) -> u8 {
     let job = JobFolder::new(folder);
     let result = catch_unwind(AssertUnwindSafe(|| probe(&job)))
         .unwrap_or_else(|panic| Err(EngineError::panic(panic.as_ref())));
     let (line, code) = match result {
-        Ok(report) => (ProbeLine::Report(report), ExitCode::SUCCESS),
-        Err(error) => (ProbeLine::Error(error.to_string()), ExitCode::FAILURE),
+        Ok(report) => (ProbeLine::Report(report), exit::SUCCESS),
+        Err(error) => (ProbeLine::Error(error.to_string()), exit::FAILURE),
     };
     match tell(&line) {
         Ok(()) => code,
         Err(error) => {
             complain(format!("standard output: {error}"));
-            ExitCode::FAILURE
+            exit::FAILURE
         }
     }
 }
@@ -57,7 +56,7 @@ fn probe(job: &JobFolder) -> Result<ProbeReport, EngineError> {
 
     say(&ProbeLine::Phase(Phase::LoadingModel))?;
     let started = Instant::now();
-    let model = load::model(&spec, &tokenizer, &mut |why| complain(why))?;
+    let model = load::model(&spec, &tokenizer, false, &mut |why| complain(why))?;
     let load_ms = millis(started);
 
     say(&ProbeLine::Phase(Phase::Training))?;

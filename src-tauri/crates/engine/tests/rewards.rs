@@ -63,7 +63,7 @@ fn events(job: &JobFolder) -> Vec<TrainEvent> {
 
 /// Runs the job; its events.
 fn run(job: &JobFolder) -> Vec<TrainEvent> {
-    engine::main([OsString::from("train"), job.path().into()]);
+    engine::run([OsString::from("train"), job.path().into()]);
     events(job)
 }
 
@@ -226,7 +226,7 @@ fn sometimes_polite(home: &Path) -> PathBuf {
         folder: folder.clone(),
         free_bytes: None,
     };
-    engine::main([OsString::from("export"), serde_json::to_string(&request).unwrap().into()]);
+    engine::run([OsString::from("export"), serde_json::to_string(&request).unwrap().into()]);
     folder
 }
 

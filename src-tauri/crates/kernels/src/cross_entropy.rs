@@ -51,7 +51,8 @@ impl Head {
         if !(temperature.is_finite() && temperature > 0.0) {
             bail!("a temperature must be above 0, not {temperature}");
         }
-        let bias = self.bias.as_ref().map(|bias| bias / temperature).transpose()?;
+        let divided = |bias: &Tensor| composed::converted(bias, DType::F32)? / temperature;
+        let bias = self.bias.as_ref().map(divided).transpose()?;
         let cap = self.cap.map(|cap| (f64::from(cap) / temperature) as f32);
         Ok(Head { weight: self.weight.clone(), bias, cap })
     }

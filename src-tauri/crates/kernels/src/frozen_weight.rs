@@ -12,14 +12,14 @@ use crate::{
 /// A frozen weight `[out, in]`.
 #[derive(Debug, Clone)]
 pub enum FrozenWeight {
-    /// f32 or bf16.
+    /// f32 or bf16; on a card f16 too.
     Tensor(Tensor),
     /// In four or eight bits.
     Quantised {
         /// The values.
         weight: Arc<Quantised>,
-        /// Whether it is computed with as bf16 is, instead of as f32.
-        bf16: bool,
+        /// What it is computed with as: f32 or bf16; on a card f16 too.
+        dtype: DType,
     },
 }
 
@@ -61,12 +61,17 @@ impl FrozenWeight {
         }
     }
 
+    /// What products with it are of.
+    pub fn dtype(&self) -> DType {
+        match self {
+            FrozenWeight::Tensor(tensor) => tensor.dtype(),
+            FrozenWeight::Quantised { dtype, .. } => *dtype,
+        }
+    }
+
     /// Whether products with it are of bf16.
     pub fn is_bf16(&self) -> bool {
-        match self {
-            FrozenWeight::Tensor(tensor) => tensor.dtype() == DType::BF16,
-            FrozenWeight::Quantised { bf16, .. } => *bf16,
-        }
+        self.dtype() == DType::BF16
     }
 
     /// The same as no operand of anything.
@@ -81,7 +86,7 @@ impl FrozenWeight {
     pub(crate) fn hold(&self) -> HeldWeight<'_, impl Deref<Target = Storage>> {
         match self {
             FrozenWeight::Tensor(tensor) => HeldWeight::Tensor(hold(tensor)),
-            FrozenWeight::Quantised { weight, bf16 } => HeldWeight::Quantised(weight, *bf16),
+            FrozenWeight::Quantised { weight, .. } => HeldWeight::Quantised(weight, self.is_bf16()),
         }
     }
 }

@@ -28,12 +28,14 @@ mod gemm;
 mod layer_norm;
 mod level;
 mod matmul;
+mod offload;
 mod pages;
 mod pair_attention;
 mod quant;
 mod rms_norm;
 mod rope;
 mod seed;
+mod sixteen_bits;
 mod slices;
 mod softmax;
 mod span_cross_entropy;
@@ -43,10 +45,13 @@ mod values;
 pub use adamw::AdamWStep;
 pub use allocator::{Allocator, exit_when_out_of_memory, in_large_pages, keep_freed_memory};
 pub use attention::{Attention, Heads, attention, attention_cached};
-pub use composed::are_fused;
+pub use composed::{are_fused, converted};
 pub use cross_entropy::{Head, IGNORED, cross_entropy, token_log_probs};
 #[cfg(feature = "cuda")]
-pub use cuda::{AdapterGradient, Beside, CardGradients, Memory, adamw_on_card, card, memory};
+pub use cuda::{
+    AdapterGradient, Beside, CardFault, CardGradients, Memory, Moments, adamw_on_card, card, card_fault,
+    memory,
+};
 pub use disentangled::{Disentangled, Distances};
 pub use dropout::dropout;
 pub use embedding::embedding;
@@ -60,12 +65,14 @@ pub use gated::{Gate, gated};
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
 pub use level::{COMPOSED, Level};
+pub use offload::{Offload, Offloaded};
 pub use pages::Pages;
 pub use pair_attention::{PairAttention, Sight};
 pub use quant::{Codes, DynamicMap, Quantised, Quantiser, Scales};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeForm, RopeTable, rope};
 pub use seed::seed;
+pub use sixteen_bits::computed_in;
 pub use softmax::{Mask, Scoring, masked_softmax};
 pub use span_cross_entropy::span_cross_entropy;
 pub use threads::stop_busy_waiting;

@@ -139,7 +139,7 @@ fn cached_layers_of_quantised_weights_are_those_of_the_values_they_stand_for() {
             let weight = Quantised::new(codes, nested, shape, &values(tensor)).unwrap();
             widened.linears[i].weight =
                 Tensor::from_vec(weight.to_vec(), shape, tensor.device()).unwrap().into();
-            linear.weight = FrozenWeight::Quantised { weight: Arc::new(weight), bf16: false };
+            linear.weight = FrozenWeight::Quantised { weight: Arc::new(weight), dtype: DType::F32 };
         }
         let x = numbers(&[150, HIDDEN], 1, 1.0);
         let want = whole(&widened, &x);

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use kernels::{
     AdamWStep, Beside, CardGradients, Codes, DecoderLayer, FrozenWeight, Heads, IGNORED, KeyValueCache,
-    LayerInput, LayerLinear, Quantised, RopeTable, adamw_on_card, seed,
+    LayerInput, LayerLinear, Moments, Offload, Quantised, RopeTable, adamw_on_card, seed,
 };
 use support::{CPU, distance, numbers, values};
 
@@ -61,14 +61,24 @@ struct Case {
     dropout: f32,
     head_norms: bool,
     rotary: bool,
-    bf16: bool,
+    /// Of weights and products.
+    dtype: DType,
     quantised: Option<(Codes, bool)>,
 }
 
 const RANK: usize = 4;
 
+/// Values of a precision on a device; the processor has those of f16 in f32.
+fn rounded(values: &Tensor, dtype: DType, device: &Device) -> Tensor {
+    let rounded = values.to_dtype(dtype).unwrap();
+    match dtype {
+        DType::F16 if device.is_cpu() => rounded.to_dtype(DType::F32).unwrap(),
+        _ => rounded.to_device(device).unwrap(),
+    }
+}
+
 impl Case {
-    fn plain(name: &'static str, dim: usize, bf16: bool) -> Self {
+    fn plain(name: &'static str, dim: usize, dtype: DType) -> Self {
         Case {
             name,
             lengths: vec![70, 1, 130],
@@ -80,7 +90,7 @@ impl Case {
             dropout: 0.0,
             head_norms: false,
             rotary: true,
-            bf16,
+            dtype,
             quantised: None,
         }
     }
@@ -95,18 +105,24 @@ impl Case {
         [(q, h), (k, h), (k, h), (h, q), (m, h), (m, h), (h, m)]
     }
 
-    fn dtype(&self) -> DType {
-        if self.bf16 { DType::BF16 } else { DType::F32 }
+    /// How far results may be from those of the processor, which computes with values of f16 in f32.
+    fn allowed(&self) -> f32 {
+        match self.dtype {
+            DType::BF16 => 1.5e-2,
+            DType::F16 => 3e-3,
+            _ => 1e-4,
+        }
     }
 
     fn weight(&self, i: usize, device: &Device) -> FrozenWeight {
         let (out, inputs) = self.shapes()[i];
         let plain = numbers(&[out, inputs], 10 + i as u64, (3.0 / inputs as f32).sqrt());
         match self.quantised {
-            None => plain.to_dtype(self.dtype()).unwrap().to_device(device).unwrap().into(),
+            None => rounded(&plain, self.dtype, device).into(),
             Some((codes, nested)) => {
                 let weight = Quantised::new(codes, nested, (out, inputs), &values(&plain)).unwrap();
-                FrozenWeight::Quantised { weight: Arc::new(weight), bf16: self.bf16 }
+                let dtype = if device.is_cpu() && self.dtype == DType::F16 { DType::F32 } else { self.dtype };
+                FrozenWeight::Quantised { weight: Arc::new(weight), dtype }
             }
         }
     }
@@ -114,7 +130,7 @@ impl Case {
     fn layer(&self, device: &Device, adapters: &[Var]) -> DecoderLayer {
         let vector = |len: usize, salt: u64, spread: f32, middle: f64| {
             let made = (numbers(&[len], salt, spread) + middle).unwrap();
-            made.to_dtype(self.dtype()).unwrap().to_device(device).unwrap()
+            rounded(&made, self.dtype, device)
         };
         let linears = std::array::from_fn(|i| LayerLinear {
             weight: self.weight(i, device),
@@ -200,29 +216,47 @@ fn a_layer_and_its_gradients() {
     let window = |case: Case| Case { heads: Heads { window: Some(40), ..case.heads }, ..case };
     let wide = Case {
         heads: Heads { queries: 8, keys: 1, dim: 64, window: None },
-        ..Case::plain("8 on 1", 64, true)
+        ..Case::plain("8 on 1", 64, DType::BF16)
     };
     let cases = [
-        Case::plain("f32, heads of 6", 6, false),
-        Case { bias: true, head_norms: true, ..window(Case::plain("f32, all", 32, false)) },
-        Case { adapted: false, rotary: false, ..Case::plain("f32, no adapters", 10, false) },
-        Case { dropout: 0.3, ..Case::plain("f32, dropout", 16, false) },
-        Case { quantised: Some((Codes::Nf4, true)), ..Case::plain("f32, nf4 nested", 16, false) },
-        Case { quantised: Some((Codes::Fp4, false)), ..Case::plain("f32, fp4", 16, false) },
-        Case { quantised: Some((Codes::Int8, false)), ..Case::plain("f32, int8", 16, false) },
-        Case::plain("bf16, heads of 32", 32, true),
-        Case::plain("bf16, heads of 64", 64, true),
-        Case::plain("bf16, heads of 80", 80, true),
-        Case::plain("bf16, heads of 96", 96, true),
-        Case::plain("bf16, heads of 128", 128, true),
-        window(Case::plain("bf16, heads of 64, window", 64, true)),
-        Case { bias: true, head_norms: true, dropout: 0.1, ..window(Case::plain("bf16, all", 128, true)) },
-        Case { quantised: Some((Codes::Nf4, true)), ..Case::plain("bf16, nf4 nested", 64, true) },
+        Case::plain("f32, heads of 6", 6, DType::F32),
+        Case { bias: true, head_norms: true, ..window(Case::plain("f32, all", 32, DType::F32)) },
+        Case { adapted: false, rotary: false, ..Case::plain("f32, no adapters", 10, DType::F32) },
+        Case { dropout: 0.3, ..Case::plain("f32, dropout", 16, DType::F32) },
+        Case { quantised: Some((Codes::Nf4, true)), ..Case::plain("f32, nf4 nested", 16, DType::F32) },
+        Case { quantised: Some((Codes::Fp4, false)), ..Case::plain("f32, fp4", 16, DType::F32) },
+        Case { quantised: Some((Codes::Int8, false)), ..Case::plain("f32, int8", 16, DType::F32) },
+        Case::plain("bf16, heads of 32", 32, DType::BF16),
+        Case::plain("bf16, heads of 64", 64, DType::BF16),
+        Case::plain("bf16, heads of 80", 80, DType::BF16),
+        Case::plain("bf16, heads of 96", 96, DType::BF16),
+        Case::plain("bf16, heads of 128", 128, DType::BF16),
+        window(Case::plain("bf16, heads of 64, window", 64, DType::BF16)),
+        Case {
+            bias: true,
+            head_norms: true,
+            dropout: 0.1,
+            ..window(Case::plain("bf16, all", 128, DType::BF16))
+        },
+        Case { quantised: Some((Codes::Nf4, true)), ..Case::plain("bf16, nf4 nested", 64, DType::BF16) },
         wide,
+        Case::plain("f16, heads of 32", 32, DType::F16),
+        Case::plain("f16, heads of 64", 64, DType::F16),
+        Case::plain("f16, heads of 80", 80, DType::F16),
+        Case::plain("f16, heads of 96", 96, DType::F16),
+        window(Case::plain("f16, heads of 128, window", 128, DType::F16)),
+        Case {
+            bias: true,
+            head_norms: true,
+            dropout: 0.1,
+            ..window(Case::plain("f16, all", 64, DType::F16))
+        },
+        Case { quantised: Some((Codes::Nf4, true)), ..Case::plain("f16, nf4 nested", 64, DType::F16) },
+        Case { quantised: Some((Codes::Int8, false)), ..Case::plain("f16, int8", 64, DType::F16) },
     ];
     let mut apart = Apart::default();
     for case in cases {
-        let allowed = if case.bf16 { 1.5e-2 } else { 1e-4 };
+        let allowed = case.allowed();
         let want = case.run(&CPU).unwrap();
         let got = match case.run(&card) {
             Ok(got) => got,
@@ -257,14 +291,14 @@ fn a_layer_and_its_gradients() {
 fn the_loss_and_its_gradient() {
     let Some(card) = card("the loss and its gradient") else { return };
     let mut apart = Apart::default();
-    for (dtype, allowed) in [(DType::F32, 1e-4), (DType::BF16, 1e-2)] {
+    for (dtype, allowed) in [(DType::F32, 1e-4), (DType::BF16, 1e-2), (DType::F16, 2e-3)] {
         let (tokens, width, vocab) = (150, 48, 1001);
         let targets: Vec<u32> =
             (0..tokens as u32).map(|i| if i % 4 == 0 { IGNORED } else { i * 37 % vocab as u32 }).collect();
         for each in [false, true] {
             let run = |device: &Device| -> Result<Vec<Tensor>> {
                 let x = Var::from_tensor(&numbers(&[tokens, width], 3, 1.0).to_device(device)?)?;
-                let head = numbers(&[vocab, width], 4, 0.4).to_dtype(dtype)?.to_device(device)?;
+                let head = rounded(&numbers(&[vocab, width], 4, 0.4), dtype, device);
                 let hidden = x.affine(1.0, 0.0)?;
                 let y = match each {
                     false => kernels::fused_cross_entropy(&hidden, &head, &targets)?,
@@ -288,13 +322,14 @@ fn cached_tokens() {
     let Some(card) = card("cached tokens") else { return };
     let mut apart = Apart::default();
     for case in [
-        Case { bias: true, ..Case::plain("f32", 16, false) },
-        Case { head_norms: true, ..Case::plain("bf16", 64, true) },
-        Case { quantised: Some((Codes::Nf4, false)), ..Case::plain("nf4", 128, true) },
+        Case { bias: true, ..Case::plain("f32", 16, DType::F32) },
+        Case { head_norms: true, ..Case::plain("bf16", 64, DType::BF16) },
+        Case { quantised: Some((Codes::Nf4, false)), ..Case::plain("nf4", 128, DType::BF16) },
+        Case { bias: true, head_norms: true, ..Case::plain("f16", 64, DType::F16) },
         Case {
             heads: Heads { queries: 4, keys: 2, dim: 32, window: Some(50) },
             adapted: false,
-            ..Case::plain("window", 32, true)
+            ..Case::plain("window", 32, DType::BF16)
         },
     ] {
         let run = |device: &Device| -> Result<Tensor> {
@@ -307,14 +342,13 @@ fn cached_tokens() {
                 let x = numbers(&[tokens, case.hidden], salt, 1.0).to_device(device)?;
                 parts.push(layer.forward_cached(&x, table.as_ref(), &mut cache)?.to_device(&CPU)?);
             }
-            let mut others = vec![cache.clone(), KeyValueCache::default(), cache];
+            let mut others = [cache.clone(), KeyValueCache::default(), cache];
             let x = numbers(&[4, case.hidden], 9, 1.0).to_device(device)?;
             let caches = others.iter_mut().collect();
             parts.push(layer.forward_cached_many(&x, table.as_ref(), &[1, 2, 1], caches)?.to_device(&CPU)?);
             Tensor::cat(&parts, 0)
         };
-        let allowed = if case.bf16 { 1.5e-2 } else { 1e-4 };
-        apart.see(case.name, &run(&card).unwrap(), &run(&CPU).unwrap(), allowed);
+        apart.see(case.name, &run(&card).unwrap(), &run(&CPU).unwrap(), case.allowed());
     }
     apart.end();
 }
@@ -323,10 +357,10 @@ fn cached_tokens() {
 fn products_norms_and_embeddings() {
     let Some(card) = card("products, norms and embeddings") else { return };
     let mut apart = Apart::default();
-    for (dtype, allowed) in [(DType::F32, 1e-5), (DType::BF16, 1e-2)] {
+    for (dtype, allowed) in [(DType::F32, 1e-5), (DType::BF16, 1e-2), (DType::F16, 2e-3)] {
         for rows in [1, 5] {
             let run = |device: &Device| {
-                let weight = numbers(&[301, 72], 4, 0.4).to_dtype(dtype)?.to_device(device)?;
+                let weight = rounded(&numbers(&[301, 72], 4, 0.4), dtype, device);
                 kernels::fused_product(&numbers(&[rows, 72], 3, 1.0).to_device(device)?, &weight)
             };
             apart.see(
@@ -338,7 +372,7 @@ fn products_norms_and_embeddings() {
         }
         let run = |device: &Device| -> Result<(Tensor, Tensor)> {
             let x = Var::from_tensor(&numbers(&[7, 300], 3, 1.0).to_device(device)?)?;
-            let weight = numbers(&[300], 4, 0.4).to_dtype(dtype)?.to_device(device)?;
+            let weight = rounded(&numbers(&[300], 4, 0.4), dtype, device);
             let y = kernels::rms_norm(&x.affine(1.0, 0.0)?, &weight, 1e-5)?;
             let found = seed(&y, &numbers(&[7, 300], 5, 1.0).to_device(device)?)?.backward()?;
             Ok((y, found.get(&x).expect("x gets a gradient").clone()))
@@ -347,7 +381,7 @@ fn products_norms_and_embeddings() {
         apart.see(&format!("a norm, {dtype:?}"), &got.0, &want.0, 1e-5);
         apart.see(&format!("its gradient, {dtype:?}"), &got.1, &want.1, 1e-5);
         let run = |device: &Device| {
-            let table = numbers(&[50, 24], 4, 0.4).to_dtype(dtype)?.to_device(device)?;
+            let table = rounded(&numbers(&[50, 24], 4, 0.4), dtype, device);
             kernels::embedding(&Tensor::new(&[3u32, 49, 0, 3], device)?, &table)
         };
         apart.see(&format!("embeddings, {dtype:?}"), &run(&card).unwrap(), &run(&CPU).unwrap(), 1e-7);
@@ -364,7 +398,11 @@ fn gradients_and_updates() {
     let vars =
         [0, 1].map(|i| Var::from_tensor(&numbers(&[sizes[i]], 8, 1.0).to_device(&card).unwrap()).unwrap());
     let mut want = [0, 1].map(|i| values(&numbers(&[sizes[i]], 8, 1.0)));
-    let means = sizes.map(|size| [(); 2].map(|()| Tensor::zeros(size, DType::F32, &card).unwrap()));
+    // One of them in managed memory.
+    let means = [0, 1].map(|i| {
+        let zeros = vec![0.0; sizes[i]];
+        Moments::new(&card, (&zeros, &zeros), i == 0).unwrap()
+    });
     let mut host_means = sizes.map(|size| [vec![0f32; size], vec![0f32; size]]);
     let norm = parts.iter().flat_map(values).map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     for t in 1..4 {
@@ -378,8 +416,7 @@ fn gradients_and_updates() {
         gradients.scale(0.25).unwrap();
         let step = AdamWStep::new(t, 1e-2, 0.1);
         for i in 0..2 {
-            let [m, v] = &means[i];
-            adamw_on_card(step, &vars[i], &gradients, i, (m, v)).unwrap();
+            adamw_on_card(step, &vars[i], &gradients, i, &means[i]).unwrap();
             let gradient: Vec<f32> = values(&parts[i]).iter().map(|g| g * 0.25).collect();
             let [m, v] = &mut host_means[i];
             step.apply(&mut want[i], &gradient, m, v);
@@ -390,11 +427,51 @@ fn gradients_and_updates() {
     for i in 0..2 {
         let want = Tensor::from_slice(&want[i], sizes[i], &CPU).unwrap();
         apart.see(&format!("weights {i}"), vars[i].as_tensor(), &want, 1e-5);
+        let [mut m, mut v] = [vec![0.0; sizes[i]], vec![0.0; sizes[i]]];
+        means[i].read((&mut m, &mut v)).unwrap();
+        for (got, want) in [m, v].iter().zip(&host_means[i]) {
+            let [got, want] = [got, want].map(|mean| Tensor::from_slice(mean, sizes[i], &CPU).unwrap());
+            apart.see(&format!("means {i}"), &got, &want, 1e-5);
+        }
     }
     apart.end();
     assert!(gradients.add(1, &parts[0].to_device(&card).unwrap()).is_err(), "a gradient fits its tensor");
     vars[1].set(&Tensor::full(f32::INFINITY, sizes[1], &card).unwrap()).unwrap();
-    let [m, v] = &means[1];
-    adamw_on_card(AdamWStep::new(4, 1e-2, 0.1), &vars[1], &gradients, 1, (m, v)).unwrap();
+    adamw_on_card(AdamWStep::new(4, 1e-2, 0.1), &vars[1], &gradients, 1, &means[1]).unwrap();
+    assert!(adamw_on_card(AdamWStep::new(4, 1e-2, 0.1), &vars[1], &gradients, 1, &means[0]).is_err());
     assert!(!gradients.all_finite().unwrap(), "a weight that is not finite is told");
+}
+
+#[test]
+fn what_waits_in_the_machines_memory_comes_back_as_it_was() {
+    let Some(card) = card("tensors that wait in the machine's memory") else { return };
+    for round in 0..3 {
+        let mut offload = Offload::default();
+        let (mut waiting, mut want) = (Vec::new(), Vec::new());
+        for i in 0..6 {
+            let shape = [40 + 100 * i, 1000];
+            let tensor = numbers(&shape, (10 * round + i) as u64, 1.0);
+            let on_card = tensor.to_device(&card).unwrap();
+            // Work before and after, so that copies are under way while memory is taken and given back.
+            let doubled = (on_card + &tensor.to_device(&card).unwrap()).unwrap();
+            waiting.push(offload.send(&doubled).unwrap());
+            drop(doubled);
+            let _work = (tensor.to_device(&card).unwrap() * 3.0).unwrap();
+            want.push((tensor * 2.0).unwrap());
+        }
+        if round == 1 {
+            // Some never come back, one of them while it is on its way.
+            waiting[5].call_back().unwrap();
+            waiting.truncate(3);
+        }
+        while let Some(tensor) = waiting.pop() {
+            let index = waiting.len();
+            if let Some(next) = waiting.last_mut() {
+                next.call_back().unwrap();
+            }
+            let got = tensor.take().unwrap();
+            let _work = (&got * 3.0).unwrap();
+            assert_eq!(values(&got), values(&want[index]), "round {round}, {index}");
+        }
+    }
 }

@@ -68,7 +68,7 @@ impl Case {
             return plain.to_dtype(dtype(bf16)).unwrap().into();
         };
         let weight = Quantised::new(codes, nested, (out, inputs), &values(&plain)).unwrap();
-        FrozenWeight::Quantised { weight: Arc::new(weight), bf16 }
+        FrozenWeight::Quantised { weight: Arc::new(weight), dtype: dtype(bf16) }
     }
 
     /// The same as the reference computes with it.

@@ -54,7 +54,7 @@ fn a_quantised_linear_layer_is_a_product_with_the_values_it_stands_for() {
             let plain = values(&numbers(&[out, inputs], 1));
             let weight = Arc::new(Quantised::new(codes, true, (out, inputs), &plain).unwrap());
             let wide = Tensor::from_vec(weight.to_vec(), (out, inputs), &device()).unwrap();
-            let frozen = FrozenWeight::Quantised { weight, bf16: false };
+            let frozen = FrozenWeight::Quantised { weight, dtype: DType::F32 };
             check("quantised", &[&[tokens, inputs]], &|x| kernels::frozen_linear(&x[0], &frozen), &|x| {
                 x[0].matmul(&wide.t()?)
             });

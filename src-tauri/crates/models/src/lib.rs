@@ -19,7 +19,7 @@ pub mod weights;
 use candle_core::Device;
 use types::Provider;
 
-pub use arch::{ARCHITECTURES, Architecture, load, load_quantised, read_info};
+pub use arch::{ARCHITECTURES, Architecture, load, load_as, load_quantised, read_info};
 pub use causal::{CausalLm, LayerCache, Pass, Sequences, forward};
 pub use error::ModelError;
 pub use kernels::Codes;
@@ -33,7 +33,7 @@ pub use weights::Quantise;
 /// How a model is loaded.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// Keep weights and activations in bf16 instead of f32.
+    /// Keep weights and activations in bf16 instead of f32; in f16 on a card that has no bf16.
     pub bf16: bool,
     /// Which implementation computes; a family, or a device, without fused kernels takes the reference.
     pub provider: Provider,

@@ -25,7 +25,7 @@ pub struct ModelInfo {
     pub context_length: usize,
     /// Parameters of the base model.
     pub parameters: u64,
-    /// dtype of the base weights and activations: `f32` or `bf16`.
+    /// dtype of the base weights and activations: `f32`, `bf16` or `f16`.
     pub dtype: String,
 }
 
@@ -39,6 +39,11 @@ pub trait Model: Send + Sync {
 
     /// Itself as the kind of model that it is.
     fn view(&self) -> ModelView<'_>;
+
+    /// Whether it multiplies in f16, whose range gradients leave unless the loss is scaled.
+    fn multiplies_f16(&self) -> bool {
+        false
+    }
 
     /// What is trained, by PEFT's names, in a fixed order: the tensors of the adapter, such as
     /// `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`, then layers that are trained as a whole. Empty

@@ -1,5 +1,6 @@
 //! Training steps and decoding on a card, of models of the shapes of Llama 3 with random weights: time and memory of each.
-//! Arguments: a folder for the models, then shapes such as `1b`, `8b` or `8b-nf4`, each perhaps with `:checkpointing`.
+//! Arguments: a folder for the models, then shapes such as `1b`, `8b` or `8b-nf4`, each perhaps with `:checkpointing` or
+//! `:offload`, and with `:fp16`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -119,10 +120,11 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn measure(card: &Device, folder: &Path, name: &str) {
-    let (name, checkpointing) = match name.split_once(':') {
-        Some((name, _)) => (name, true),
-        None => (name, false),
-    };
+    let mut parts = name.split(':');
+    let name = parts.next().unwrap_or_default();
+    let ways: Vec<&str> = parts.collect();
+    let [offload, fp16] = ["offload", "fp16"].map(|way| ways.contains(&way));
+    let checkpointing = offload || ways.contains(&"checkpointing");
     let (size, codes) = name.split_once('-').map_or((name, None), |(size, codes)| (size, Some(codes)));
     let folder = folder.join(size);
     if !folder.exists() {
@@ -131,14 +133,15 @@ fn measure(card: &Device, folder: &Path, name: &str) {
     let options = LoadOptions { bf16: true, provider: Provider::Unsloth, device: card.clone() };
     let quantise = codes.map(|_| Quantise { codes: Codes::Nf4, nested: true, bf16: true });
     let started = Instant::now();
-    let mut model = models::load_quantised(&folder, &options, quantise).unwrap().causal().unwrap();
+    let dtype = kernels::computed_in(card, true, fp16).unwrap();
+    let mut model = models::load_as(&folder, &options, quantise, dtype).unwrap().causal().unwrap();
     let lora = LoraConfig { rank: 16, alpha: 32.0, dropout: 0.0, target_modules: None };
     model.attach_lora(&lora, 42).unwrap();
-    println!("{name}: loaded in {:.1} s", started.elapsed().as_secs_f64());
+    println!("{name}: loaded as {dtype:?} in {:.1} s", started.elapsed().as_secs_f64());
 
     let mut request = json!({
         "task": "text-generation", "model_name": "random", "dataset": "rows.jsonl", "lora_dropout": 0.0,
-        "warmup_ratio": 0.0, "learning_rate": 1e-4, "gradient_checkpointing": checkpointing, "save_steps": 1000,
+        "warmup_ratio": 0.0, "learning_rate": 1e-4, "gradient_checkpointing": checkpointing, "activation_offloading": offload, "save_steps": 1000,
     });
     let config = TrainingConfig::from_json(request.as_object_mut().unwrap()).unwrap();
     let job = tempfile::tempdir().unwrap();
@@ -174,7 +177,7 @@ fn measure(card: &Device, folder: &Path, name: &str) {
     if steps.len() > 3 {
         let ms = median(steps.split_off(3));
         println!(
-            "{name}, checkpointing {checkpointing}: {ms:.1} ms a step, {:.0} tokens/s, peak {:.2} GB",
+            "{name} {ways:?}: {ms:.1} ms a step, {:.0} tokens/s, peak {:.2} GB",
             TOKENS as f64 / ms * 1e3,
             peak as f64 / 1e9
         );

@@ -20,8 +20,13 @@ fn step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("starter model, 8 rows of 50 tokens");
     group.throughput(Throughput::Elements(batch.ids.len() as u64)).sample_size(10);
     for checkpointing in [false, true] {
-        let backward =
-            Backward { model: model.as_ref(), strategy: &Sft, trainable: &trainable, checkpointing };
+        let backward = Backward {
+            model: model.as_ref(),
+            strategy: &Sft,
+            trainable: &trainable,
+            checkpointing,
+            offload: false,
+        };
         let name = if checkpointing { "forward and backward, checkpointed" } else { "forward and backward" };
         group.bench_function(name, |bencher| {
             let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
@@ -29,8 +34,13 @@ fn step(criterion: &mut Criterion) {
             bencher.iter(|| backward.run(&batch, pass, 1e-3, &mut gradients).unwrap());
         });
     }
-    let backward =
-        Backward { model: model.as_ref(), strategy: &Sft, trainable: &trainable, checkpointing: false };
+    let backward = Backward {
+        model: model.as_ref(),
+        strategy: &Sft,
+        trainable: &trainable,
+        checkpointing: false,
+        offload: false,
+    };
     group.bench_function("evaluation", |bencher| bencher.iter(|| backward.loss(&batch).unwrap()));
     group.finish();
 }

@@ -2,7 +2,8 @@
 //!
 //! Without gradient checkpointing the whole computation stays on candle's tape. With it only the input of each layer is
 //! kept, and in the backward pass each layer is computed once more (Chen et al. 2016, arXiv:1604.06174): the same dropout
-//! seed gives the same masks again.
+//! seed gives the same masks again. On a card these inputs may wait in the machine's memory, copied there and back while layers are
+//! computed (as TRL's `activation_offloading`).
 
 use candle_core::{Tensor, Var};
 use data::Batch;
@@ -26,6 +27,8 @@ pub struct Backward<'a> {
     pub trainable: &'a [(String, Var)],
     /// Keep layer inputs only.
     pub checkpointing: bool,
+    /// Keep them in the machine's memory.
+    pub offload: bool,
 }
 
 /// The loss of a batch, as numbers.
@@ -113,21 +116,23 @@ impl Backward<'_> {
         collected: &mut Collected<'_>,
     ) -> Result<Computed, TrainError> {
         let mut state = chain.start()?;
-        let mut inputs: Vec<State> = Vec::with_capacity(chain.len());
+        let mut inputs = Inputs::new(self.offload, chain.len());
         for index in 0..chain.len() {
-            let output = detached(chain.layer(index, &state, pass)?);
-            inputs.push(std::mem::replace(&mut state, output));
+            inputs.push(&state)?;
+            state = detached(chain.layer(index, &state, pass)?);
         }
 
+        inputs.call_back()?;
         let top = variables(&state)?;
         let loss = self.strategy.loss(self.model, &chain.end(&tensors(&top))?, batch, pass)?;
         let mut gradient = self.collect(&(&loss.sum * scale)?, &top, collected)?;
 
-        while let Some(input) = inputs.pop() {
-            let index = inputs.len();
+        while let Some((index, input)) = inputs.pop()? {
             if gradient.iter().all(Option::is_none) {
                 break;
             }
+            // It comes while this layer is computed.
+            inputs.call_back()?;
             // Embeddings are frozen: nothing below the first layer wants a gradient.
             let input = if index == 0 { Below::Nothing(input) } else { Below::Layers(variables(&input)?) };
             let output = chain.layer(index, &input.tensors(), pass)?;
@@ -172,6 +177,54 @@ struct Collected<'a> {
     gradients: &'a mut Gradients,
     /// Which tensors got one.
     received: Vec<bool>,
+}
+
+/// The inputs of layers that wait for the backward pass.
+struct Inputs {
+    kept: Vec<Kept>,
+    offload: Option<kernels::Offload>,
+}
+
+/// The input of a layer.
+enum Kept {
+    Here(State),
+    Away(Vec<kernels::Offloaded>),
+}
+
+impl Inputs {
+    fn new(offload: bool, layers: usize) -> Self {
+        Inputs { kept: Vec::with_capacity(layers), offload: offload.then(Default::default) }
+    }
+
+    fn push(&mut self, state: &State) -> Result<(), TrainError> {
+        self.kept.push(match &mut self.offload {
+            None => Kept::Here(state.clone()),
+            Some(offload) => Kept::Away(
+                state.iter().map(|tensor| offload.send(tensor)).collect::<candle_core::Result<_>>()?,
+            ),
+        });
+        Ok(())
+    }
+
+    /// Begins to bring back the one that is wanted next.
+    fn call_back(&mut self) -> Result<(), TrainError> {
+        if let Some(Kept::Away(tensors)) = self.kept.last_mut() {
+            tensors.iter_mut().try_for_each(kernels::Offloaded::call_back)?;
+        }
+        Ok(())
+    }
+
+    /// The last one, and the layer it is of.
+    fn pop(&mut self) -> Result<Option<(usize, State)>, TrainError> {
+        let state = match self.kept.pop() {
+            None => return Ok(None),
+            Some(Kept::Here(state)) => state,
+            Some(Kept::Away(tensors)) => {
+                tensors.into_iter().map(kernels::Offloaded::take).collect::<candle_core::Result<_>>()?
+            }
+        };
+        Ok(Some((self.kept.len(), state)))
+    }
 }
 
 /// A layer's input when it is computed again.

@@ -139,9 +139,22 @@ impl Gradients {
     /// # Errors
     /// The card they are on fails.
     pub fn clip(&mut self, max_norm: f64) -> Result<f64> {
-        let norm = self.norm()?;
-        let factor = max_norm / (norm + 1e-6);
-        if max_norm > 0.0 && factor < 1.0 {
+        self.clip_scaled(max_norm, 1.0)
+    }
+
+    /// The same of gradients of a loss that was multiplied by `scale`, which is taken off them first. Where one of them is not finite,
+    /// the norm is not either.
+    ///
+    /// # Errors
+    /// The card they are on fails.
+    pub fn clip_scaled(&mut self, max_norm: f64, scale: f64) -> Result<f64> {
+        let norm = self.norm()? / scale;
+        let mut factor = max_norm / (norm + 1e-6);
+        if max_norm <= 0.0 || factor >= 1.0 {
+            factor = 1.0;
+        }
+        factor /= scale;
+        if factor != 1.0 && norm.is_finite() {
             let factor = factor as f32;
             match &mut self.0 {
                 Sums::Host(sums) => {

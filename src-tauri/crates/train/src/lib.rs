@@ -18,6 +18,7 @@ pub mod checkpoint;
 mod error;
 mod evaluation;
 pub mod gradients;
+mod loss_scale;
 pub mod metrics;
 pub mod optimizers;
 mod probe;

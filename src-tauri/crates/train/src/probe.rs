@@ -58,8 +58,13 @@ pub fn probe(run: TrainRun, sink: &mut dyn FnMut(&ProbeStep)) -> Result<Probed, 
     let mut estimated_seconds = tokens * seconds / measured as f64;
     let tokens_of = |rows: &TokenRows| (0..rows.len()).map(|row| rows.length(row)).sum::<usize>() as f64;
     if heaviest.eval_len() > 0 {
-        let backward =
-            Backward { model, strategy: strategy.as_ref(), trainable: &trainable, checkpointing: false };
+        let backward = Backward {
+            model,
+            strategy: strategy.as_ref(),
+            trainable: &trainable,
+            checkpointing: false,
+            offload: false,
+        };
         let batch = heaviest.eval(0)?;
         let started = Instant::now();
         backward.loss(&batch)?;

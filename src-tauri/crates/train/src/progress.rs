@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{batches::Cursor, evaluation::Best, metrics::WINDOW};
+use crate::{batches::Cursor, evaluation::Best, loss_scale::LossScale, metrics::WINDOW};
 
 /// What a run has done so far.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Progress {
     /// How many of the last rollouts, one after the other, had no words.
     #[serde(default)]
     pub empty_rollouts: u32,
+    /// Where gradients are in f16: what the loss is multiplied by.
+    #[serde(default)]
+    pub loss_scale: Option<LossScale>,
 }
 
 impl Progress {

@@ -101,7 +101,8 @@ fn key(data: &Prepared, config: &TrainingConfig, job: &JobFolder) -> Result<Stri
     let provider = config.provider.map_or("", |provider| provider.name());
     let quantised = [config.use_4bit, config.use_8bit, config.use_nested_quant];
     let types = format!("{:?} {} {}", quantised, config.bnb_4bit_quant_type, config.bnb_4bit_compute_dtype);
-    Ok(format!("{inputs} {rows} {provider} bf16 {} {types}", config.bf16))
+    let fp16 = if config.fp16 { " fp16" } else { "" };
+    Ok(format!("{inputs} {rows} {provider} bf16 {}{fp16} {types}", config.bf16))
 }
 
 /// What the file holds, if it is whole and of this key: otherwise it is made again.

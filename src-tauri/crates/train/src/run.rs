@@ -235,6 +235,9 @@ impl<'a> Training<'a> {
                 sink(TrainEvent::Warning { message: message.clone() });
             }
         }
+        if model.multiplies_f16() {
+            progress.loss_scale.get_or_insert_default();
+        }
         Ok(Self {
             batches,
             config,
@@ -243,7 +246,13 @@ impl<'a> Training<'a> {
             sink,
             control,
             trainable,
-            backward: Backward { model, strategy, trainable, checkpointing },
+            backward: Backward {
+                model,
+                strategy,
+                trainable,
+                checkpointing,
+                offload: config.activation_offloading,
+            },
             optimizers,
             gradients: Gradients::of(trainable)?,
             schedule: schedules::find(config.lr_scheduler_type)?,
@@ -331,7 +340,8 @@ impl<'a> Training<'a> {
         let terms: usize = group.batches.iter().map(|b| self.backward.strategy.terms(b)).sum();
         let mut total = Total { sum: 0.0, terms };
         let mut observed = Observed::default();
-        let scale = 1.0 / terms as f64;
+        let mean = 1.0 / terms as f64;
+        let scale = mean * self.loss_scale();
         if terms == 0 {
             return Err(TrainError::NothingToTrain { step: done + 1 });
         }
@@ -343,12 +353,14 @@ impl<'a> Training<'a> {
             total.sum += computed.sum;
             observed.extend(computed.observed);
         }
-        let loss = total.sum * scale;
+        let loss = total.sum * mean;
         self.check_finite("the loss", loss)?;
-        let grad_norm = self.gradients.clip(self.config.max_grad_norm)?;
-        self.check_finite("the gradient", grad_norm)?;
-        let learning_rate = self.learning_rate(done);
-        self.update(done + 1, learning_rate)?;
+        // As in transformers, steps that were left out do not move the schedule.
+        let skipped = self.progress.loss_scale.map_or(0, |scale| scale.skipped());
+        let learning_rate = self.learning_rate(done - skipped);
+        let mut metrics = observed.means();
+        self.note_loss_scale(&mut metrics);
+        let grad_norm = self.learn(done + 1, learning_rate)?;
 
         let tokens: u64 = group.batches.iter().map(|b| b.tokens() as u64).sum();
         let trained_tokens: u64 = group.batches.iter().map(|b| b.trained_tokens() as u64).sum();
@@ -370,13 +382,47 @@ impl<'a> Training<'a> {
             trained_tokens,
             step_ms: started.elapsed().as_secs_f64() * 1e3,
             elapsed_ms: progress.elapsed_ms,
-            metrics: observed.means(),
+            metrics,
         }));
         Ok(())
     }
 
+    /// What the loss is multiplied by before its gradient is taken; 1 where nothing is in f16.
+    pub(crate) fn loss_scale(&self) -> f64 {
+        match &self.progress.loss_scale {
+            Some(scale) if self.backward.model.multiplies_f16() => scale.factor(),
+            _ => 1.0,
+        }
+    }
+
+    /// Adds the scale in force to the metrics of a step, where there is one.
+    pub(crate) fn note_loss_scale(&self, metrics: &mut BTreeMap<String, f64>) {
+        if self.backward.model.multiplies_f16() {
+            metrics.insert("loss_scale".to_owned(), self.loss_scale());
+        }
+    }
+
+    /// Clips the gradients and updates the weights by them; gives their norm before. With a loss scale, gradients that left the range
+    /// of f16 are no failure: they change nothing but the scale, and their norm is given as 0. `step` counts from 1, those that were
+    /// left out included.
+    pub(crate) fn learn(&mut self, step: u64, learning_rate: f64) -> Result<f64, TrainError> {
+        let norm = self.gradients.clip_scaled(self.config.max_grad_norm, self.loss_scale())?;
+        let scaled = self.backward.model.multiplies_f16();
+        let skipped = self.progress.loss_scale.map_or(0, |scale| scale.skipped());
+        if let Some(scale) = self.progress.loss_scale.as_mut().filter(|_| scaled) {
+            if norm.is_finite() {
+                scale.grow();
+            } else if scale.shrink() {
+                return Ok(0.0);
+            }
+        }
+        self.check_finite("the gradient", norm)?;
+        self.update(step - skipped, learning_rate)?;
+        Ok(norm)
+    }
+
     /// Updates the weights where they are, several tensors at once. No tape is alive that would see them change.
-    pub(crate) fn update(&mut self, step: u64, learning_rate: f64) -> Result<(), TrainError> {
+    fn update(&mut self, step: u64, learning_rate: f64) -> Result<(), TrainError> {
         let finite = match self.gradients.sums() {
             Sums::Host(gradients) => {
                 let tensors = self.trainable.par_iter().zip(&mut self.optimizers).zip(gradients);

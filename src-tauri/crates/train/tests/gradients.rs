@@ -13,7 +13,7 @@ const TRAIN: Pass = Pass { adapter: true, second: false, dropout_seed: Some(5) }
 
 fn gradients(model: &dyn CausalLm, batches: &[Batch], scale: f64, checkpointing: bool) -> (f64, Gradients) {
     let trainable = model.trainable();
-    let backward = Backward { model, strategy: &Sft, trainable: &trainable, checkpointing };
+    let backward = Backward { model, strategy: &Sft, trainable: &trainable, checkpointing, offload: false };
     let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
     let loss = batches.iter().map(|b| backward.run(b, TRAIN, scale, &mut gradients).unwrap().sum).sum();
     (loss, gradients)
@@ -133,7 +133,13 @@ fn a_tensor_without_a_gradient_is_an_error() {
         .push(("idle.lora_A.weight".into(), Var::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap()));
     let trainable = watched.trainable();
     for checkpointing in [false, true] {
-        let backward = Backward { model: &watched, strategy: &Sft, trainable: &trainable, checkpointing };
+        let backward = Backward {
+            model: &watched,
+            strategy: &Sft,
+            trainable: &trainable,
+            checkpointing,
+            offload: false,
+        };
         let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
         let result = backward.run(&batch(PLAIN.vocab, &[5], 1), TRAIN, 1.0, &mut gradients);
         let Err(TrainError::NoGradient(name)) = result else { panic!("must be refused, got {result:?}") };
@@ -147,8 +153,13 @@ fn evaluation_uses_no_dropout_and_the_same_loss() {
     shake_adapter(model.as_ref(), 0.2);
     let batch = batch(GROUPED.vocab, &[9, 8], 4);
     let trainable = model.trainable();
-    let backward =
-        Backward { model: model.as_ref(), strategy: &Sft, trainable: &trainable, checkpointing: false };
+    let backward = Backward {
+        model: model.as_ref(),
+        strategy: &Sft,
+        trainable: &trainable,
+        checkpointing: false,
+        offload: false,
+    };
     let mut unused = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
     let plain = backward.run(&batch, Pass::EVAL, 1.0, &mut unused).unwrap();
     let dropped = backward.run(&batch, TRAIN, 1.0, &mut unused).unwrap();

@@ -117,7 +117,8 @@ fn every_curve_equals_peft() {
 
 fn gradients(model: &AnyModel, batches: &[Batch], pass: Pass, checkpointing: bool) -> (f64, Gradients) {
     let trainable = model.trainable();
-    let backward = Backward { model: &**model, strategy: &Sft, trainable: &trainable, checkpointing };
+    let backward =
+        Backward { model: &**model, strategy: &Sft, trainable: &trainable, checkpointing, offload: false };
     let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
     let loss = batches.iter().map(|batch| backward.run(batch, pass, 0.1, &mut gradients).unwrap().sum).sum();
     (loss, gradients)

@@ -113,6 +113,7 @@ fn losses_rewards_and_gradients_are_those_of_trl() {
                     strategy: &strategy,
                     trainable: &trainable,
                     checkpointing,
+                    offload: false,
                 };
                 let mut gradients = Gradients::zeros(trainable.iter().map(|(_, var)| var.elem_count()));
                 let batch = golden.batch(0..golden.pairs.len());

@@ -72,7 +72,8 @@ fn the_same_seed_and_either_way_of_checkpointing_give_the_same_bits() {
 /// The loss of the rows of a packed batch that count.
 fn loss(model: &dyn CausalLm, batch: &Batch) -> f64 {
     let trainable = model.trainable();
-    let backward = Backward { model, strategy: &Sft, trainable: &trainable, checkpointing: false };
+    let backward =
+        Backward { model, strategy: &Sft, trainable: &trainable, checkpointing: false, offload: false };
     backward.loss(batch).unwrap().sum
 }
 

@@ -11,15 +11,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::{GenerateParams, GenerateStats, JobFolder, Message, Phase, files};
 
-/// How a training engine ends, by its exit code. 0 is a run that is finished or paused, 1 one that failed.
+/// How an engine ends, by its exit code.
 pub mod exit {
+    /// It did what it was asked for; of a run, that it is finished or paused.
+    pub const SUCCESS: u8 = 0;
+    /// It failed, and has said why.
+    pub const FAILURE: u8 = 1;
+    /// It was not asked as engines are.
+    pub const USAGE: u8 = 2;
     /// Another engine has the job.
     pub const BUSY: u8 = 3;
     /// The system gave it no more memory.
     pub const OUT_OF_MEMORY: u8 = 4;
     /// The disk is so full that not even that could be written to the log.
     pub const DISK_FULL: u8 = 5;
+    /// The card that it computed on does not answer any more.
+    pub const CARD_LOST: u8 = 6;
 }
+
+/// The name of the processor where events name the device that computes.
+pub const PROCESSOR: &str = "cpu";
 
 /// The environment variable that tells an engine why it computes on the processor though there is a card.
 pub const NOT_ON_CARD: &str = "MODELFORGE_NOT_ON_CARD";

@@ -13,7 +13,7 @@ const BIN_PARTS: u32 = 4;
 const MAX_BYTES: u64 = 4 << 10;
 
 /// What a run computes with instead of its settings since it ran out of memory. Each time that happens, its micro-batches are halved;
-/// once they are single rows, gradient checkpointing is turned on; then nothing is left to give up. The rows of every optimizer step,
+/// once they are single rows, gradient checkpointing is turned on; then a run on a card goes on on the processor, and else nothing is left to give up. The rows of every optimizer step,
 /// their order and the number of steps stay, and so do the losses, but for rounding and for dropout's masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +27,9 @@ pub struct Fallback {
     pub gradient_accumulation_steps: u32,
     /// Whether each layer is computed twice.
     pub gradient_checkpointing: bool,
+    /// Whether the processor computes in place of a card: its memory did not suffice even so, or it does not answer any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_processor: bool,
 }
 
 impl Fallback {
@@ -44,11 +47,12 @@ impl Fallback {
             per_device_train_batch_size: at_once,
             gradient_accumulation_steps: config.gradient_accumulation_steps.saturating_mul(parts),
             gradient_checkpointing,
+            on_processor: false,
         }
     }
 
-    /// What to try after this ran out of memory; `None` where nothing is left.
-    pub fn next(self, config: &TrainingConfig) -> Option<Self> {
+    /// What to try after this ran out of memory, on a card or not; `None` where nothing is left.
+    pub fn next(self, config: &TrainingConfig, on_card: bool) -> Option<Self> {
         let rows = config.per_device_train_batch_size.max(1);
         let divisible = match (config.strategy, config.rl_algorithm) {
             (Strategy::Rlhf, RlAlgorithm::Ppo) => config.rollout_batch_size,
@@ -60,13 +64,20 @@ impl Fallback {
             _ if config.gradient_accumulation_steps > 1 => rows.max(2),
             _ => rows,
         };
-        if self.batch_parts < divisible {
-            Some(Self::of(config, self.batch_parts.saturating_mul(2), self.gradient_checkpointing))
+        let less = if self.batch_parts < divisible {
+            Self::of(config, self.batch_parts.saturating_mul(2), self.gradient_checkpointing)
         } else if !self.gradient_checkpointing {
-            Some(Self::of(config, self.batch_parts, true))
+            Self::of(config, self.batch_parts, true)
         } else {
-            None
-        }
+            return (on_card && !self.on_processor).then(|| self.on_processor(true));
+        };
+        Some(less.on_processor(self.on_processor))
+    }
+
+    /// The same on the processor, or where it is computed otherwise.
+    #[must_use]
+    pub fn on_processor(self, on_processor: bool) -> Self {
+        Self { on_processor, ..self }
     }
 
     /// What a job has come to; `None` while it computes as its settings say.
@@ -110,7 +121,7 @@ mod tests {
     /// Rows at once, batches a step and checkpointing, one after the other until nothing is left.
     fn steps(changes: Value) -> Vec<(u32, u32, bool)> {
         let config = config(changes);
-        let all = std::iter::successors(Some(Fallback::none(&config)), |now| now.next(&config));
+        let all = std::iter::successors(Some(Fallback::none(&config)), |now| now.next(&config, false));
         all.map(|f| (f.per_device_train_batch_size, f.gradient_accumulation_steps, f.gradient_checkpointing))
             .collect()
     }
@@ -126,6 +137,21 @@ mod tests {
             [(3, 1, true), (2, 2, true), (1, 3, true)],
             "no batch is larger than it was"
         );
+    }
+
+    #[test]
+    fn a_card_gives_way_to_the_processor_last() {
+        let config = config(json!({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}));
+        let all =
+            std::iter::successors(Some(Fallback::none(&config)), |now| now.next(&config, !now.on_processor));
+        let all: Vec<_> = all.map(|f| (f.per_device_train_batch_size, f.on_processor)).collect();
+        assert_eq!(all, [(2, false), (1, false), (1, true)], "single rows are tried on the card first");
+        let lost = Fallback::none(&config).on_processor(true);
+        let less = lost.next(&config, false).unwrap();
+        assert!(less.on_processor && less.per_device_train_batch_size == 1, "it stays there: {less:?}");
+        let told = serde_json::to_value(Fallback::none(&config)).unwrap();
+        assert!(told.get("on_processor").is_none(), "a run that never left its device does not speak of it");
+        assert_eq!(serde_json::from_value::<Fallback>(told).unwrap(), Fallback::none(&config));
     }
 
     #[test]
@@ -145,7 +171,7 @@ mod tests {
         let job = JobFolder::new(folder.path());
         assert_eq!(Fallback::read(&job).unwrap(), None);
         let config = config(json!({"per_device_train_batch_size": 4}));
-        let fallback = Fallback::none(&config).next(&config).unwrap();
+        let fallback = Fallback::none(&config).next(&config, false).unwrap();
         fallback.write(&job).unwrap();
         assert_eq!(Fallback::read(&job).unwrap(), Some(fallback));
         for text in [

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use types::files;
 
 use crate::{
-    cuda,
+    cuda::Cuda,
     process::{in_root, output, root, run as execute, say, succeeds, target_folder},
     tools::{CARGO_CYCLONEDX, WINDOW, WINDOW_DRIVER},
     ui,
@@ -31,8 +31,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         [] => false,
         [flag] if flag == "--check" => true,
         [flag] if flag == "--cuda" => {
-            ensure!(cuda::can_be_built(), "the engine for cards needs nvcc; CUDA_HOME says where CUDA is");
-            return cuda::pack();
+            return Cuda::find()?.pack();
         }
         _ => bail!("dist takes nothing but --check or --cuda"),
     };

@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::{
-    codegen, cuda,
+    codegen,
+    cuda::{self, Cuda},
     process::{cargo, run as execute, say},
     tidy,
     tools::{BROWSER, CARGO_DENY, WINDOW, WINDOW_DRIVER, has_component},
@@ -29,7 +30,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("user interface", user_interface),
     ("libraries of the window", window),
     ("clippy", clippy),
-    ("types of the engine for cards", engine_for_cards),
+    ("clippy of the engine for cards", engine_for_cards),
 ];
 
 /// What needs the programs that the tests have built.
@@ -38,10 +39,10 @@ const JOURNEYS: &[(&str, Check)] =
 
 pub fn run(arguments: &[String]) -> Result<()> {
     if arguments == ["--gpu"] {
-        if cuda::can_be_built() {
-            return cuda::test();
+        if cuda::has_driver() {
+            return Cuda::find()?.test();
         }
-        say("SKIPPED: there is no nvcc to build the tests on cards with; CUDA_HOME says where CUDA is.");
+        say("SKIPPED: there is no NVIDIA driver, so no card to compare with the processor.");
         return Ok(());
     }
     let mut filters = Vec::new();
@@ -118,10 +119,13 @@ fn clippy() -> Result<Outcome> {
 }
 
 fn engine_for_cards() -> Result<Outcome> {
-    if !cuda::can_be_built() {
-        return Ok(Outcome::Skipped("there is no nvcc"));
+    match Cuda::find() {
+        Ok(cuda) => cuda.clippy().map(|()| Outcome::Passed),
+        Err(error) => {
+            say(&format!("{error:#}"));
+            Ok(Outcome::Skipped("CUDA's compiler is not there and could not be installed"))
+        }
     }
-    cuda::check().map(|()| Outcome::Passed)
 }
 
 /// Types and unit tests of the user interface, which the programs then carry.

@@ -7,12 +7,12 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    process::ExitCode,
 };
 
 use models::{ModelError, export::Merged};
 use types::{
     ExportFormat, Manifest, ModelFolder,
+    engine::exit,
     export::{ExportLine, ExportRequest},
     files,
 };
@@ -23,29 +23,29 @@ use crate::{EngineError, card, complain, tell};
 const SPARE_BYTES: u64 = 64 << 20;
 
 /// Carries out `request`, an [`ExportRequest`] in JSON. Exit codes: 0 written, 1 failed.
-pub fn main(request: &str) -> ExitCode {
+pub fn main(request: &str) -> u8 {
     let request: ExportRequest = match serde_json::from_str(request) {
         Ok(request) => request,
         Err(error) => {
             complain(format!("not an export: {error}"));
-            return ExitCode::from(2);
+            return exit::USAGE;
         }
     };
     let result = catch_unwind(AssertUnwindSafe(|| export(&request)))
         .unwrap_or_else(|panic| Err(EngineError::panic(panic.as_ref())));
     let (line, code) = match result {
-        Ok(written) => (written, ExitCode::SUCCESS),
-        Err(error) => (ExportLine::Error(error.to_string()), ExitCode::FAILURE),
+        Ok(written) => (written, exit::SUCCESS),
+        Err(error) => (ExportLine::Error(error.to_string()), exit::FAILURE),
     };
     let told = tell(&line);
-    if code != ExitCode::SUCCESS || told.is_err() {
+    if code != exit::SUCCESS || told.is_err() {
         discard(&request.folder);
     }
     match told {
         Ok(()) => code,
         Err(error) => {
             complain(format!("standard output: {error}"));
-            ExitCode::FAILURE
+            exit::FAILURE
         }
     }
 }

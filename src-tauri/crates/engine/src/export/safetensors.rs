@@ -80,7 +80,11 @@ fn copy_tokenizer(request: &ExportRequest) -> Result<(), EngineError> {
 fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineError> {
     let loaded = chat::load_unquantised(&request.base_dir, &request.adapter_dir)?;
     let bf16 = loaded.model.info().dtype == "bf16";
-    let rounding = if bf16 { rounding.max(ExportDtype::Bf16.rounding()) } else { rounding };
+    let rounding = match loaded.model.info().dtype.as_str() {
+        "bf16" => rounding.max(ExportDtype::Bf16.rounding()),
+        "f16" => rounding.max(ExportDtype::F16.rounding()),
+        _ => rounding,
+    };
     let chat::Loaded { model, tokenizer } = loaded;
     if let ModelView::Span(pointing) = model.view() {
         let wanted = points(pointing, &tokenizer)?;
@@ -116,7 +120,14 @@ fn answers_alike(request: &ExportRequest, rounding: f32) -> Result<bool, EngineE
 
 /// The exported model.
 fn exported(request: &ExportRequest, bf16: bool) -> Result<AnyModel, EngineError> {
-    let wanted = Wanted { folder: &request.folder, bf16, provider: Provider::Unsloth, quantise: None };
+    let wanted = Wanted {
+        folder: &request.folder,
+        bf16,
+        fp16: false,
+        provider: Provider::Unsloth,
+        quantise: None,
+        on_processor: true,
+    };
     wanted.load(&mut |why| crate::complain(why))
 }
 

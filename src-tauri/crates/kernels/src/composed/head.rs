@@ -100,7 +100,7 @@ impl Projection {
 
     /// The rows of the head that belong to the targets, f32.
     fn of_targets(&self, piece: &Piece) -> Result<Tensor> {
-        wide(&self.head.weight.index_select(&piece.targets, 0)?)
+        wide(&crate::embedding(&piece.targets, &self.head.weight)?)
     }
 
     fn found(&self, hidden: &Tensor, piece: &Piece) -> Result<Found> {

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::given;
+use super::{converted, given};
 use crate::{
     FrozenWeight,
     quant::{Codes, DynamicMap, LARGEST, Quantised, Scales},
@@ -80,7 +80,7 @@ impl<'a> Slabs<'a> {
             FrozenWeight::Quantised { .. } => false,
         };
         let dtype = match weight {
-            FrozenWeight::Quantised { bf16: true, .. } => x.dtype(),
+            FrozenWeight::Quantised { dtype, .. } if *dtype != DType::F32 => x.dtype(),
             _ if as_it_is => x.dtype(),
             _ => DType::F32,
         };
@@ -103,9 +103,7 @@ impl<'a> Slabs<'a> {
 
     fn slab(&self, first: usize, count: usize) -> Result<Tensor> {
         match self.weight {
-            FrozenWeight::Tensor(tensor) => {
-                tensor.narrow(0, first, count)?.to_device(&self.device)?.to_dtype(self.dtype)
-            }
+            FrozenWeight::Tensor(tensor) => converted(&tensor.narrow(0, first, count)?, self.dtype),
             FrozenWeight::Quantised { weight, .. } => weight
                 .on_device()
                 .parts(weight, &self.device)?

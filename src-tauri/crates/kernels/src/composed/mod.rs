@@ -45,7 +45,18 @@ pub fn are_fused(device: &Device) -> bool {
     }
 }
 
+/// The same numbers in another dtype, as no operand of anything. On NVIDIA cards candle converts no bf16 in a program that is built for
+/// all of them, so that what has sixteen bits there is widened by a kernel of ours.
+pub fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    let x = x.detach();
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() && x.dtype() != DType::F32 && x.dtype() != dtype {
+        return crate::cuda::widened(&x)?.to_dtype(dtype);
+    }
+    x.to_dtype(dtype)
+}
+
 /// In f32, and no operand of anything.
 fn wide(x: &Tensor) -> Result<Tensor> {
-    x.detach().to_dtype(DType::F32)
+    converted(x, DType::F32)
 }

@@ -5,17 +5,17 @@ use candle_core::{Result, Tensor};
 use super::{
     card::{Arg, Card, Grid, Numbers, Source, numbers},
     plan::Plan,
+    precision::Precision,
 };
 use crate::{Heads, RopeTable};
 
-/// Widths of a head that there are kernels on tensor cores for, in bf16.
+/// Widths of a head that there are kernels on tensor cores for, in sixteen bits.
 const WIDTHS: [usize; 4] = [32, 64, 96, 128];
 /// The widest head that the other kernels take.
 pub(super) const WIDEST: usize = 256;
 
-/// Keys of a block of the backward pass, queries that it takes at a time, two times, and values between the rows of both.
+/// Keys of a block of the backward pass, and values between its rows.
 const KEYS: usize = 64;
-const QUERIES: usize = 32;
 const PAD: usize = 8;
 
 /// What heads go through before they are compared.
@@ -42,10 +42,10 @@ impl Heading<'_> {
         pitch: usize,
     ) -> Result<(Vec<Arg>, Option<Tensor>)> {
         let norm = |i: usize| match self.norms {
-            Some(norms) => numbers(&norms[i]).map(|norm| (norm.at, norm.bf16)),
-            None => Ok((0, false)),
+            Some(norms) => numbers(&norms[i]).map(|norm| (norm.at, norm.precision)),
+            None => Ok((0, Precision::F32)),
         };
-        let ((query_norm, narrow), (key_norm, _)) = (norm(0)?, norm(1)?);
+        let ((query_norm, kind), (key_norm, _)) = (norm(0)?, norm(1)?);
         let angles = self.table.map(|table| table.on_card(card.0)).transpose()?;
         let at = angles.as_ref().map(numbers).transpose()?;
         let Heads { queries, keys, dim, .. } = self.heads;
@@ -61,7 +61,7 @@ impl Heading<'_> {
             self.table.map_or(0, RopeTable::positions).into(),
             self.eps.into(),
             Arg::Long((tokens * (queries + keys)) as i64),
-            narrow.into(),
+            kind.into(),
         ];
         Ok((args, angles))
     }
@@ -118,8 +118,17 @@ impl Mixing<'_> {
         self.ready.from(self.heads.queries * self.heads.dim)
     }
 
-    fn on_tensor_cores(&self) -> bool {
-        self.ready.bf16 && WIDTHS.contains(&self.heads.dim)
+    /// The kernels on tensor cores, and how many queries a block of keys takes at a time there, where there are some.
+    fn on_tensor_cores(&self, card: Card) -> Result<Option<(Source, usize)>> {
+        if !WIDTHS.contains(&self.heads.dim) {
+            return Ok(None);
+        }
+        Ok(match self.ready.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some((Source::Attention, 32)),
+            Precision::F16 if card.capability()? >= 80 => Some((Source::AttentionHalf, 32)),
+            Precision::F16 => Some((Source::AttentionTuring, if self.heads.dim > 96 { 16 } else { 32 })),
+        })
     }
 
     /// Sizes and the factor of scores, as all kernels have them at the end.
@@ -140,10 +149,10 @@ impl Mixing<'_> {
         let Heads { queries, keys, dim, window } = self.heads;
         let operands: [Arg; 5] =
             [self.ready.into(), self.keys().into(), self.values.0.into(), out.into(), log_sums.into()];
-        if self.on_tensor_cores() {
+        if let Some((source, _)) = self.on_tensor_cores(card)? {
             let grid = Grid { blocks: (self.plan.tile_count, queries), threads: 128, shared: 0 };
             let args = [&operands[..], &[Arg::At(card.address(&self.plan.tiles))], &self.sizes()].concat();
-            return card.start(Source::Attention, &format!("attention_{dim}"), grid, &args);
+            return card.start(source, &format!("attention_{dim}"), grid, &args);
         }
         let args = [
             &operands[..],
@@ -177,7 +186,7 @@ impl Mixing<'_> {
     ) -> Result<()> {
         let Heads { queries, keys, dim, window } = self.heads;
         let count = self.tokens * queries;
-        let pulls_room = card.room(false, count)?;
+        let pulls_room = card.room(Precision::F32, count)?;
         let pulls = pulls_room.numbers(&card);
         let args = [out.into(), g.into(), pulls.into(), dim.into(), Arg::Long(count as i64)];
         card.start(Source::Plain, &format!("pulls_{}", out.suffix()), Grid::warps(count), &args)?;
@@ -190,18 +199,19 @@ impl Mixing<'_> {
             pulls.into(),
         ];
         let of_keys = to.from(queries * dim);
-        if self.on_tensor_cores() {
+        if let Some((source, taken)) = self.on_tensor_cores(card)? {
             let tiles = [Arg::At(card.address(&self.plan.tiles))];
             let grid = Grid { blocks: (self.plan.tile_count, queries), threads: 128, shared: 0 };
             let args = [&operands[..], &[to.into()], &tiles, &self.sizes()].concat();
-            card.start(Source::Attention, &format!("attention_queries_{dim}"), grid, &args)?;
-            let shared = (2 * (2 * KEYS + 4 * QUERIES) * (dim + PAD)) as u32;
+            card.start(source, &format!("attention_queries_{dim}"), grid, &args)?;
+            // Keys and values, and twice queries and their gradients.
+            let shared = (2 * (2 * KEYS + 4 * taken) * (dim + PAD)) as u32;
             let grid = Grid { blocks: (self.plan.tile_count, queries), threads: 128, shared };
-            let parts = [card.room(false, count * dim)?, card.room(false, count * dim)?];
+            let parts = [card.room(Precision::F32, count * dim)?, card.room(Precision::F32, count * dim)?];
             let [key_parts, value_parts] = [parts[0].numbers(&card), parts[1].numbers(&card)];
             let args =
                 [&operands[..], &[key_parts.into(), value_parts.into()], &tiles, &self.sizes()].concat();
-            card.start(Source::Attention, &format!("attention_keys_{dim}"), grid, &args)?;
+            card.start(source, &format!("attention_keys_{dim}"), grid, &args)?;
             let args = [
                 key_parts.into(),
                 value_parts.into(),
@@ -213,7 +223,7 @@ impl Mixing<'_> {
                 self.pitch().into(),
                 self.values.1.into(),
             ];
-            return card.start(Source::Attention, "sum_of_heads", Grid::each(self.tokens, 256), &args);
+            return card.start(source, "sum_of_heads", Grid::each(self.tokens, 256), &args);
         }
         let rest = [
             Arg::At(card.address(&self.plan.bounds)),

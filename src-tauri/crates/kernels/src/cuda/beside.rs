@@ -12,6 +12,7 @@ use candle_core::{
 use super::{
     card::{Arg, Card, Grid, Numbers, Room, Source, numbers, numbers_of},
     layer::{SavedOnCard, backward, forward},
+    precision::Precision,
 };
 use crate::fused::{Frozen, LayerInput};
 
@@ -108,7 +109,7 @@ impl LayerBeside {
             parts.push((numbers(part)?.at, part.elem_count()));
         }
         let (table, count) = table(parts.into_iter());
-        let room = card.room(self.layer.linears[0].weight.is_bf16(), count)?;
+        let room = card.room(Precision::of(self.layer.linears[0].weight.dtype())?, count)?;
         let to = room.numbers(&card);
         let args = [Arg::Table(table), to.into(), Arg::Long(count as i64)];
         card.start(Source::Train, &format!("join_{}", to.suffix()), Grid::threads(count), &args)?;

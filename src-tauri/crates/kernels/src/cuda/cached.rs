@@ -7,6 +7,7 @@ use super::{
     card::{Arg, Card, Grid, Matrix, Numbers, Room, Size, Source, numbers, numbers_of},
     layer::Parameters,
     plan::Plan,
+    precision::Precision,
 };
 use crate::{DecoderLayer, Heads, KeyValueCache, LayerInput, LayerLinear};
 
@@ -20,7 +21,7 @@ pub(crate) struct CardCache {
     values: Room,
     capacity: usize,
     width: usize,
-    bf16: bool,
+    precision: Precision,
 }
 
 impl CardCache {
@@ -31,26 +32,29 @@ impl CardCache {
         length: usize,
         tokens: usize,
         width: usize,
-        bf16: bool,
+        precision: Precision,
     ) -> Result<Self> {
         if let Some(old) = &old
             && length > 0
-            && (old.width != width || old.bf16 != bf16)
+            && (old.width != width || old.precision != precision)
         {
             bail!("a cache of {length} tokens of another layer cannot go on");
         }
         match old {
-            Some(old) if old.capacity >= tokens && old.width == width && old.bf16 == bf16 => Ok(old),
+            Some(old) if old.capacity >= tokens && old.width == width && old.precision == precision => {
+                Ok(old)
+            }
             old => {
                 let capacity = (tokens + tokens / 2).next_multiple_of(FIRST);
-                let (keys, values) = (card.room(bf16, capacity * width)?, card.room(bf16, capacity * width)?);
+                let room = || card.room(precision, capacity * width);
+                let (keys, values) = (room()?, room()?);
                 if let Some(old) = old.filter(|_| length > 0) {
                     for (from, to) in [(&old.keys, &keys), (&old.values, &values)] {
                         let (from, to) = (from.numbers(&card), to.numbers(&card));
                         card.copy_rows((from, width), (to, width), length, width)?;
                     }
                 }
-                Ok(CardCache { keys, values, capacity, width, bf16 })
+                Ok(CardCache { keys, values, capacity, width, precision })
             }
         }
     }
@@ -82,10 +86,10 @@ fn grown(
     cache: &mut KeyValueCache,
     tokens: usize,
     heads: Heads,
-    bf16: bool,
+    precision: Precision,
 ) -> Result<(Numbers, Numbers)> {
     let (length, width) = (cache.len(), heads.keys * heads.dim);
-    let grown = CardCache::with_room(card, cache.take_card(), length, length + tokens, width, bf16)?;
+    let grown = CardCache::with_room(card, cache.take_card(), length, length + tokens, width, precision)?;
     let places = (grown.keys.numbers(&card), grown.values.numbers(&card));
     cache.set_card(grown, length + tokens);
     Ok(places)
@@ -117,7 +121,7 @@ fn attend(
         offset.into(),
         heads.window.unwrap_or(0).into(),
         (heads.dim as f32).sqrt().recip().into(),
-        (!out.bf16).into(),
+        (!out.precision.is_narrow()).into(),
     ];
     let grid = Grid { blocks: (tokens, heads.queries), threads: 256, shared: 0 };
     card.start(Source::Plain, &format!("attend_{}", keys.suffix()), grid, &args)
@@ -147,7 +151,7 @@ fn many(
         let mut first = 0;
         for (cache, &tokens) in caches.iter_mut().zip(&input.lengths) {
             let before = cache.len();
-            let (keys, values) = grown(card, cache, tokens, heads, qkv.bf16)?;
+            let (keys, values) = grown(card, cache, tokens, heads, qkv.precision)?;
             let own = ready.from(first * of_ready);
             let to = keys.from(before * of_keys);
             card.copy_rows((own.from(width), of_ready), (to, of_keys), tokens, of_keys)?;
@@ -184,7 +188,7 @@ fn times(
     }
     if let Some((a, b)) = &linear.adapter {
         let rank = a.dim(0)?;
-        let room = card.room(false, rank)?;
+        let room = card.room(Precision::F32, rank)?;
         let u = room.numbers(&card);
         card.times_vector(x, numbers(a)?, (rank, inputs), scale, u, None)?;
         card.times_vector(u, numbers(b)?, (out, rank), 1.0, y, add)?;
@@ -209,8 +213,8 @@ fn one(
     }
     let (of_queries, of_keys) = (queries * dim, keys * dim);
     let width = layer.input_norm.dims1()?;
-    let bf16 = layer.linears[0].weight.is_bf16();
-    let floats = |count: usize| card.room(false, count);
+    let precision = Precision::of(layer.linears[0].weight.dtype())?;
+    let floats = |count: usize| card.room(Precision::F32, count);
     let at = |room: &Room| room.numbers(&card);
     let plan = Plan::of(card, &input.lengths, &input.positions)?;
 
@@ -230,10 +234,10 @@ fn one(
     let ready = floats(of_queries + of_keys)?;
     heading.apply(card, &plan, 1, (at(&qkv), of_queries + 2 * of_keys), at(&ready))?;
     let before = cache.len();
-    let (all_keys, all_values) = grown(card, cache, 1, layer.heads, bf16)?;
+    let (all_keys, all_values) = grown(card, cache, 1, layer.heads, precision)?;
     card.convert(at(&ready).from(of_queries), of_keys, all_keys.from(before * of_keys))?;
     card.convert(at(&qkv).from(of_queries + of_keys), of_keys, all_values.from(before * of_keys))?;
-    let (own, _room) = card.narrowed(at(&ready), of_queries, bf16)?;
+    let (own, _room) = card.narrowed(at(&ready), of_queries, precision)?;
     let mixed = floats(of_queries)?;
     attend(card, layer.heads, (1, before), (own, of_queries), (all_keys, all_values), at(&mixed))?;
 
@@ -265,7 +269,7 @@ pub(crate) fn product(
     if rows == 1 {
         card.times_vector(x, weight, (out, inputs), 1.0, to, None)?;
     } else {
-        let (x, _room) = card.narrowed(x, rows * inputs, weight.bf16)?;
+        let (x, _room) = card.narrowed(x, rows * inputs, weight.precision)?;
         let factors = (Matrix::rows(x, inputs), Matrix::columns(weight, inputs));
         card.multiply(Size { m: rows, n: out, k: inputs }, 1.0, factors, 0.0, (to, out))?;
     }

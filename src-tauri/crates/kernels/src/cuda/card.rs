@@ -13,7 +13,9 @@ use candle_core::{
     },
     op::BackpropOp,
 };
-use half::bf16;
+use half::{bf16, f16};
+
+use super::precision::Precision;
 
 /// The card of this number, made ready: all work on one stream, and freed memory kept for the next allocation.
 ///
@@ -21,6 +23,7 @@ use half::bf16;
 /// There is no driver, it is too old, or there is no such card.
 #[allow(unsafe_code)]
 pub fn card(number: usize) -> Result<Device> {
+    super::faults::check_driver()?;
     let device = Device::new_cuda_with_stream(number)?;
     let card = device.as_cuda_device()?;
     // SAFETY: there is one stream, so work and the freeing of memory are in order without events.
@@ -77,7 +80,7 @@ pub fn memory(device: &Device) -> Result<Option<Memory>> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Numbers {
     pub at: u64,
-    pub bf16: bool,
+    pub precision: Precision,
 }
 
 impl Numbers {
@@ -87,30 +90,26 @@ impl Numbers {
     }
 
     pub fn size(self) -> usize {
-        if self.bf16 { 2 } else { 4 }
+        self.precision.size()
     }
 
     /// The end of the name of the kernel that works on such numbers.
     pub fn suffix(self) -> &'static str {
-        suffix(self.bf16)
+        self.precision.suffix()
     }
-}
-
-pub(crate) fn suffix(bf16: bool) -> &'static str {
-    if bf16 { "bf16" } else { "f32" }
 }
 
 /// Memory on the card.
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
     slice: CudaSlice<u8>,
-    bf16: bool,
+    precision: Precision,
 }
 
 impl Room {
     /// Its numbers.
     pub fn numbers(&self, card: &Card) -> Numbers {
-        Numbers { at: card.address(&self.slice), bf16: self.bf16 }
+        Numbers { at: card.address(&self.slice), precision: self.precision }
     }
 }
 
@@ -158,7 +157,10 @@ pub(crate) enum Source {
     Rows,
     Train,
     Plain,
+    /// On tensor cores in bf16, in f16, and in f16 on cards of compute capability 7.5.
     Attention,
+    AttentionHalf,
+    AttentionTuring,
 }
 
 impl Source {
@@ -168,6 +170,12 @@ impl Source {
             Source::Train => ("train", include_str!(concat!(env!("OUT_DIR"), "/train.ptx"))),
             Source::Plain => ("plain", include_str!(concat!(env!("OUT_DIR"), "/plain.ptx"))),
             Source::Attention => ("attention", include_str!(concat!(env!("OUT_DIR"), "/attention.ptx"))),
+            Source::AttentionHalf => {
+                ("attention-half", include_str!(concat!(env!("OUT_DIR"), "/attention-half.ptx")))
+            }
+            Source::AttentionTuring => {
+                ("attention-turing", include_str!(concat!(env!("OUT_DIR"), "/attention-turing.ptx")))
+            }
         }
     }
 }
@@ -242,16 +250,22 @@ impl<'a> Card<'a> {
         }
     }
 
+    /// The compute capability, such as 75.
+    pub fn capability(&self) -> Result<i32> {
+        let (major, minor) = self.0.cuda_stream().context().compute_capability().w()?;
+        Ok(10 * major + minor)
+    }
+
     pub fn address<T>(&self, slice: &CudaSlice<T>) -> u64 {
         slice.device_ptr(&self.0.cuda_stream()).0
     }
 
     /// Room for so many numbers, of any value.
     #[allow(unsafe_code)]
-    pub fn room(&self, bf16: bool, count: usize) -> Result<Room> {
-        let bytes = count.max(1) * if bf16 { 2 } else { 4 };
+    pub fn room(&self, precision: Precision, count: usize) -> Result<Room> {
+        let bytes = count.max(1) * precision.size();
         // SAFETY: bytes of any value are bytes; whoever asks writes before it reads.
-        Ok(Room { slice: unsafe { self.0.alloc::<u8>(bytes)? }, bf16 })
+        Ok(Room { slice: unsafe { self.0.alloc::<u8>(bytes)? }, precision })
     }
 
     /// The same for an operation's result.
@@ -263,7 +277,7 @@ impl<'a> Card<'a> {
 
     /// Numbers of a slice of f32.
     pub fn f32(&self, slice: &CudaSlice<f32>) -> Numbers {
-        Numbers { at: self.address(slice), bf16: false }
+        Numbers { at: self.address(slice), precision: Precision::F32 }
     }
 
     /// A result as candle has it.
@@ -333,10 +347,9 @@ impl<'a> Card<'a> {
         if m == 0 || n == 0 {
             return Ok(());
         }
-        if a.numbers.bf16 != b.numbers.bf16 {
+        if a.numbers.precision != b.numbers.precision {
             bail!("both factors of a product have one precision");
         }
-        let kind = |bf16| if bf16 { blas::cudaDataType::CUDA_R_16BF } else { blas::cudaDataType::CUDA_R_32F };
         let turn = |turned| {
             if turned { blas::cublasOperation_t::CUBLAS_OP_T } else { blas::cublasOperation_t::CUBLAS_OP_N }
         };
@@ -354,14 +367,14 @@ impl<'a> Card<'a> {
                 k as i32,
                 (&raw const alpha).cast(),
                 b.numbers.at as *const _,
-                kind(b.numbers.bf16),
+                b.numbers.precision.of_products(),
                 b.pitch as i32,
                 a.numbers.at as *const _,
-                kind(a.numbers.bf16),
+                a.numbers.precision.of_products(),
                 a.pitch as i32,
                 (&raw const beta).cast(),
                 c.at as *mut _,
-                kind(c.bf16),
+                c.precision.of_products(),
                 pitch as i32,
                 blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
@@ -369,6 +382,11 @@ impl<'a> Card<'a> {
         }
         .w()
     }
+}
+
+/// The compute capability of a card.
+pub(crate) fn capability(card: &CudaDevice) -> Result<i32> {
+    Card(card).capability()
 }
 
 /// Where the numbers of a contiguous tensor on the card lie.
@@ -387,9 +405,12 @@ pub(crate) fn numbers_of(storage: &CudaStorage, layout: &candle_core::Layout) ->
     };
     let card = Card(storage.device());
     let numbers = match &storage.slice {
-        CudaStorageSlice::F32(slice) => Numbers { at: card.address(slice), bf16: false },
-        CudaStorageSlice::BF16(slice) => Numbers { at: card.address::<bf16>(slice), bf16: true },
-        _ => bail!("only f32 and bf16 tensors are computed on, not {:?}", storage.dtype()),
+        CudaStorageSlice::F32(slice) => card.f32(slice),
+        CudaStorageSlice::BF16(slice) => {
+            Numbers { at: card.address::<bf16>(slice), precision: Precision::Bf16 }
+        }
+        CudaStorageSlice::F16(slice) => Numbers { at: card.address::<f16>(slice), precision: Precision::F16 },
+        _ => bail!("only f32, bf16 and f16 tensors are computed on, not {:?}", storage.dtype()),
     };
     Ok(numbers.from(from))
 }

@@ -2,7 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
-use super::card::{Card, Matrix, Numbers, Room, Size, numbers};
+use super::{
+    card::{Card, Matrix, Numbers, Room, Size, numbers},
+    precision::Precision,
+};
 use crate::{FrozenWeight, dropout::Mask};
 
 /// A frozen weight and bias, and where B of its adapter lies.
@@ -21,8 +24,8 @@ pub(super) struct Group<'a> {
     pub inputs: usize,
     pub rank: usize,
     pub scale: f32,
-    /// Whether what is multiplied is bf16.
-    pub bf16: bool,
+    /// Of what is multiplied.
+    pub precision: Precision,
 }
 
 /// Adapters that see the same input: columns of `u`.
@@ -62,7 +65,7 @@ impl Group<'_> {
     /// `x` as the adapters of a share see it.
     fn seen(&self, card: Card, rows: usize, x: Numbers, share: &Share) -> Result<(Numbers, Option<Room>)> {
         let Some(mask) = share.mask else { return Ok((x, None)) };
-        let room = card.room(self.bf16, rows * self.inputs)?;
+        let room = card.room(self.precision, rows * self.inputs)?;
         let to = room.numbers(&card);
         card.drop(x, rows, self.inputs, mask, to)?;
         Ok((to, Some(room)))
@@ -72,7 +75,7 @@ impl Group<'_> {
     /// pass needs.
     pub fn forward(&self, card: Card, rows: usize, x: Numbers, to: Numbers, add: bool) -> Result<Room> {
         let ranks = self.ranks();
-        let u_room = card.room(self.bf16, rows * ranks)?;
+        let u_room = card.room(self.precision, rows * ranks)?;
         let u = u_room.numbers(&card);
         for share in self.shares() {
             let (x, _room) = self.seen(card, rows, x, &share)?;
@@ -122,7 +125,7 @@ impl Group<'_> {
         dx: Option<Numbers>,
     ) -> Result<()> {
         let (pitch, ranks) = (self.outputs(), self.ranks());
-        let du_room = card.room(self.bf16, rows * ranks)?;
+        let du_room = card.room(self.precision, rows * ranks)?;
         let du = du_room.numbers(&card);
         let (mut column, mut next, mut of_b) = (0, 0, ranks * self.inputs);
         for linear in &self.linears {
@@ -158,7 +161,7 @@ impl Group<'_> {
                     beta = 1.0;
                 }
                 Some(mask) => {
-                    let part = card.room(false, rows * self.inputs)?;
+                    let part = card.room(Precision::F32, rows * self.inputs)?;
                     card.multiply(size, 1.0, factors, 0.0, (part.numbers(&card), self.inputs))?;
                     masked.push((part, mask));
                 }

@@ -9,6 +9,7 @@ use super::{
     card::{Card, Numbers, Room, numbers},
     group::{Group, Linear},
     plan::Plan,
+    precision::Precision,
 };
 use crate::fused::{DOWN, Frozen, GATE_UP, GROUPS, LayerInput, O, QKV};
 
@@ -32,7 +33,7 @@ pub(super) struct Parameters<'a> {
     groups: [Group<'a>; 4],
     heading: Heading<'a>,
     plan: Arc<Plan>,
-    bf16: bool,
+    precision: Precision,
     tokens: usize,
     width: usize,
     /// The adapters in the precision they are multiplied in.
@@ -52,10 +53,13 @@ impl<'a> Parameters<'a> {
         if layer.heads.dim > WIDEST || !layer.heads.dim.is_multiple_of(2) {
             bail!("heads of {} are not computed on the card", layer.heads.dim);
         }
-        let bf16 = layer.linears[0].weight.is_bf16();
+        let precision = Precision::of(layer.linears[0].weight.dtype())?;
         let (mut rest, room) = match adapters {
-            Some((values, count)) => card.narrowed(values, count, bf16 && !values.bf16)?,
-            None => (Numbers { at: 0, bf16 }, None),
+            Some((values, count)) => match values.precision == precision {
+                true => (values, None),
+                false => card.narrowed(values, count, precision)?,
+            },
+            None => (Numbers { at: 0, precision }, None),
         };
         let mut left = adapters.map_or(0, |(_, count)| count);
         let mut take = |count: usize| -> Result<Numbers> {
@@ -79,7 +83,7 @@ impl<'a> Parameters<'a> {
                 };
                 linears.push(Linear { weight: &linear.weight, out, bias: linear.bias.as_ref(), b });
             }
-            groups.push(Group { linears, a, inputs, rank: layer.rank, scale: layer.scale, bf16 });
+            groups.push(Group { linears, a, inputs, rank: layer.rank, scale: layer.scale, precision });
         }
         let Ok(groups) = <[Group; 4]>::try_from(groups) else { bail!("a layer has four groups") };
         Ok(Parameters {
@@ -94,7 +98,7 @@ impl<'a> Parameters<'a> {
                 heads: layer.heads,
             },
             plan: Plan::of(card, &input.lengths, &input.positions)?,
-            bf16,
+            precision,
             tokens: input.positions.len(),
             width: layer.input_norm.dims1()?,
             _adapters: room,
@@ -107,7 +111,7 @@ impl<'a> Parameters<'a> {
 
     /// Room of rows as wide as `width`, in the precision of products.
     fn room(&self, width: usize) -> Result<Room> {
-        self.card.room(self.bf16, self.tokens * width)
+        self.card.room(self.precision, self.tokens * width)
     }
 
     /// Queries and keys that are ready.
@@ -144,9 +148,9 @@ impl<'a> Parameters<'a> {
         let qkv = self.room(groups[QKV].outputs())?;
         let u_qkv = groups[QKV].forward(card, self.tokens, at(&normed), at(&qkv), false)?;
         let mixed = self.room(groups[O].inputs)?;
-        let log_sums = card.room(false, self.tokens * self.heading.heads.queries)?;
+        let log_sums = card.room(Precision::F32, self.tokens * self.heading.heads.queries)?;
         mix(self, at(&qkv), groups[QKV].outputs(), at(&mixed), at(&log_sums))?;
-        let stream = card.room(false, self.tokens * self.width)?;
+        let stream = card.room(Precision::F32, self.tokens * self.width)?;
         let u_o = self.added(x, O, at(&mixed), at(&stream))?;
         card.rms_norm(at(&stream), self.norms[1], self.rows(), self.eps, at(&normed))?;
         let gate_up = self.room(groups[GATE_UP].outputs())?;
@@ -159,12 +163,13 @@ impl<'a> Parameters<'a> {
         if !keep {
             return Ok(None);
         }
-        let middle = match self.bf16 {
-            true => {
+        let middle = match self.precision {
+            Precision::Bf16 => {
                 card.convert(at(&stream), self.tokens * self.width, at(&normed))?;
                 normed
             }
-            false => stream,
+            // The residual streams of some models leave the range of f16.
+            Precision::F32 | Precision::F16 => stream,
         };
         let u = [u_qkv, u_o, u_gate_up, u_down];
         Ok(Some(SavedOnCard { qkv, mixed, log_sums, middle, gate_up, u }))
@@ -191,7 +196,7 @@ impl<'a> Parameters<'a> {
         let count = self.tokens * self.width;
 
         {
-            let (g, _room) = card.narrowed(dx, count, self.bf16)?;
+            let (g, _room) = card.narrowed(dx, count, self.precision)?;
             let (active, d_active) = (self.room(groups[DOWN].inputs)?, self.room(groups[DOWN].inputs)?);
             card.gated(at(&gate_up), self.tokens, groups[DOWN].inputs, at(&active))?;
             let known = (at(&active), at(&u[DOWN]));
@@ -200,7 +205,7 @@ impl<'a> Parameters<'a> {
         }
         let normed = self.room(self.width)?;
         card.rms_norm(at(&middle), self.norms[1], self.rows(), self.eps, at(&normed))?;
-        let dn = card.room(false, count)?;
+        let dn = card.room(Precision::F32, count)?;
         let known = (at(&normed), at(&u[GATE_UP]));
         groups[GATE_UP].backward(card, self.tokens, known, at(&gate_up), places[GATE_UP], Some(at(&dn)))?;
         drop(gate_up);
@@ -209,12 +214,12 @@ impl<'a> Parameters<'a> {
 
         let d_qkv = self.room(groups[QKV].outputs())?;
         {
-            let (g, _room) = card.narrowed(dx, count, self.bf16)?;
+            let (g, _room) = card.narrowed(dx, count, self.precision)?;
             let d_mixed = self.room(groups[O].inputs)?;
             let known = (at(&mixed), at(&u[O]));
             groups[O].backward(card, self.tokens, known, g, places[O], Some(at(&d_mixed)))?;
             let ready = self.ready(at(&qkv))?;
-            let d_ready = card.room(false, self.tokens * self.heading.width())?;
+            let d_ready = card.room(Precision::F32, self.tokens * self.heading.width())?;
             let to_values = at(&d_qkv).from(self.heading.width());
             let known = (at(&mixed), at(&log_sums), at(&d_mixed));
             self.mixing(at(&ready), at(&qkv)).backward(card, known, at(&d_ready), to_values)?;

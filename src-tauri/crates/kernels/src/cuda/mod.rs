@@ -8,25 +8,34 @@ mod attention;
 mod beside;
 mod cached;
 mod card;
+mod faults;
 mod group;
 mod head;
 mod layer;
+mod linear;
+mod moments;
+mod offload;
 mod optimizer;
 mod plan;
+mod precision;
 mod rows;
 mod weight;
 
 pub(crate) use self::{
     beside::layer_beside,
     cached::{CardCache, forward_cached, product},
-    card::{numbers, numbers_of},
+    card::{capability, numbers, numbers_of},
     head::HeadOnCard,
     layer::{SavedOnCard, backward, forward},
+    linear::{frozen_linear, frozen_linear_backward, widened},
+    offload::{Away, Leaving},
     rows::{dropout, embedding, rms_norm, rms_norm_backward, seed},
     weight::OnCard,
 };
 pub use self::{
     beside::{AdapterGradient, Beside},
     card::{Memory, card, memory},
+    faults::{CardFault, card_fault},
+    moments::Moments,
     optimizer::{CardGradients, adamw_on_card},
 };

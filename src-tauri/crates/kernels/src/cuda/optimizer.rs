@@ -8,6 +8,7 @@ use candle_core::{
 use super::{
     beside::{AdapterGradient, table},
     card::{Arg, Card, Grid, Numbers, Source, numbers, numbers_of},
+    moments::Moments,
 };
 use crate::AdamWStep;
 
@@ -89,7 +90,7 @@ impl CardGradients {
         let (place, length) = self.place(index)?;
         let gradient = gradient.contiguous()?;
         let from = numbers(&gradient)?;
-        if gradient.elem_count() != length || from.bf16 {
+        if gradient.elem_count() != length || from.precision.is_narrow() {
             bail!("a gradient of {:?} does not fit tensor {index}", gradient.shape());
         }
         let args = [from.into(), place.into(), Arg::Long(length as i64)];
@@ -181,23 +182,24 @@ impl CardGradients {
     }
 }
 
-/// One AdamW update of a variable on the card by gradient `index`. `m` and `v` are the moving means, f32 tensors of its size there.
+/// One AdamW update of a variable on the card by gradient `index`.
 ///
 /// # Errors
-/// They are not on the card, or the card fails.
+/// The sizes do not fit each other, the variable is not on the card, or the card fails.
 pub fn adamw_on_card(
     step: AdamWStep,
     weights: &Var,
     gradients: &CardGradients,
     index: usize,
-    (m, v): (&Tensor, &Tensor),
+    moments: &Moments,
 ) -> Result<()> {
     let (gradient, length) = gradients.place(index)?;
-    if [weights.as_tensor(), m, v].iter().any(|t| t.elem_count() != length) {
+    if weights.elem_count() != length || moments.len() != length {
         bail!("a variable of {:?} does not fit gradient {index}", weights.shape());
     }
     let bad = gradients.card()?.address(&gradients.bad);
-    weights.inplace_op1(&Update { step, gradient, m: numbers(m)?, v: numbers(v)?, bad, length })
+    let [m, v] = moments.numbers();
+    weights.inplace_op1(&Update { step, gradient, m, v, bad, length })
 }
 
 struct Update {
@@ -220,7 +222,7 @@ impl InplaceOp1 for Update {
 
     fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
         let weights = numbers_of(storage, layout)?;
-        if weights.bf16 || self.m.bf16 || self.v.bf16 {
+        if weights.precision.is_narrow() {
             bail!("only f32 variables are trained");
         }
         let (decay, step_size, root_correction) = self.step.factors();

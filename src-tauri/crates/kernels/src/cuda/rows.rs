@@ -1,8 +1,11 @@
 //! Row by row work: each function starts one kernel.
 
-use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, backend::BackendStorage};
+use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
 
-use super::card::{Arg, Card, Grid, Numbers, Room, Source, numbers, numbers_of, suffix};
+use super::{
+    card::{Arg, Card, Grid, Numbers, Room, Source, numbers, numbers_of},
+    precision::Precision,
+};
 use crate::dropout::Mask;
 
 /// Threads of a block that works on a row.
@@ -19,8 +22,19 @@ impl Card<'_> {
         to: Numbers,
     ) -> Result<()> {
         let name = format!("rms_norm_{}", to.suffix());
-        let args =
-            [x.into(), weight.into(), to.into(), width.into(), eps.into(), x.bf16.into(), weight.bf16.into()];
+        let narrow = x.precision.is_narrow();
+        if narrow && x.precision != to.precision {
+            bail!("a norm of {:?} gives {:?} only", x.precision, x.precision);
+        }
+        let args = [
+            x.into(),
+            weight.into(),
+            to.into(),
+            width.into(),
+            eps.into(),
+            narrow.into(),
+            weight.precision.into(),
+        ];
         self.start(Source::Rows, &name, Grid::each(rows, OF_ROW), &args)
     }
 
@@ -36,7 +50,7 @@ impl Card<'_> {
     ) -> Result<()> {
         let name = format!("rms_norm_backward_{}", x.suffix());
         let args =
-            [x.into(), weight.into(), g.into(), dx.into(), width.into(), eps.into(), weight.bf16.into()];
+            [x.into(), weight.into(), g.into(), dx.into(), width.into(), eps.into(), weight.precision.into()];
         self.start(Source::Rows, &name, Grid::each(rows, OF_ROW), &args)
     }
 
@@ -98,11 +112,16 @@ impl Card<'_> {
     }
 
     /// f32 numbers in the precision they are multiplied in: themselves, or in room of their own.
-    pub(super) fn narrowed(&self, x: Numbers, count: usize, bf16: bool) -> Result<(Numbers, Option<Room>)> {
-        if !bf16 {
+    pub(super) fn narrowed(
+        &self,
+        x: Numbers,
+        count: usize,
+        precision: Precision,
+    ) -> Result<(Numbers, Option<Room>)> {
+        if !precision.is_narrow() {
             return Ok((x, None));
         }
-        let room = self.room(true, count)?;
+        let room = self.room(precision, count)?;
         let to = room.numbers(self);
         self.convert(x, count, to)?;
         Ok((to, Some(room)))
@@ -145,7 +164,7 @@ impl Card<'_> {
             width.into(),
             pitch.into(),
             Arg::Real(f32::from(u8::from(add))),
-            bias.bf16.into(),
+            bias.precision.into(),
         ];
         self.start(Source::Rows, &format!("fill_rows_{}", to.suffix()), Grid::threads(count), &args)
     }
@@ -180,7 +199,7 @@ pub(crate) fn embedding(ids: &[u32], table: &Tensor) -> Result<Tensor> {
     let uploaded = card.upload(ids)?;
     let y = card.floats(ids.len() * width)?;
     let args = [Arg::At(card.address(&uploaded)), table.into(), card.f32(&y).into(), width.into()];
-    card.start(Source::Rows, &format!("embed_{}", suffix(table.bf16)), Grid::each(ids.len(), OF_ROW), &args)?;
+    card.start(Source::Rows, &format!("embed_{}", table.suffix()), Grid::each(ids.len(), OF_ROW), &args)?;
     Ok(card.tensor(y, (ids.len(), width)))
 }
 

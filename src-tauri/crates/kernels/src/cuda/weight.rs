@@ -4,7 +4,10 @@ use std::sync::OnceLock;
 
 use candle_core::{Result, cuda_backend::cudarc::driver::CudaSlice};
 
-use super::card::{Arg, Card, Grid, Numbers, Room, Source, numbers};
+use super::{
+    card::{Arg, Card, Grid, Numbers, Room, Source, numbers},
+    precision::Precision,
+};
 use crate::{
     FrozenWeight,
     quant::{Codes, DynamicMap, Quantised, Scales},
@@ -49,8 +52,8 @@ impl Card<'_> {
     pub(super) fn weight(&self, weight: &FrozenWeight) -> Result<(Numbers, Option<Room>)> {
         match weight {
             FrozenWeight::Tensor(tensor) => Ok((numbers(tensor)?, None)),
-            FrozenWeight::Quantised { weight, bf16 } => {
-                let room = self.room(*bf16, weight.len())?;
+            FrozenWeight::Quantised { weight, dtype } => {
+                let room = self.room(Precision::of(*dtype)?, weight.len())?;
                 let to = room.numbers(self);
                 self.widen(weight, to)?;
                 Ok((to, Some(room)))

@@ -146,7 +146,7 @@ impl DecoderLayer {
             bail!("the norm of a head must have its width {dim}, not {:?}", norm.shape());
         }
         let middle = self.linears[4].weight.dims2()?.0;
-        let narrow = self.linears[0].weight.is_bf16();
+        let dtype = self.linears[0].weight.dtype();
         let (q, k) = (queries * dim, keys * dim);
         let shapes = [
             (q, width),
@@ -159,9 +159,9 @@ impl DecoderLayer {
         ];
         let mut rank = None;
         for (linear, (out, inputs)) in self.linears.iter().zip(shapes) {
-            let (shape, own) = (linear.weight.dims2()?, linear.weight.is_bf16());
-            if shape != (out, inputs) || own != narrow {
-                bail!("a weight [{out}, {inputs}], bf16: {narrow}, is expected, not {shape:?}, bf16: {own}");
+            let (shape, own) = (linear.weight.dims2()?, linear.weight.dtype());
+            if shape != (out, inputs) || own != dtype {
+                bail!("a weight [{out}, {inputs}] of {dtype:?} is expected, not {shape:?} of {own:?}");
             }
             if let Some(bias) = linear.bias.as_ref().filter(|b| b.dims() != [out]) {
                 bail!("a bias of [{out}] is expected, not {:?}", bias.shape());

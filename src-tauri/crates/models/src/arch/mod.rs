@@ -118,9 +118,7 @@ const fn encoder(name: &'static str, info: Info, build: Builder<dyn SpanModel>) 
 
 /// Tells the dtype that a model was loaded in.
 fn note_dtype(info: &mut ModelInfo, weight: &Tensor) {
-    if weight.dtype() == DType::BF16 {
-        info.dtype = "bf16".to_owned();
-    }
+    info.dtype = weight.dtype().as_str().to_owned();
 }
 
 /// `config.json` of the model in `folder` and the family it names.
@@ -153,11 +151,20 @@ pub fn load_quantised(
     options: &LoadOptions,
     quantise: Option<Quantise>,
 ) -> Result<AnyModel, ModelError> {
+    load_as(folder, options, quantise, kernels::computed_in(&options.device, options.bf16, false)?)
+}
+
+/// The same with weights and activations in `dtype`, whatever the options say; see [`kernels::computed_in`].
+pub fn load_as(
+    folder: &Path,
+    options: &LoadOptions,
+    quantise: Option<Quantise>,
+    dtype: DType,
+) -> Result<AnyModel, ModelError> {
     kernels::stop_busy_waiting();
     kernels::keep_freed_memory();
     kernels::Level::forced()?;
     let (architecture, json) = find(folder)?;
-    let dtype = if options.bf16 { DType::BF16 } else { DType::F32 };
     let mut weights = Weights::open(folder, dtype, &options.device)?;
     if let Some(how) = quantise {
         weights.quantise(how);

@@ -34,7 +34,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Finds the tensors of the model in `folder`; they are given as `dtype`, f32 or bf16.
+    /// Finds the tensors of the model in `folder`; they are given as `dtype`: f32, bf16 or f16.
     pub fn open(folder: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
         let single = folder.join("model.safetensors");
         let index = folder.join("model.safetensors.index.json");
@@ -101,6 +101,14 @@ impl Weights {
         taken
     }
 
+    /// What is multiplied in sixteen bits.
+    fn sixteen_bits(&self) -> Result<DType, ModelError> {
+        match self.dtype {
+            DType::F32 => Ok(kernels::computed_in(&self.device, true, false)?),
+            own => Ok(own),
+        }
+    }
+
     /// Where tensors go.
     pub(crate) fn device(&self) -> &Device {
         &self.device
@@ -154,6 +162,18 @@ impl Weights {
         let io = |source| ModelError::Io { path: entry.path.clone(), source };
         let tensor = match self.dtype {
             DType::BF16 => Tensor::from_vec(read::<bf16>(entry, stored).map_err(io)?, shape, &self.device)?,
+            DType::F16 => {
+                let values = read::<f16>(entry, stored).map_err(io)?;
+                if !values.iter().all(|value| value.is_finite()) {
+                    let problem = format!(
+                        "has a value beyond {}, the largest that fp16 has; compute in 32 bits instead (fp16 and bf16 \
+                         false), or in bf16 on a card of compute capability 8.0 or later",
+                        f16::MAX
+                    );
+                    return Err(self.wrong(name, &entry.path, problem));
+                }
+                Tensor::from_vec(values, shape, &self.device)?
+            }
             _ => Tensor::from_vec(read::<f32>(entry, stored).map_err(io)?, shape, &self.device)?,
         };
         Ok(tensor)
@@ -284,6 +304,16 @@ impl Value32 for bf16 {
 
     fn from_bf16(value: bf16) -> Self {
         value
+    }
+}
+
+impl Value32 for f16 {
+    fn narrow(value: f32) -> Self {
+        f16::from_f32(value)
+    }
+
+    fn from_bf16(value: bf16) -> Self {
+        f16::from_f32(value.to_f32())
     }
 }
 

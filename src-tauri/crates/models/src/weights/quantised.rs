@@ -16,7 +16,7 @@ pub struct Quantise {
     pub codes: Codes,
     /// Whether the scales of four-bit blocks are quantised too.
     pub nested: bool,
-    /// Whether products are of bf16 instead of f32.
+    /// Whether products are of bf16 instead of f32, or of f16 where the device or the run has that instead.
     pub bf16: bool,
 }
 
@@ -49,7 +49,11 @@ impl Weights {
         shape: (usize, usize),
         fields: &str,
     ) -> Result<FrozenWeight, ModelError> {
-        let bf16 = self.quantise.map_or(self.dtype == DType::BF16, |how| how.bf16);
+        let dtype = match self.quantise {
+            Some(how) if how.bf16 => self.sixteen_bits()?,
+            Some(_) => DType::F32,
+            None => self.dtype,
+        };
         let of_rows = name.strip_suffix(".weight").map(|path| format!("{path}.SCB"));
         let stored = if self.has(&format!("{name}.absmax")) {
             Some(self.take_four_bits(name, shape)?)
@@ -69,7 +73,7 @@ impl Weights {
                     .map(Into::into);
             }
         };
-        Ok(FrozenWeight::Quantised { weight: Arc::new(weight), bf16 })
+        Ok(FrozenWeight::Quantised { weight: Arc::new(weight), dtype })
     }
 
     fn quantised(

@@ -14,11 +14,11 @@ pub struct AdamW {
     weight_decay: f64,
     exp_avg: Pages,
     exp_avg_sq: Pages,
-    /// Whether state may leave memory.
+    /// Whether state may leave memory: into files, or on a card into the machine's memory.
     paged: bool,
     /// Both means on a card, as long as they are newer there.
     #[cfg(feature = "cuda")]
-    on_card: Option<[candle_core::Tensor; 2]>,
+    on_card: Option<kernels::Moments>,
 }
 
 impl AdamW {
@@ -55,28 +55,25 @@ impl Optimizer for AdamW {
         step: u64,
         learning_rate: f64,
     ) -> candle_core::Result<bool> {
-        let means = match self.on_card.take() {
-            Some(means) => means,
+        let moments = match self.on_card.take() {
+            Some(moments) => moments,
             None => {
-                let on_card =
-                    |mean: &Pages| candle_core::Tensor::from_slice(&mean[..], mean.len(), weights.device());
-                [on_card(&self.exp_avg)?, on_card(&self.exp_avg_sq)?]
+                let paged = self.paged && self.exp_avg.len() >= PAGED;
+                kernels::Moments::new(weights.device(), (&self.exp_avg, &self.exp_avg_sq), paged)?
             }
         };
         let step = AdamWStep::new(step, learning_rate, self.weight_decay);
-        let [m, v] = self.on_card.insert(means);
-        kernels::adamw_on_card(step, weights, gradients, index, (m, v))?;
+        kernels::adamw_on_card(step, weights, gradients, index, self.on_card.insert(moments))?;
         // Whether all weights are finite is asked once a step, of the gradients.
         Ok(true)
     }
 
     #[cfg(feature = "cuda")]
     fn leave_card(&mut self) -> candle_core::Result<()> {
-        if let Some([m, v]) = self.on_card.take() {
-            self.exp_avg.copy_from_slice(&m.to_vec1::<f32>()?);
-            self.exp_avg_sq.copy_from_slice(&v.to_vec1::<f32>()?);
+        match self.on_card.take() {
+            Some(moments) => moments.read((&mut self.exp_avg, &mut self.exp_avg_sq)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn page(&mut self, folder: &Path) {

@@ -91,7 +91,8 @@ pub struct OptimizerEntry {
 /// Every optimizer.
 ///
 /// `paged_adamw_32bit` is AdamW whose state may leave memory: that of large tensors is in files of the job folder, mapped into
-/// memory, which the system writes back and lets go of when memory is short.
+/// memory, which the system writes back and lets go of when memory is short. On a card it is in managed memory, whose pages the driver
+/// moves to the machine's memory when the card's is short.
 pub const OPTIMIZERS: &[OptimizerEntry] = &[
     OptimizerEntry { name: Optim::AdamwTorch, build: |p| Box::new(adamw::AdamW::new(p)) },
     OptimizerEntry { name: Optim::Adamw8bit, build: adamw_8bit::build },

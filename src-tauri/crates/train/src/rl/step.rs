@@ -60,10 +60,8 @@ impl Training<'_> {
             for places in order.chunks(size) {
                 let (loss, seen) = self.gradients_of(&answers, places, kl_coef)?;
                 self.check_finite("the loss", loss)?;
-                let norm = self.gradients.clip(config.max_grad_norm)?;
-                self.check_finite("the gradient", norm)?;
                 update += 1;
-                self.update(update, learning_rate)?;
+                let norm = self.learn(update, learning_rate)?;
                 observed.extend(seen);
                 losses.push(loss);
                 norms.push(norm);
@@ -91,6 +89,7 @@ impl Training<'_> {
         ] {
             metrics.insert(name.to_owned(), value);
         }
+        self.note_loss_scale(&mut metrics);
         let progress = &mut self.progress;
         progress.step += 1;
         progress.cursor = group.end;
@@ -184,20 +183,21 @@ impl Training<'_> {
         kl_coef: f64,
     ) -> Result<(f64, Observed), TrainError> {
         let tokens: usize = places.iter().map(|&place| answers[place].len()).sum();
-        let scale = 1.0 / tokens.max(1) as f64;
+        let mean = 1.0 / tokens.max(1) as f64;
+        let scale = mean * self.loss_scale();
         let (mut sum, mut observed) = (0.0, Observed::default());
-        let Backward { model, trainable, checkpointing, .. } = self.backward;
+        let Backward { model, trainable, checkpointing, offload, .. } = self.backward;
         self.gradients.reset()?;
         for places in joined(answers, places) {
             let answers: Vec<&Answer> = places.iter().map(|&place| &answers[place]).collect();
             let batch = batch_of(answers.iter().copied());
             let loss = PolicyLoss { config: self.config, answers, kl_coef };
-            let backward = Backward { model, strategy: &loss, trainable, checkpointing };
+            let backward = Backward { model, strategy: &loss, trainable, checkpointing, offload };
             let computed = backward.run(&batch, Pass::EVAL, scale, &mut self.gradients)?;
             sum += computed.sum;
             observed.extend(computed.observed);
         }
-        Ok((sum * scale, observed))
+        Ok((sum * mean, observed))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, sync::Mutex};
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use data::Batch;
 use models::{
     CausalLm, LayerCache, LoadOptions, LoraConfig, LoraLinear, Model, ModelInfo, ModelView, Pass, Sequences,
@@ -174,11 +174,22 @@ pub struct Watched<'a> {
     pub idle: Vec<(String, Var)>,
     /// Once this many layer calls were made, layers answer with NaN.
     pub breaks_after: Option<usize>,
+    /// Whether it says that it multiplies in f16.
+    pub f16: bool,
+    /// The last gradient goes through f16 as so many times its value.
+    pub narrowed: Option<f64>,
 }
 
 impl<'a> Watched<'a> {
     pub fn new(inner: &'a dyn CausalLm) -> Self {
-        Self { inner, calls: Mutex::default(), idle: Vec::new(), breaks_after: None }
+        Self {
+            inner,
+            calls: Mutex::default(),
+            idle: Vec::new(),
+            breaks_after: None,
+            f16: false,
+            narrowed: None,
+        }
     }
 
     pub fn take_calls(&self) -> Vec<LayerCall> {
@@ -203,6 +214,10 @@ impl Model for Watched<'_> {
         let mut all = self.inner.trainable();
         all.extend(self.idle.iter().cloned());
         all
+    }
+
+    fn multiplies_f16(&self) -> bool {
+        self.f16
     }
 
     fn linears(&mut self) -> Vec<(String, &mut LoraLinear)> {
@@ -230,7 +245,11 @@ impl CausalLm for Watched<'_> {
     }
 
     fn final_norm(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.inner.final_norm(hidden)
+        let normed = self.inner.final_norm(hidden)?;
+        match self.narrowed {
+            Some(factor) => (normed / factor)?.to_dtype(DType::F16)?.to_dtype(DType::F32)? * factor,
+            None => Ok(normed),
+        }
     }
 
     fn cross_entropy(&self, hidden: &Tensor, targets: &[u32]) -> Result<Tensor> {

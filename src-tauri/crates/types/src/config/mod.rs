@@ -74,9 +74,11 @@ pub struct TrainingConfig {
     bnb_4bit_compute_dtype: BnbDtype, choice(BnbDtype::NAMES), T("float16"), "The dtype 4-bit weights are multiplied in; float16 stands for the run's own precision, bfloat16 with bf16, else float32.";
     bnb_4bit_quant_type: QuantType, choice(QuantType::NAMES), T("nf4"), "The code book of 4-bit weights.";
     use_nested_quant: bool, Kind::Bool, B(false), "Quantises the scales of 4-bit weights too.";
-    fp16: bool, Kind::Bool, B(false), "Computes in 16-bit IEEE floats.";
-    bf16: bool, Kind::Bool, B(false), "Keeps the base weights and computes in bfloat16; adapter and optimizer stay in 32 bits.";
+    fp16: bool, Kind::Bool, B(false), "Keeps the base weights and computes in 16-bit IEEE floats, with a loss scale that adapts; on GPUs only.";
+    bf16: bool, Kind::Bool, B(false), "Keeps the base weights and computes in bfloat16, or as fp16 does on a GPU without it; adapter and optimizer stay in 32 bits.";
     gradient_checkpointing: bool, Kind::Bool, B(true), "Computes each layer twice to hold the activations of one layer only.";
+    #[serde(default)]
+    activation_offloading: bool, Kind::Bool, B(false), "With gradient_checkpointing on a GPU: keeps the layers' inputs in the machine's memory until they are needed again.";
     skip_bad_rows: bool, Kind::Bool, B(false), "Trains on the good rows of a dataset that has bad ones, instead of refusing it.";
     eval_dataset: Option<String>, Kind::Text, Found("rows of the dataset, as eval_split says"), "A second dataset file to measure on, or sample:<name> for a sample's held-out rows; then eval_split takes no rows.";
     eval_split: f64, float(0.0, 1.0, Lower), F(0.2), "The part of the rows kept aside to measure on.";

@@ -32,7 +32,7 @@ pub struct Quantisation {
     pub codes: QuantCodes,
     /// Whether the scales of four-bit blocks are quantised too.
     pub nested: bool,
-    /// Whether products are of bf16 instead of f32.
+    /// Whether products are of sixteen bits, bf16 or f16 as the device and the run have it, instead of f32.
     pub bf16: bool,
 }
 
@@ -52,7 +52,7 @@ impl TrainingConfig {
     /// How the base is quantised, if it is.
     ///
     /// Products of four-bit weights are of `bnb_4bit_compute_dtype`. No processor here multiplies float16, so that stands for the run's
-    /// own precision: bf16, or f32, which holds every float16.
+    /// own precision: of sixteen bits with bf16 or fp16, else f32, which holds every float16.
     pub fn quantisation(&self) -> Option<Quantisation> {
         let codes = match (self.use_4bit, self.use_8bit, self.bnb_4bit_quant_type) {
             (false, false, _) => return None,
@@ -63,7 +63,7 @@ impl TrainingConfig {
         let bf16 = match self.bnb_4bit_compute_dtype {
             BnbDtype::Float32 if self.use_4bit => false,
             BnbDtype::Bfloat16 if self.use_4bit => true,
-            _ => self.bf16,
+            _ => self.bf16 || self.fp16,
         };
         Some(Quantisation { codes, nested: self.use_4bit && self.use_nested_quant, bf16 })
     }

@@ -5,9 +5,14 @@ use super::TrainingConfig;
 use crate::FieldError;
 
 impl TrainingConfig {
-    /// Every setting that no engine of this version carries out, with what to use instead.
+    /// Every setting that no engine on the processor carries out, with what to use instead.
     pub fn unsupported(&self) -> Vec<FieldError> {
-        let fp16 = "fp16 needs a GPU, which this version does not use; use bf16";
-        self.fp16.then(|| FieldError::value("fp16", fp16)).into_iter().collect()
+        self.unsupported_on(false)
+    }
+
+    /// The same where a `card` is computed on, or none.
+    pub fn unsupported_on(&self, card: bool) -> Vec<FieldError> {
+        let fp16 = "fp16 needs a GPU; on the processor use bf16";
+        (self.fp16 && !card).then(|| FieldError::value("fp16", fp16)).into_iter().collect()
     }
 }

@@ -220,6 +220,7 @@ fn a_base_is_quantised_as_the_settings_say() {
 fn what_no_engine_carries_out_is_refused_with_a_reason() {
     let config = TrainingConfig::from_json(&request(json!({"fp16": true}))).unwrap();
     assert_eq!(config.unsupported()[0].field(), "fp16");
+    assert!(config.unsupported_on(true).is_empty(), "a card computes in fp16");
     for changes in
         [json!({}), json!({"strategy": "qlora"}), json!({"strategy": "dpo"}), json!({"use_8bit": true})]
     {

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("train", &["data", "kernels", "models", "types"]),
     ("infer", &["data", "kernels", "models", "types"]),
     ("engine", &["data", "infer", "kernels", "models", "train", "types"]),
+    ("engine-cuda", &["engine"]),
     ("hub", &["types"]),
     ("hub-server", &[]),
     ("api", &["data", "hardware", "hub", "store", "types"]),

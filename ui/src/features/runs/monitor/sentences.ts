@@ -85,9 +85,11 @@ export function sentences(lines: readonly EventLine[]): Entry[] {
         tell(line, 'warning', line.message)
         break
       case 'out_of_memory': {
-        const { per_device_train_batch_size: rows, gradient_accumulation_steps: times, gradient_checkpointing: twice } = line.fallback
-        const text = t('runs.log.outOfMemory', { rows: count(rows), times: count(times) })
-        tell(line, 'warning', twice ? `${text} ${t('runs.log.recomputing')}` : text)
+        const { per_device_train_batch_size: rows, gradient_accumulation_steps: times, gradient_checkpointing: twice, on_processor } = line.fallback
+        const sentences = [t('runs.log.outOfMemory', { rows: count(rows), times: count(times) })]
+        if (twice) sentences.push(t('runs.log.recomputing'))
+        if (on_processor) sentences.push(t('runs.log.onProcessor'))
+        tell(line, 'warning', sentences.join(' '))
         break
       }
       case 'halted':

@@ -1,32 +1,43 @@
 // Causal attention over sequences that lie end to end, on tensor cores, forward and backward, with memory linear in the number of
-// tokens (Dao 2023, arXiv:2307.08691). bf16 with f32 sums; nothing is summed in an order that changes from run to run.
+// tokens (Dao 2023, arXiv:2307.08691). bf16, or f16 where HALF is defined, with f32 sums; nothing is summed in an order that changes
+// from run to run. TURING is defined for cards of compute capability 7.5.
 //
 // A tile of products is spread over a warp as `mma.m16n8k16` has it: thread `4 g + t` holds of a 16 × 8 result the rows g and g + 8,
 // columns 2 t and 2 t + 1. Two such results side by side are, rounded, the left operand of the next product.
 #include "common.cuh"
 
+#ifdef HALF
+typedef f16 num;
+#define MMA(shape) "mma.sync.aligned." shape ".row.col.f32.f16.f16.f32 "
+#else
+typedef bf16 num;
+#define MMA(shape) "mma.sync.aligned." shape ".row.col.f32.bf16.bf16.f32 "
+#endif
+
 #ifndef EMULATED
 // Four 8 × 8 matrices of 16-bit values; thread i names row i % 8 of matrix i / 8, sixteen bytes.
-__device__ __forceinline__ void load_matrices(uint32_t r[4], const bf16 *row) {
+__device__ __forceinline__ void load_matrices(uint32_t r[4], const num *row) {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
 }
 
-__device__ __forceinline__ void load_turned(uint32_t r[4], const bf16 *row) {
+__device__ __forceinline__ void load_turned(uint32_t r[4], const num *row) {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
 }
 
+#ifndef TURING
 // d += a b
 __device__ __forceinline__ void multiply(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm volatile(MMA("m16n8k16") "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+
 // Sixteen bytes to shared memory while the threads go on; zeros where there are none.
-__device__ __forceinline__ void copy_ahead(bf16 *to, const bf16 *from, bool valid) {
+__device__ __forceinline__ void copy_ahead(num *to, const num *from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                  : : "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
 }
@@ -34,21 +45,48 @@ __device__ __forceinline__ void copy_ahead(bf16 *to, const bf16 *from, bool vali
 // Ends a group of copies, and waits until all groups but the newest are there.
 __device__ __forceinline__ void end_copies() { asm volatile("cp.async.commit_group;" : : : "memory"); }
 __device__ __forceinline__ void wait_for_older() { asm volatile("cp.async.wait_group 1;" : : : "memory"); }
+#else
+// Turing multiplies half as deep at a time, and copies through registers.
+__device__ __forceinline__ void multiply(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
+    asm volatile(MMA("m16n8k8") "{%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(b0));
+    asm volatile(MMA("m16n8k8") "{%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[2]), "r"(a[3]), "r"(b1));
+}
+
+__device__ __forceinline__ void copy_ahead(num *to, const num *from, bool valid) {
+    *(uint4 *)to = valid ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
+}
+
+__device__ __forceinline__ void end_copies() {}
+__device__ __forceinline__ void wait_for_older() {}
+#endif
 #endif
 
 __device__ __forceinline__ uint32_t pair(float low, float high) {
+#ifdef HALF
+    __half2 both = __floats2half2_rn(low, high);
+#else
     __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+#endif
     return *(uint32_t *)&both;
 }
 
 #define QUERIES 64  // of a tile, and of keys where a block is of keys: sixteen a warp
 #define LOG2E 1.4426950408889634f
 
+// Queries that a block of keys takes at a time. Blocks of a card of compute capability 7.5 share 64 KB.
+#ifdef TURING
+#define ROWS_OF(D) ((D) > 96 ? 16 : 32)
+#else
+#define ROWS_OF(D) 32
+#endif
+
 // Rows of a tile lie this far apart, so that rows of a matrix are in different banks.
 #define PITCH(D) ((D) + 8)
 
 // Copies `rows` rows of `D` values, of which `valid` exist; the others are zero.
-template <int D> __device__ __forceinline__ void load_rows(bf16 *to, const bf16 *from, int stride, int rows, int valid) {
+template <int D> __device__ __forceinline__ void load_rows(num *to, const num *from, int stride, int rows, int valid) {
     const int pieces = D / 8;
     for (int i = threadIdx.x; i < rows * pieces; i += blockDim.x) {
         int row = i / pieces, at = i % pieces * 8;
@@ -59,7 +97,7 @@ template <int D> __device__ __forceinline__ void load_rows(bf16 *to, const bf16 
 }
 
 // The same while the threads go on.
-template <int D> __device__ __forceinline__ void load_ahead(bf16 *to, const bf16 *from, int stride, int rows, int valid) {
+template <int D> __device__ __forceinline__ void load_ahead(num *to, const num *from, int stride, int rows, int valid) {
     const int pieces = D / 8;
     for (int i = threadIdx.x; i < rows * pieces; i += blockDim.x) {
         int row = i / pieces, at = i % pieces * 8;
@@ -68,19 +106,19 @@ template <int D> __device__ __forceinline__ void load_ahead(bf16 *to, const bf16
 }
 
 // The left operand: 16 rows from `row` on, 16 columns from `column` on.
-template <int D> __device__ __forceinline__ void left(uint32_t a[4], const bf16 *tile, int row, int column) {
+template <int D> __device__ __forceinline__ void left(uint32_t a[4], const num *tile, int row, int column) {
     int lane = threadIdx.x % 32;
     load_matrices(a, tile + (row + lane % 16) * PITCH(D) + column + lane / 16 * 8);
 }
 
 // Right operands of two results side by side, from a tile whose rows are the result's columns: b[0..2] and b[2..4].
-template <int D> __device__ __forceinline__ void right(uint32_t b[4], const bf16 *tile, int row, int column) {
+template <int D> __device__ __forceinline__ void right(uint32_t b[4], const num *tile, int row, int column) {
     int lane = threadIdx.x % 32;
     load_matrices(b, tile + (row + lane / 16 * 8 + lane % 8) * PITCH(D) + column + lane / 8 % 2 * 8);
 }
 
 // The same from a tile whose columns are the result's columns.
-template <int D> __device__ __forceinline__ void right_turned(uint32_t b[4], const bf16 *tile, int row, int column) {
+template <int D> __device__ __forceinline__ void right_turned(uint32_t b[4], const num *tile, int row, int column) {
     int lane = threadIdx.x % 32;
     load_turned(b, tile + (row + lane % 16) * PITCH(D) + column + lane / 16 * 8);
 }
@@ -103,10 +141,10 @@ __device__ __forceinline__ bool sees(int query, int key, int length, int window)
 }
 
 template <int D, int KEYS>
-__device__ void forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, float *log_sums, const Tile *tiles,
+__device__ void forward(const num *q, const num *k, const num *v, num *out, float *log_sums, const Tile *tiles,
                         int heads, int group, int qk_stride, int v_stride, int window, float scale) {
     // Two tiles of keys and values: one is computed with while the next is copied. Queries go through it first.
-    __shared__ __align__(16) bf16 shared[(4 * KEYS > QUERIES ? 4 * KEYS : QUERIES) * PITCH(D)];
+    __shared__ __align__(16) num shared[(4 * KEYS > QUERIES ? 4 * KEYS : QUERIES) * PITCH(D)];
     Tile tile = tiles[blockIdx.x];
     int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     i64 start = tile.start;
@@ -128,12 +166,12 @@ __device__ void forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, 
     load_ahead<D>(shared + KEYS * PITCH(D), v + (i64)begin * v_stride, v_stride, KEYS, tile.length - begin);
     end_copies();
     for (int from = begin, turn = 0; from <= last; from += KEYS, turn ^= 1) {
-        bf16 *keys = shared + turn * 2 * KEYS * PITCH(D), *values = keys + KEYS * PITCH(D);
+        num *keys = shared + turn * 2 * KEYS * PITCH(D), *values = keys + KEYS * PITCH(D);
         // All are done with the other tile.
         __syncthreads();
         int next = from + KEYS;
         if (next <= last) {
-            bf16 *to = shared + (turn ^ 1) * 2 * KEYS * PITCH(D);
+            num *to = shared + (turn ^ 1) * 2 * KEYS * PITCH(D);
             load_ahead<D>(to, k + (i64)next * qk_stride, qk_stride, KEYS, tile.length - next);
             load_ahead<D>(to + KEYS * PITCH(D), v + (i64)next * v_stride, v_stride, KEYS, tile.length - next);
         }
@@ -219,11 +257,11 @@ __device__ void forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, 
 
 // The gradients of 64 queries of a head, f32.
 template <int D, int KEYS>
-__device__ void of_queries(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *gradient, const float *log_sums,
+__device__ void of_queries(const num *q, const num *k, const num *v, const num *gradient, const float *log_sums,
                            const float *pulls, float *to, const Tile *tiles, int heads, int group, int qk_stride,
                            int v_stride, int window, float scale) {
     // Two tiles of keys and values: one is computed with while the next is copied. Queries go through it first.
-    __shared__ __align__(16) bf16 shared[(4 * KEYS > QUERIES ? 4 * KEYS : QUERIES) * PITCH(D)];
+    __shared__ __align__(16) num shared[(4 * KEYS > QUERIES ? 4 * KEYS : QUERIES) * PITCH(D)];
     Tile tile = tiles[blockIdx.x];
     int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     i64 start = tile.start;
@@ -256,12 +294,12 @@ __device__ void of_queries(const bf16 *q, const bf16 *k, const bf16 *v, const bf
     load_ahead<D>(shared + KEYS * PITCH(D), v + (i64)begin * v_stride, v_stride, KEYS, tile.length - begin);
     end_copies();
     for (int from = begin, turn = 0; from <= last; from += KEYS, turn ^= 1) {
-        bf16 *keys = shared + turn * 2 * KEYS * PITCH(D), *values = keys + KEYS * PITCH(D);
+        num *keys = shared + turn * 2 * KEYS * PITCH(D), *values = keys + KEYS * PITCH(D);
         // All are done with the other tile.
         __syncthreads();
         int next = from + KEYS;
         if (next <= last) {
-            bf16 *to = shared + (turn ^ 1) * 2 * KEYS * PITCH(D);
+            num *to = shared + (turn ^ 1) * 2 * KEYS * PITCH(D);
             load_ahead<D>(to, k + (i64)next * qk_stride, qk_stride, KEYS, tile.length - next);
             load_ahead<D>(to + KEYS * PITCH(D), v + (i64)next * v_stride, v_stride, KEYS, tile.length - next);
         }
@@ -320,12 +358,12 @@ __device__ void of_queries(const bf16 *q, const bf16 *k, const bf16 *v, const bf
 // What the queries of one head give the gradients of 64 keys and of their values, f32, [tokens, heads, D] each: those of the heads that
 // share a key are added up later. Products are turned: rows are keys.
 template <int D, int ROWS>
-__device__ void of_keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *gradient, const float *log_sums,
+__device__ void of_keys(const num *q, const num *k, const num *v, const num *gradient, const float *log_sums,
                         const float *pulls, float *to, float *to_values, const Tile *tiles, int heads, int group,
                         int qk_stride, int v_stride, int window, float scale) {
     extern __shared__ __align__(16) char dynamic[];
     // Two tiles of queries and their gradients: one is computed with while the next is copied.
-    bf16 *keys = (bf16 *)dynamic, *values = keys + QUERIES * PITCH(D), *others = values + QUERIES * PITCH(D);
+    num *keys = (num *)dynamic, *values = keys + QUERIES * PITCH(D), *others = values + QUERIES * PITCH(D);
     __shared__ float all_log_sums[2][ROWS], all_pulls[2][ROWS];
     // Keys that most queries see first: the other way round.
     Tile tile = tiles[gridDim.x - 1 - blockIdx.x];
@@ -341,7 +379,7 @@ __device__ void of_keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 
     int end = window > 0 ? min(tile.length, first + QUERIES + window - 1) : tile.length;
     auto load = [&](int from, int turn) {
         int valid = tile.length - from;
-        bf16 *to = others + turn * 2 * ROWS * PITCH(D);
+        num *to = others + turn * 2 * ROWS * PITCH(D);
         load_ahead<D>(to, q + (start + from) * qk_stride + head * D, qk_stride, ROWS, valid);
         load_ahead<D>(to + ROWS * PITCH(D), gradient + (start + from) * width + head * D, width, ROWS, valid);
         for (int i = threadIdx.x; i < ROWS; i += blockDim.x) {
@@ -353,7 +391,7 @@ __device__ void of_keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 
     load(begin, 0);
     end_copies();
     for (int from = begin, turn = 0; from < end; from += ROWS, turn ^= 1) {
-        bf16 *queries = others + turn * 2 * ROWS * PITCH(D), *upstream = queries + ROWS * PITCH(D);
+        num *queries = others + turn * 2 * ROWS * PITCH(D), *upstream = queries + ROWS * PITCH(D);
         const float *log_sum = all_log_sums[turn], *pull = all_pulls[turn];
         // All are done with the other tile.
         __syncthreads();
@@ -421,7 +459,7 @@ __device__ void of_keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 
 
 // The sums over the heads that share a key head: of keys f32 into rows of queries and keys, of values into rows like theirs. One
 // block a token.
-extern "C" __global__ void sum_of_heads(const float *keys, const float *values, float *to, bf16 *to_values, int heads,
+extern "C" __global__ void sum_of_heads(const float *keys, const float *values, float *to, num *to_values, int heads,
                                         int group, int dim, int qk_stride, int v_stride) {
     i64 token = blockIdx.x;
     int width = heads / group * dim;
@@ -430,27 +468,27 @@ extern "C" __global__ void sum_of_heads(const float *keys, const float *values, 
         float key = 0, value = 0;
         for (int head = 0; head < group; head++) key += keys[at + head * dim], value += values[at + head * dim];
         to[token * qk_stride + i] = key;
-        to_values[token * v_stride + i] = narrow<bf16>(value);
+        to_values[token * v_stride + i] = narrow<num>(value);
     }
 }
 
 #define WIDTH(D, KEYS)                                                                                                   \
     extern "C" __global__ void __launch_bounds__(128) attention_##D(                                                     \
-        const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, float *log_sums, const Tile *tiles, int heads,           \
+        const num *q, const num *k, const num *v, num *out, float *log_sums, const Tile *tiles, int heads,           \
         int group, int qk_stride, int v_stride, int window, float scale) {                                               \
         forward<D, KEYS>(q, k, v, out, log_sums, tiles, heads, group, qk_stride, v_stride, window, scale);               \
     }                                                                                                                    \
     extern "C" __global__ void __launch_bounds__(128) attention_queries_##D(                                             \
-        const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g, const float *log_sums, const float *pulls,           \
+        const num *q, const num *k, const num *v, const num *g, const float *log_sums, const float *pulls,           \
         float *to, const Tile *tiles, int heads, int group, int qk_stride, int v_stride, int window, float scale) {      \
         of_queries<D, 32>(q, k, v, g, log_sums, pulls, to, tiles, heads, group, qk_stride, v_stride, window, scale);     \
     }                                                                                                                    \
     extern "C" __global__ void __launch_bounds__(128) attention_keys_##D(                                                \
-        const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g, const float *log_sums, const float *pulls,           \
+        const num *q, const num *k, const num *v, const num *g, const float *log_sums, const float *pulls,           \
         float *to, float *to_values, const Tile *tiles, int heads, int group, int qk_stride, int v_stride, int window,   \
         float scale) {                                                                                                   \
-        of_keys<D, 32>(q, k, v, g, log_sums, pulls, to, to_values, tiles, heads, group, qk_stride, v_stride, window,     \
-                       scale);                                                                                           \
+        of_keys<D, ROWS_OF(D)>(q, k, v, g, log_sums, pulls, to, to_values, tiles, heads, group, qk_stride, v_stride,     \
+                               window, scale);                                                                           \
     }
 
 WIDTH(32, 64)

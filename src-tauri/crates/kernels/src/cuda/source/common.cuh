@@ -1,18 +1,23 @@
-// What all kernels share: numbers of both precisions, sums over warps and blocks.
+// What all kernels share: numbers of all precisions, sums over warps and blocks.
 #pragma once
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <stdint.h>
 
 typedef __nv_bfloat16 bf16;
+typedef __half f16;
 typedef long long i64;
 
 __device__ __forceinline__ float wide(float x) { return x; }
 __device__ __forceinline__ float wide(bf16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float wide(f16 x) { return __half2float(x); }
 template <typename T> __device__ __forceinline__ T narrow(float x);
 template <> __device__ __forceinline__ float narrow<float>(float x) { return x; }
 template <> __device__ __forceinline__ bf16 narrow<bf16>(float x) { return __float2bfloat16_rn(x); }
+// What is too large becomes infinite, and is not held back: that is how the loss scale is found to be too large.
+template <> __device__ __forceinline__ f16 narrow<f16>(float x) { return __float2half_rn(x); }
 
-// The value as it is after it was stored: what is multiplied in bf16 is rounded first.
+// The value as it is after it was stored: what is multiplied in sixteen bits is rounded first.
 template <typename T> __device__ __forceinline__ float rounded(float x) { return wide(narrow<T>(x)); }
 
 __device__ __forceinline__ float warp_sum(float x) {
@@ -50,7 +55,16 @@ __device__ __forceinline__ float block_max(float x) {
     return most;
 }
 
-// Makes a kernel of a template for both precisions under names that the host asks for.
-#define BOTH(name, parameters, call)                                                                  \
-    extern "C" __global__ void name##_f32 parameters { typedef float T; call; }                      \
-    extern "C" __global__ void name##_bf16 parameters { typedef bf16 T; call; }
+// Makes a kernel of a template for every precision under names that the host asks for.
+#define EACH(name, parameters, call)                                             \
+    extern "C" __global__ void name##_f32 parameters { typedef float T; call; } \
+    extern "C" __global__ void name##_bf16 parameters { typedef bf16 T; call; } \
+    extern "C" __global__ void name##_f16 parameters { typedef f16 T; call; }
+
+// A call with the type `W` that numbers of this kind have; kinds are numbered as the host does.
+#define OF_KIND(kind, call)                           \
+    {                                                 \
+        if (kind == 2) { typedef f16 W; call; }       \
+        else if (kind == 1) { typedef bf16 W; call; } \
+        else { typedef float W; call; }               \
+    }

@@ -58,7 +58,7 @@ __device__ void attend(const T *q, const T *k, const T *v, O *out, float *log_su
     }
     if (log_sums && threadIdx.x == 0) log_sums[(i64)token * heads + head] = largest + logf(all);
 }
-BOTH(attend,
+EACH(attend,
      (const void *q, const void *k, const void *v, void *out, float *log_sums, const int2 *bounds, int heads, int group,
       int dim, int q_stride, int k_stride, int v_stride, int offset, int window, float scale, int wide_out),
      if (wide_out) attend((const T *)q, (const T *)k, (const T *)v, (float *)out, log_sums, bounds, heads, group, dim,
@@ -76,7 +76,7 @@ template <typename T> __device__ void pulls(const T *out, const T *g, float *to,
     sum = warp_sum(sum);
     if (lane == 0) to[job] = sum;
 }
-BOTH(pulls, (const void *out, const void *g, float *to, int dim, i64 count),
+EACH(pulls, (const void *out, const void *g, float *to, int dim, i64 count),
      pulls((const T *)out, (const T *)g, to, dim, count))
 
 // One warp a query and head: the gradient of the query, f32, [tokens, heads + key heads, dim].
@@ -119,7 +119,7 @@ __device__ void query_gradient(const T *q, const T *k, const T *v, const T *g, c
         if (at < dim) to[(i64)token * k_stride + head * dim + at] = sums[i];
     }
 }
-BOTH(query_gradient,
+EACH(query_gradient,
      (const void *q, const void *k, const void *v, const void *g, const float *log_sums, const float *pulls, float *to,
       const int2 *bounds, int heads, int group, int dim, int k_stride, int v_stride, int window, float scale),
      query_gradient((const T *)q, (const T *)k, (const T *)v, (const T *)g, log_sums, pulls, to, bounds, heads, group, dim,
@@ -164,7 +164,7 @@ __device__ void key_gradient(const T *q, const T *k, const T *v, const T *g, con
         to_values[(i64)token * v_stride + key_head * dim + at] = narrow<T>(value_sums[i]);
     }
 }
-BOTH(key_gradient,
+EACH(key_gradient,
      (const void *q, const void *k, const void *v, const void *g, const float *log_sums, const float *pulls, float *to,
       void *to_values, const int2 *bounds, int heads, int group, int dim, int k_stride, int v_stride, int window,
       float scale),
@@ -192,6 +192,6 @@ __device__ void times_vector(const float *x, const T *weight, Y *y, const float 
     sum = warp_sum(sum) * scale;
     if (lane == 0) y[row] = narrow<Y>(sum + (bias_or_residual ? bias_or_residual[row] : 0.0f));
 }
-BOTH(times_vector,
+EACH(times_vector,
      (const float *x, const void *weight, float *y, const float *add, int inputs, int out, float scale),
      times_vector(x, (const T *)weight, y, add, inputs, out, scale))

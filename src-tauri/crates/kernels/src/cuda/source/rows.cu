@@ -1,7 +1,7 @@
 // Row by row work: norms, gate, dropout, conversions, heads, embeddings. Sums are f32.
 #include "common.cuh"
 
-// One block a row: y = w · x / sqrt(mean(x²) + eps). The weight and x are f32 or bf16.
+// One block a row: y = w · x / sqrt(mean(x²) + eps). x is f32 or of the precision of y.
 template <typename X, typename W, typename T>
 __device__ void rms_norm(const X *x, const W *weight, T *y, int width, float eps) {
     x += (i64)blockIdx.x * width;
@@ -12,15 +12,9 @@ __device__ void rms_norm(const X *x, const W *weight, T *y, int width, float eps
     for (int i = threadIdx.x; i < width; i += blockDim.x) y[i] = narrow<T>(wide(x[i]) * r * wide(weight[i]));
 }
 
-template <typename X, typename T>
-__device__ void rms_norm_of(const X *x, const void *weight, T *y, int width, float eps, int narrow_weight) {
-    if (narrow_weight) rms_norm(x, (const bf16 *)weight, y, width, eps);
-    else rms_norm(x, (const float *)weight, y, width, eps);
-}
-
-BOTH(rms_norm, (const void *x, const void *weight, void *y, int width, float eps, int narrow_x, int narrow_weight),
-     if (narrow_x) rms_norm_of((const bf16 *)x, weight, (T *)y, width, eps, narrow_weight);
-     else rms_norm_of((const float *)x, weight, (T *)y, width, eps, narrow_weight))
+EACH(rms_norm, (const void *x, const void *weight, void *y, int width, float eps, int narrow_x, int weight_kind),
+     if (narrow_x) OF_KIND(weight_kind, rms_norm((const T *)x, (const W *)weight, (T *)y, width, eps))
+     else OF_KIND(weight_kind, rms_norm((const float *)x, (const W *)weight, (T *)y, width, eps)))
 
 // dx += r · d − x · r³ / width · Σ d·x with d = w · g. `x` may be kept in few bits.
 template <typename W, typename X>
@@ -40,10 +34,9 @@ __device__ void rms_norm_backward(const X *x, const W *weight, const float *g, f
     }
 }
 
-BOTH(rms_norm_backward,
-     (const void *x, const void *weight, const float *g, float *dx, int width, float eps, int narrow_weight),
-     if (narrow_weight) rms_norm_backward((const T *)x, (const bf16 *)weight, g, dx, width, eps);
-     else rms_norm_backward((const T *)x, (const float *)weight, g, dx, width, eps))
+EACH(rms_norm_backward,
+     (const void *x, const void *weight, const float *g, float *dx, int width, float eps, int weight_kind),
+     OF_KIND(weight_kind, rms_norm_backward((const T *)x, (const W *)weight, g, dx, width, eps)))
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
 
@@ -71,7 +64,7 @@ template <typename T> __device__ void gated(const T *both, T *y, int width) {
     if (whole) *(Pack<T> *)y = gates;
     else for (int i = 0; i < count; i++) y[i] = gates.v[i];
 }
-BOTH(gated, (const void *both, void *y, int width), gated((const T *)both, (T *)y, width))
+EACH(gated, (const void *both, void *y, int width), gated((const T *)both, (T *)y, width))
 
 // The gradients of gate and up, in their place, from that of the product.
 template <typename T> __device__ void gated_backward(T *both, const T *g, int width) {
@@ -93,7 +86,7 @@ template <typename T> __device__ void gated_backward(T *both, const T *g, int wi
     if (whole) *(Pack<T> *)row = gates, *(Pack<T> *)(row + width) = ups;
     else for (int i = 0; i < count; i++) row[i] = gates.v[i], row[i + width] = ups.v[i];
 }
-BOTH(gated_backward, (void *both, const void *g, int width), gated_backward((T *)both, (const T *)g, width))
+EACH(gated_backward, (void *both, const void *g, int width), gated_backward((T *)both, (const T *)g, width))
 
 __device__ __forceinline__ uint64_t splitmix64(uint64_t seed, uint64_t counter) {
     uint64_t z = seed + (counter + 1) * 0x9e3779b97f4a7c15ull;
@@ -120,7 +113,7 @@ __device__ void drop(const T *x, T *y, i64 count, int width, uint64_t seed, uint
     i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) y[i] = narrow<T>(wide(x[i]) * kept(seed, i / width, i % width, width, threshold, scale));
 }
-BOTH(drop, (const void *x, void *y, i64 count, int width, uint64_t seed, uint32_t threshold, float scale),
+EACH(drop, (const void *x, void *y, i64 count, int width, uint64_t seed, uint32_t threshold, float scale),
      drop((const T *)x, (T *)y, count, width, seed, threshold, scale))
 
 // y += x through a mask; x is f32.
@@ -129,7 +122,7 @@ __device__ void add_dropped(const float *x, T *y, i64 count, int width, uint64_t
     i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) y[i] = narrow<T>(wide(y[i]) + x[i] * kept(seed, i / width, i % width, width, threshold, scale));
 }
-BOTH(add_dropped, (const float *x, void *y, i64 count, int width, uint64_t seed, uint32_t threshold, float scale),
+EACH(add_dropped, (const float *x, void *y, i64 count, int width, uint64_t seed, uint32_t threshold, float scale),
      add_dropped(x, (T *)y, count, width, seed, threshold, scale))
 
 // f32 to the other precision, or a copy.
@@ -137,7 +130,7 @@ template <typename T> __device__ void convert(const float *x, T *y, i64 count) {
     i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) y[i] = narrow<T>(x[i]);
 }
-BOTH(convert, (const float *x, void *y, i64 count), convert(x, (T *)y, count))
+EACH(convert, (const float *x, void *y, i64 count), convert(x, (T *)y, count))
 
 // Rows [rows, width], `stride` apart, of a bias.
 template <typename T, typename B>
@@ -147,16 +140,15 @@ __device__ void fill_rows(const B *bias, T *y, i64 count, int width, int stride,
     i64 at = i / width * stride + i % width;
     y[at] = narrow<T>((residual != 0 ? wide(y[at]) : 0.0f) + wide(bias[i % width]));
 }
-BOTH(fill_rows, (const void *bias, void *y, i64 count, int width, int stride, float residual, int narrow_bias),
-     if (narrow_bias) fill_rows((const bf16 *)bias, (T *)y, count, width, stride, residual);
-     else fill_rows((const float *)bias, (T *)y, count, width, stride, residual))
+EACH(fill_rows, (const void *bias, void *y, i64 count, int width, int stride, float residual, int bias_kind),
+     OF_KIND(bias_kind, fill_rows((const W *)bias, (T *)y, count, width, stride, residual)))
 
 // Rows [rows, width] from one pitch to another.
 template <typename T> __device__ void copy_rows(const T *from, T *to, int width, int from_pitch, int to_pitch, i64 count) {
     i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) to[i / width * to_pitch + i % width] = from[i / width * from_pitch + i % width];
 }
-BOTH(copy_rows, (const void *from, void *to, int width, int from_pitch, int to_pitch, i64 count),
+EACH(copy_rows, (const void *from, void *to, int width, int from_pitch, int to_pitch, i64 count),
      copy_rows((const T *)from, (T *)to, width, from_pitch, to_pitch, count))
 
 // Rows of a table as f32, one block a row.
@@ -164,7 +156,7 @@ template <typename T> __device__ void embed(const uint32_t *ids, const T *table,
     const T *row = table + (i64)ids[blockIdx.x] * width;
     for (int i = threadIdx.x; i < width; i += blockDim.x) y[(i64)blockIdx.x * width + i] = wide(row[i]);
 }
-BOTH(embed, (const uint32_t *ids, const void *table, float *y, int width), embed(ids, (const T *)table, y, width))
+EACH(embed, (const uint32_t *ids, const void *table, float *y, int width), embed(ids, (const T *)table, y, width))
 
 // Queries and keys made ready: perhaps a norm of each head, perhaps rotated. One warp a head of a token; rows of `from` are
 // `stride` wide, those of `to` hold queries and keys alone.
@@ -197,14 +189,12 @@ __device__ void heads_ready(const T *from, T *to, const W *query_norm, const W *
         y[i + half] = narrow<T>(b * c + a * s);
     }
 }
-BOTH(heads_ready,
+EACH(heads_ready,
      (const void *from, void *to, const void *query_norm, const void *key_norm, const float *angles,
       const uint32_t *positions, int heads, int queries, int dim, int stride, int table, float eps, i64 count,
-      int narrow_norm),
-     if (narrow_norm) heads_ready((const T *)from, (T *)to, (const bf16 *)query_norm, (const bf16 *)key_norm, angles,
-                                  positions, heads, queries, dim, stride, table, eps, count);
-     else heads_ready((const T *)from, (T *)to, (const float *)query_norm, (const float *)key_norm, angles, positions,
-                      heads, queries, dim, stride, table, eps, count))
+      int norm_kind),
+     OF_KIND(norm_kind, heads_ready((const T *)from, (T *)to, (const W *)query_norm, (const W *)key_norm, angles,
+                                    positions, heads, queries, dim, stride, table, eps, count)))
 
 // From the gradients of heads that are ready, f32, those of the heads as they were. Rows of `from` and `to` are `stride` wide.
 template <typename T, typename W>
@@ -248,11 +238,9 @@ __device__ void heads_back(const float *g, const T *from, T *to, const W *query_
         }
     }
 }
-BOTH(heads_back,
+EACH(heads_back,
      (const float *g, const void *from, void *to, const void *query_norm, const void *key_norm, const float *angles,
       const uint32_t *positions, int heads, int queries, int dim, int stride, int table, float eps, i64 count,
-      int narrow_norm),
-     if (narrow_norm) heads_back(g, (const T *)from, (T *)to, (const bf16 *)query_norm, (const bf16 *)key_norm, angles,
-                                 positions, heads, queries, dim, stride, table, eps, count);
-     else heads_back(g, (const T *)from, (T *)to, (const float *)query_norm, (const float *)key_norm, angles, positions,
-                     heads, queries, dim, stride, table, eps, count))
+      int norm_kind),
+     OF_KIND(norm_kind, heads_back(g, (const T *)from, (T *)to, (const W *)query_norm, (const W *)key_norm, angles,
+                                   positions, heads, queries, dim, stride, table, eps, count)))

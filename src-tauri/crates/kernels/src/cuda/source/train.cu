@@ -1,10 +1,11 @@
 // The loss from logits, the optimizer, and codes of few bits made numbers.
 #include "common.cuh"
 
-// One block a row of f32 logits: its loss −log softmax(logits)[target], and the gradient softmax − onehot to `gradient` where
-// there is one.
+// One block a row of f32 logits: its loss −log softmax(logits)[target], and the gradient (softmax − onehot) · factor to `gradient`
+// where there is one.
 template <typename T>
-__device__ void cross_entropy(const float *logits, const uint32_t *targets, float *losses, T *gradient, int vocab) {
+__device__ void cross_entropy(const float *logits, const uint32_t *targets, float *losses, T *gradient, int vocab,
+                              float factor) {
     const float *row = logits + (i64)blockIdx.x * vocab;
     uint32_t target = targets[blockIdx.x];
     float most = -INFINITY;
@@ -18,18 +19,19 @@ __device__ void cross_entropy(const float *logits, const uint32_t *targets, floa
     T *to = gradient + (i64)blockIdx.x * vocab;
     float inverse = 1.0f / sum;
     for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
-        to[i] = narrow<T>(__expf(row[i] - most) * inverse - (i == target ? 1.0f : 0.0f));
+        to[i] = narrow<T>((__expf(row[i] - most) * inverse - (i == target ? 1.0f : 0.0f)) * factor);
     }
 }
-BOTH(cross_entropy, (const float *logits, const uint32_t *targets, float *losses, void *gradient, int vocab),
-     cross_entropy(logits, targets, losses, (T *)gradient, vocab))
+EACH(cross_entropy,
+     (const float *logits, const uint32_t *targets, float *losses, void *gradient, int vocab, float factor),
+     cross_entropy(logits, targets, losses, (T *)gradient, vocab, factor))
 
 // Rows `rows[i]` of f32 x, gathered and rounded. One block a row.
 template <typename T> __device__ void gather(const float *x, const uint32_t *rows, T *y, int width) {
     const float *from = x + (i64)rows[blockIdx.x] * width;
     for (int i = threadIdx.x; i < width; i += blockDim.x) y[(i64)blockIdx.x * width + i] = narrow<T>(from[i]);
 }
-BOTH(gather, (const float *x, const uint32_t *rows, void *y, int width), gather(x, rows, (T *)y, width))
+EACH(gather, (const float *x, const uint32_t *rows, void *y, int width), gather(x, rows, (T *)y, width))
 
 extern "C" __global__ void scatter(const float *x, const uint32_t *rows, float *y, int width) {
     float *to = y + (i64)rows[blockIdx.x] * width;
@@ -53,7 +55,7 @@ template <typename T> __device__ void join(const Parts &parts, T *to, i64 count)
     i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) to[i] = narrow<T>(*place(parts, i));
 }
-BOTH(join, (const Parts parts, void *to, i64 count), join(parts, (T *)to, count))
+EACH(join, (const Parts parts, void *to, i64 count), join(parts, (T *)to, count))
 
 // To each what is its own.
 extern "C" __global__ void add_parts(const float *x, const Parts parts, i64 count) {
@@ -141,7 +143,7 @@ __device__ void four_bits(const uint8_t *packed, const float *book, const float 
         for (int i = 0; i < valid; i++) y[at + i] = values[i];
     }
 }
-BOTH(four_bits,
+EACH(four_bits,
      (const uint8_t *packed, const float *book, const float *scales, const uint8_t *codes, const float *map, float offset,
       int shift, void *y, i64 count),
      four_bits(packed, book, scales, codes, map, offset, shift, (T *)y, count))
@@ -151,5 +153,5 @@ __device__ void eight_bits(const int8_t *packed, const float *scales, int block,
     i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < count) y[i] = narrow<T>((float)packed[i] * (scales[i / block] / 127.0f));
 }
-BOTH(eight_bits, (const uint8_t *packed, const float *scales, int block, void *y, i64 count),
+EACH(eight_bits, (const uint8_t *packed, const float *scales, int block, void *y, i64 count),
      eight_bits((const int8_t *)packed, scales, block, (T *)y, count))

@@ -13,6 +13,7 @@ pub(super) mod rope;
 
 use kernels::{Gate, Gelu, Heads};
 
+#[cfg(test)]
 pub(super) use self::fused::fits as is_fused;
 pub(super) use self::model::{build, info};
 use self::rope::Rope;

@@ -126,9 +126,7 @@ pub(in crate::arch) fn build(
     };
     source.weights.finish(|name| superfluous(name, description))?;
     let mut info = info(architecture, description);
-    if embeddings.dtype() == DType::BF16 {
-        info.dtype = "bf16".to_owned();
-    }
+    info.dtype = embeddings.dtype().as_str().to_owned();
     Ok(Box::new(Decoder {
         info,
         embedding_scale: description.embedding_scale,
@@ -164,6 +162,12 @@ impl Model for Decoder {
 
     fn view(&self) -> ModelView<'_> {
         ModelView::Causal(self)
+    }
+
+    fn multiplies_f16(&self) -> bool {
+        let linears = self.layers.iter().flat_map(|layer| &layer.linears);
+        let mut dtypes = linears.map(|(_, linear)| linear.weight().dtype()).chain([self.head.weight.dtype()]);
+        dtypes.any(|dtype| dtype == DType::F16)
     }
 
     fn trainable(&self) -> Vec<(String, Var)> {
