@@ -6,7 +6,6 @@ mod golden;
 #[path = "../../../../tests/golden/place.rs"]
 mod place;
 
-use candle_core::Device;
 use data::Tokenizer;
 use golden::{SHAPES, golden, path};
 use infer::{BatchPrompt, InferError, Written, write_batch};

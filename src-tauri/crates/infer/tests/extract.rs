@@ -10,7 +10,6 @@ mod golden;
 #[path = "../../../../tests/golden/place.rs"]
 mod place;
 
-use candle_core::Device;
 use data::{PromptParts, Tokenizer, prompt_for};
 use golden::{SPAN_SHAPES, path, span_golden};
 use infer::{ChatSession, Listener, Search, extract};

@@ -8,7 +8,6 @@ mod place;
 
 use std::fs;
 
-use candle_core::Device;
 use data::Tokenizer;
 use golden::{Beam, PAIRS, path};
 use infer::{ChatSession, InferError, Listener};

@@ -5,7 +5,6 @@ mod golden;
 #[path = "../../../../tests/golden/place.rs"]
 mod place;
 
-use candle_core::Device;
 use data::Tokenizer;
 use golden::{Answer, SHAPES, golden, path};
 use infer::{ChatSession, Listener};

@@ -8,7 +8,7 @@ mod place;
 
 use std::cell::Cell;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use data::Tokenizer;
 use golden::{SHAPES, path};
 use infer::{ChatSession, Decoder, InferError, Listener};

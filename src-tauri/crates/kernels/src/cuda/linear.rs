@@ -1,6 +1,6 @@
 //! Products with a frozen weight, and its numbers, where they are no part of a layer that is computed as a whole.
 
-use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
+use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, backend::BackendStorage};
 
 use super::card::{Card, Matrix, Size, numbers, numbers_of};
 use crate::FrozenWeight;
