@@ -42,7 +42,7 @@ fn measure() -> Result<Calibration> {
         device: device::name(&device).into(),
         threads: rayon::current_num_threads(),
         matmul_f32_flops: product(&device, DType::F32)?,
-        matmul_bf16_flops: product(&device, DType::BF16)?,
+        matmul_bf16_flops: product(&device, kernels::computed_in(&device, true, false)?)?,
         memory_bytes_per_second: if device.is_cuda() { copy_on(&device)? } else { copy()? },
     })
 }

@@ -8,6 +8,8 @@ use types::{Provider, engine::PROCESSOR};
 
 use crate::EngineError;
 
+/// The name of a Mac's GPU.
+const METAL: &str = "metal";
 /// The name of a card as events have it.
 #[cfg(feature = "cuda")]
 const CARD: &str = "cuda";
@@ -26,6 +28,22 @@ pub fn card() -> candle_core::Result<Device> {
     }
 }
 
+/// The GPU of a Mac, whose operations are in every build for Apple silicon.
+#[cfg(not(feature = "cuda"))]
+fn apple_gpu() -> Option<candle_core::Result<Device>> {
+    let told_not_to = std::env::var_os(types::engine::NOT_ON_CARD).is_some();
+    if told_not_to || !candle_core::utils::metal_is_available() {
+        return None;
+    }
+    // A model and what it is given must be on the same device, made once.
+    static GPU: std::sync::Mutex<Option<Device>> = std::sync::Mutex::new(None);
+    let mut gpu = GPU.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Some(match &*gpu {
+        Some(made) => Ok(made.clone()),
+        None => Device::new_metal(0).map(|made| gpu.insert(made).clone()),
+    })
+}
+
 /// The card, once a model is computed there.
 #[cfg(feature = "cuda")]
 static COMPUTING: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
@@ -42,6 +60,7 @@ pub fn name(device: &Device) -> &'static str {
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => CARD,
+        Device::Metal(_) => METAL,
         _ => PROCESSOR,
     }
 }
@@ -54,7 +73,7 @@ pub fn measured() -> candle_core::Result<Device> {
     #[cfg(feature = "cuda")]
     return card();
     #[cfg(not(feature = "cuda"))]
-    Ok(Device::Cpu)
+    Ok(apple_gpu().and_then(Result::ok).unwrap_or(Device::Cpu))
 }
 
 /// Whether products and other operations give what they should where this engine computes.
@@ -108,10 +127,6 @@ pub struct Wanted<'a> {
     /// How linear layers are kept.
     pub quantise: Option<Quantise>,
     /// What is done with it.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(dead_code, reason = "the processor has room for all purposes alike")
-    )]
     pub purpose: Purpose,
 }
 
@@ -138,7 +153,7 @@ const REMEMBERED: usize = 8192;
 const TRIES: usize = 4;
 
 impl Wanted<'_> {
-    /// Loads it where it is computed best. `warn` is told why that is not the card, where this engine is one for a card.
+    /// Loads it where it is computed best. `warn` is told why that is not the GPU, where this engine is one for a card or for a Mac.
     ///
     /// # Errors
     /// The model's files cannot be used.
@@ -159,24 +174,34 @@ impl Wanted<'_> {
                 Err(why) => warn(format!("the model is computed on the processor: {why}")),
             }
         }
+        #[cfg(not(feature = "cuda"))]
+        if let Some(gpu) = apple_gpu().filter(|_| self.purpose != Purpose::OnProcessor) {
+            match gpu.map_err(|error| error.to_string()).and_then(|gpu| self.load_on_apple(gpu, warn)) {
+                Ok(model) => return Ok(model),
+                Err(why) => warn(format!("the model is computed on the processor: {why}")),
+            }
+        }
         if self.fp16 {
-            warn("fp16 is computed on GPUs only: bf16 takes its place on the processor".into());
+            warn("fp16 is computed on NVIDIA's GPUs only: bf16 takes its place".into());
         }
         self.load_on(Device::Cpu)
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn load_on_apple(&self, gpu: Device, warn: &mut dyn FnMut(String)) -> Result<AnyModel, String> {
+        let sixteen_bits = kernels::computed_in(&gpu, true, false).map_err(|error| error.to_string())?;
+        if self.bf16 && sixteen_bits == candle_core::DType::F32 {
+            warn("bf16 takes a newer system on this computer's GPU: float32 takes its place".into());
+        }
+        self.load_on(gpu).map_err(|error| error.to_string())
     }
 
     #[cfg(feature = "cuda")]
     fn load_on_card(&self, warn: &mut dyn FnMut(String)) -> Result<AnyModel, String> {
         let card = card().map_err(|error| error.to_string())?;
-        match models::computed_on_cards(self.folder, self.provider) {
-            Ok(true) => match self.purpose {
-                Purpose::Train | Purpose::OnProcessor => self.load_on(card).map_err(|error| error.to_string()),
-                Purpose::Answer { beside } => self.load_what_fits(&card, beside, warn),
-            },
-            Ok(false) => {
-                Err("models of this family, or with this provider, are not computed on cards".into())
-            }
-            Err(error) => Err(error.to_string()),
+        match self.purpose {
+            Purpose::Train | Purpose::OnProcessor => self.load_on(card).map_err(|error| error.to_string()),
+            Purpose::Answer { beside } => self.load_what_fits(&card, beside, warn),
         }
     }
 

@@ -3,8 +3,9 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 
-use candle_core::Device;
 use data::Tokenizer;
 use golden::{SHAPES, golden, path};
 use infer::{BatchPrompt, InferError, Written, write_batch};
@@ -12,7 +13,7 @@ use models::{CausalLm, LoadOptions, Pass};
 use types::{GenerateParams, Provider, generate::FinishReason};
 
 fn load(shape: &str, provider: Provider, bf16: bool) -> (Box<dyn CausalLm>, Tokenizer) {
-    let options = LoadOptions { bf16, provider, device: Device::Cpu };
+    let options = LoadOptions { bf16, provider, device: place::device() };
     let mut model = models::load(&path(shape), &options).unwrap().causal().unwrap();
     model.load_adapter(&path(shape).join("adapter")).unwrap();
     (model, Tokenizer::load(&path(shape)).unwrap())
@@ -27,6 +28,11 @@ fn write(
 ) -> Vec<Written> {
     let prompts: Vec<BatchPrompt> = prompts.iter().map(|&(ids, seed)| BatchPrompt { ids, seed }).collect();
     write_batch(model, &prompts, params, stop, pass, &|| true).unwrap().unwrap()
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
 }
 
 #[test]

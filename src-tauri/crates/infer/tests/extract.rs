@@ -7,8 +7,9 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 
-use candle_core::Device;
 use data::{PromptParts, Tokenizer, prompt_for};
 use golden::{SPAN_SHAPES, path, span_golden};
 use infer::{ChatSession, Listener, Search, extract};
@@ -19,10 +20,15 @@ use types::{GenerateParams, Message, Provider, Task, engine::PromptInput};
 const TOLERANCE: f64 = 1e-4;
 
 fn load(shape: &str) -> (Box<dyn SpanModel>, Tokenizer) {
-    let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: Device::Cpu };
+    let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: place::device() };
     let mut model = models::load(&path(shape), &options).unwrap().span().unwrap();
     model.load_adapter(&path(shape).join("adapter")).unwrap();
     (model, Tokenizer::load(&path(shape)).unwrap())
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
 }
 
 #[test]

@@ -3,10 +3,11 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 
 use std::fs;
 
-use candle_core::Device;
 use data::Tokenizer;
 use golden::{Beam, PAIRS, path};
 use infer::{ChatSession, InferError, Listener};
@@ -37,7 +38,7 @@ fn audience() -> Audience {
 }
 
 fn load(name: &str) -> AnyModel {
-    let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: Device::Cpu };
+    let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: place::device() };
     let mut model = models::load(&path(name), &options).unwrap();
     model.load_adapter(&path(name).join("adapter")).unwrap();
     model
@@ -56,6 +57,11 @@ fn tokenizer(name: &str, settings: &Value) -> Tokenizer {
     generation.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     types::files::write_json(&folder.path().join("generation_config.json"), &generation).unwrap();
     Tokenizer::load(folder.path()).unwrap()
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 
-use candle_core::Device;
 use data::Tokenizer;
 use golden::{Answer, SHAPES, golden, path};
 use infer::{ChatSession, Listener};
@@ -23,9 +24,14 @@ impl Listener for Streamed<'_> {
 }
 
 #[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
+}
+
+#[test]
 fn greedy_text_is_that_of_transformers() {
     for (shape, provider) in SHAPES.iter().flat_map(|shape| Provider::ALL.iter().map(move |p| (shape, *p))) {
-        let options = LoadOptions { bf16: false, provider, device: Device::Cpu };
+        let options = LoadOptions { bf16: false, provider, device: place::device() };
         let mut model = models::load(&path(shape), &options).unwrap();
         model.load_adapter(&path(shape).join("adapter")).unwrap();
         let tokenizer = Tokenizer::load(&path(shape)).unwrap();

@@ -3,10 +3,12 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 
 use std::cell::Cell;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use data::Tokenizer;
 use golden::{SHAPES, path};
 use infer::{ChatSession, Decoder, InferError, Listener};
@@ -14,7 +16,7 @@ use models::{CausalLm, LoadOptions, Pass, Sequences, forward};
 use types::{GenerateParams, GenerateStats, Message, Provider, engine::PromptInput, generate::FinishReason};
 
 fn load(shape: &str) -> (Box<dyn CausalLm>, Tokenizer) {
-    let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: Device::Cpu };
+    let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: place::device() };
     let mut model = models::load(&path(shape), &options).unwrap().causal().unwrap();
     model.load_adapter(&path(shape).join("adapter")).unwrap();
     (model, Tokenizer::load(&path(shape)).unwrap())
@@ -60,6 +62,11 @@ fn generate(
 }
 
 #[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
+}
+
+#[test]
 fn cached_logits_are_those_of_the_whole_sequence() {
     for shape in SHAPES {
         let (model, _) = load(shape);
@@ -73,7 +80,7 @@ fn cached_logits_are_those_of_the_whole_sequence() {
                 } else {
                     decoder.extend(&ids[seen..end], &|| true)
                 };
-                let all = Tensor::new(&ids[..end], &Device::Cpu).unwrap();
+                let all = Tensor::new(&ids[..end], &place::device()).unwrap();
                 let hidden = forward(model.as_ref(), &all, &Sequences::new(vec![end]), pass).unwrap();
                 let want = model.logits(&hidden.narrow(0, end - 1, 1).unwrap()).unwrap();
                 let want: Vec<f32> = want.squeeze(0).unwrap().to_vec1().unwrap();

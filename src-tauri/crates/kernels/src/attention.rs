@@ -2,7 +2,10 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use crate::softmax::{Mask, Scoring, masked_softmax};
+use crate::{
+    composed::{self, Scores, Seen},
+    softmax::{Mask, Scoring, masked_softmax},
+};
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +89,12 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, offset: usize, layer: &Attention) 
     let dtype = q.dtype();
     let wide = |x: &Tensor| if dtype == DType::F32 { Ok(x.clone()) } else { x.to_dtype(DType::F32) };
     let (q, k, v) = (wide(q)?, wide(k)?, wide(v)?);
+    if composed::wanted(&q, false) {
+        let seen = Seen::Past { offset, window: heads.window };
+        let scores = Scores { scoring: layer.scoring.clone(), bias: None, seen };
+        let out = composed::attend(&q, &k, &v, scores)?.transpose(0, 1)?.contiguous()?;
+        return out.reshape((t, heads.queries * heads.dim))?.to_dtype(dtype);
+    }
     let scores = q.reshape((heads.keys, group * t, heads.dim))?.matmul(&k.t()?)?;
     let mask = Mask { offset, window: heads.window };
     let p = masked_softmax(&scores.reshape((heads.queries, t, n))?, &layer.scoring, mask)?;

@@ -6,7 +6,9 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 use rayon::prelude::*;
 
 use crate::{
+    composed,
     frozen_linear::frozen_linear,
+    fused::{fused_cross_entropy, fused_token_log_probs},
     gemm::{times, times_transposed, with_matrix},
     slices::{floats, for_each_row, tensor_like, with_floats},
 };
@@ -49,13 +51,17 @@ impl Head {
         if !(temperature.is_finite() && temperature > 0.0) {
             bail!("a temperature must be above 0, not {temperature}");
         }
-        let bias = self.bias.as_ref().map(|bias| bias / temperature).transpose()?;
+        let divided = |bias: &Tensor| composed::converted(bias, DType::F32)? / temperature;
+        let bias = self.bias.as_ref().map(divided).transpose()?;
         let cap = self.cap.map(|cap| (f64::from(cap) / temperature) as f32);
         Ok(Head { weight: self.weight.clone(), bias, cap })
     }
 
     /// Logits of f32 `[rows, hidden]` → `[rows, vocab]`, without a gradient.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        if composed::wanted(hidden, false) {
+            return composed::logits(self, hidden);
+        }
         let logits = frozen_linear(&hidden.detach(), &self.weight)?;
         let (rows, vocab) = logits.dims2()?;
         let mut values = with_floats(&logits, <[f32]>::to_vec)?;
@@ -91,6 +97,18 @@ fn operation(hidden: &Tensor, head: Head, targets: &[u32], gives: Gives) -> Resu
     let rows = counted_rows(hidden, &head.weight, targets)?;
     if let Some(bias) = head.bias.as_ref().filter(|bias| bias.dims1().ok() != head.weight.dim(0).ok()) {
         bail!("a bias {:?} does not fit a head {:?}", bias.dims(), head.weight.dims());
+    }
+    if composed::wanted(hidden, false) {
+        // On a card the fused operation computes what it can.
+        let fused = hidden.device().is_cuda() && head.is_plain();
+        return match gives {
+            Gives::Sum if fused => fused_cross_entropy(&hidden.to_dtype(DType::F32)?, &head.weight, targets),
+            Gives::LogProbs if fused => {
+                fused_token_log_probs(&hidden.to_dtype(DType::F32)?, &head.weight, targets)
+            }
+            Gives::Sum => composed::loss(hidden, &head, &rows),
+            Gives::LogProbs => composed::log_probs(hidden, &head, &rows),
+        };
     }
     hidden.contiguous()?.apply_op1(CrossEntropy {
         head,

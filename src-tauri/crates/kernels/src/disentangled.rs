@@ -8,6 +8,7 @@ use candle_core::{
 };
 
 use crate::{
+    composed,
     pair_attention::{PairAttention, Sight, biased_softmax},
     slices::{floats, for_each_row, store, tensor_like, with_floats},
 };
@@ -120,6 +121,9 @@ impl Disentangled {
     }
 
     fn pick(&self, scores: Tensor, by: By) -> Result<Tensor> {
+        if composed::wanted(&scores, false) {
+            return composed::pick(&scores, |i, j| self.distances.row(i, j), by == By::Key);
+        }
         scores.apply_op1(Pick { distances: Arc::clone(&self.distances), by })
     }
 }

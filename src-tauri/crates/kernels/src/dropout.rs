@@ -1,8 +1,11 @@
 //! Dropout whose mask is a function of its seed alone, so that a layer computed again drops the same values.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, backend::BackendStorage, bail,
+};
 
 use crate::{
+    composed,
     level::vectorised,
     slices::{floats, for_each_row, store, tensor_like, with_floats},
 };
@@ -16,7 +19,11 @@ pub fn dropout(x: &Tensor, probability: f32, seed: u64) -> Result<Tensor> {
     if probability == 0.0 {
         return Ok(x.clone());
     }
-    x.contiguous()?.apply_op1(Dropout(Mask::new(probability, seed)))
+    let mask = Mask::new(probability, seed);
+    if composed::wanted(x, x.dtype() == DType::F32) {
+        return composed::dropout(x, mask);
+    }
+    x.contiguous()?.apply_op1(Dropout(mask))
 }
 
 /// Which values of a matrix are dropped: a function of the seed and the place.
@@ -37,6 +44,18 @@ impl Mask {
     #[cfg(feature = "cuda")]
     pub(crate) fn parts(self) -> (u32, f32, u64) {
         (self.threshold, self.scale, self.seed)
+    }
+
+    /// What each value of a tensor of this shape is multiplied by.
+    pub(crate) fn factors(self, shape: &Shape) -> Vec<f32> {
+        let mut factors = vec![1f32; shape.elem_count()];
+        self.apply_to(&mut factors, shape);
+        factors
+    }
+
+    fn apply_to(&self, values: &mut [f32], shape: &Shape) {
+        let width = shape.dims().last().copied().unwrap_or(1);
+        for_each_row(values, width, |i, row| self.apply(i, row));
     }
 
     /// Drops values of row `row`, and scales the others.
@@ -76,13 +95,6 @@ vectorised! {
 
 struct Dropout(Mask);
 
-impl Dropout {
-    fn apply(&self, values: &mut [f32], shape: &Shape) {
-        let width = shape.dims().last().copied().unwrap_or(1);
-        for_each_row(values, width, |i, row| self.0.apply(i, row));
-    }
-}
-
 impl CustomOp1 for Dropout {
     fn name(&self) -> &'static str {
         "dropout"
@@ -90,13 +102,25 @@ impl CustomOp1 for Dropout {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut y = floats(storage, layout)?.into_owned();
-        self.apply(&mut y, layout.shape());
+        self.0.apply_to(&mut y, layout.shape());
         Ok((store(y, storage.dtype()), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::dropout(storage, layout, self.0)
+    }
+
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        if !grad.device().is_cpu() {
+            return grad.contiguous()?.apply_op1_no_bwd(self).map(Some);
+        }
         let mut dx = with_floats(grad, <[f32]>::to_vec)?;
-        self.apply(&mut dx, arg.shape());
+        self.0.apply_to(&mut dx, arg.shape());
         tensor_like(dx, arg).map(Some)
     }
 }

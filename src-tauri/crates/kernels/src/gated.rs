@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
 
 use crate::{
+    composed,
     gelu::Gelu,
     slices::{floats, for_each_piece, store, tensor_like, with_floats},
 };
@@ -62,6 +63,9 @@ fn sigmoid(x: f32) -> f32 {
 pub fn gated(gate: &Tensor, up: &Tensor, kind: Gate) -> Result<Tensor> {
     if gate.shape() != up.shape() {
         bail!("gate {:?} and up {:?} differ in shape", gate.dims(), up.dims());
+    }
+    if composed::wanted(gate, false) {
+        return composed::gated(gate, up, kind);
     }
     gate.contiguous()?.apply_op2(&up.contiguous()?, Gated(kind))
 }

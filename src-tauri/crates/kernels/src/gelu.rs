@@ -2,7 +2,13 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, backend::BackendStorage};
 
-use crate::slices::{floats, for_each_piece, store, tensor_like, with_floats};
+use crate::{
+    composed,
+    slices::{floats, for_each_piece, store, tensor_like, with_floats},
+};
+
+/// The factor of the cube in the form with tanh.
+pub(crate) const CUBIC: f32 = 0.044715;
 
 /// How the normal distribution is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +31,6 @@ impl Gelu {
                 ((wide * below) as f32, (below + wide * density) as f32)
             }
             Gelu::Tanh => {
-                const CUBIC: f32 = 0.044715;
                 let root = (2.0 / std::f32::consts::PI).sqrt();
                 let t = (root * (x + CUBIC * x * x * x)).tanh();
                 let slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * root * (1.0 + 3.0 * CUBIC * x * x);
@@ -37,6 +42,9 @@ impl Gelu {
 
 /// The activation, element by element; the gradient is multiplied by its derivative.
 pub fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
+    if composed::wanted(x, false) {
+        return composed::gelu(x, form);
+    }
     x.contiguous()?.apply_op1(Activation(form))
 }
 

@@ -2,7 +2,10 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
 
-use crate::slices::{floats, for_each_row, store, tensor_like, with_floats};
+use crate::{
+    composed,
+    slices::{floats, for_each_row, store, tensor_like, with_floats},
+};
 
 /// `w · (x − mean) / sqrt(variance + eps) + b` over the last dimension: `[…, hidden]` → `[…, hidden]`, weight and bias
 /// `[hidden]`.
@@ -13,6 +16,9 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resul
     if x.dims().last() != Some(&weight.dims1()?) || weight.dims() != bias.dims() {
         let (width, bias) = (weight.dims(), bias.dims());
         bail!("a norm of width {width:?} and bias {bias:?} was given activations of shape {:?}", x.dims());
+    }
+    if composed::wanted(x, false) {
+        return composed::layer_norm(x, weight, bias, eps);
     }
     x.contiguous()?.apply_op1(LayerNorm { weight: weight.detach(), bias: bias.detach(), eps })
 }

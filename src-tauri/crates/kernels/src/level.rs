@@ -18,7 +18,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The environment variable that forces a level, by the names of [`Level::ALL`].
+    /// The environment variable that forces a level, by the names of [`Level::ALL`], or [`COMPOSED`].
     pub const VARIABLE: &str = "MODELFORGE_KERNELS";
 
     /// Every level with its name.
@@ -49,7 +49,9 @@ impl Level {
     /// # Errors
     /// Its value names no level, or one that this machine lacks.
     pub fn forced() -> candle_core::Result<Option<Level>> {
-        let Some(value) = std::env::var_os(Self::VARIABLE) else { return Ok(None) };
+        let Some(value) = std::env::var_os(Self::VARIABLE).filter(|value| value != COMPOSED) else {
+            return Ok(None);
+        };
         let available = Self::available();
         match Self::ALL.iter().find(|entry| value == entry.1) {
             Some((level, _)) if available.contains(level) => Ok(Some(*level)),
@@ -91,6 +93,15 @@ impl Level {
     fn is_available(self) -> bool {
         self == Level::Portable
     }
+}
+
+/// What [`Level::VARIABLE`] says where the operations are to be composed of candle's, as they are on devices without kernels of ours.
+pub const COMPOSED: &str = "composed";
+
+/// Whether they are on the processor.
+pub(crate) fn composed() -> bool {
+    static ASKED: OnceLock<bool> = OnceLock::new();
+    *ASKED.get_or_init(|| std::env::var_os(Level::VARIABLE).is_some_and(|value| value == COMPOSED))
 }
 
 /// Defines functions that are compiled once for each width of vectors and run in the widest that the level allows. The

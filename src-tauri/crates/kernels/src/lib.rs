@@ -2,7 +2,8 @@
 //!
 //! There are two forms. The reference is a composition of small operations, computed in f32 whatever the tensors hold. The
 //! fused kernels compute a whole decoder layer, and the loss, as one operation each on packed matrix products, and are
-//! tested against it. Both run on the CPU and are exact about what gets a gradient. Base weights are frozen and
+//! tested against it. Devices that have no kernels of ours compute the reference as compositions of candle's own operations
+//! (`composed/`), to which each operation turns where there is none. All are exact about what gets a gradient. Base weights are frozen and
 //! therefore part of an operation, never an operand on candle's tape, because candle would compute and keep a gradient
 //! for them. An operation without a backward is an error in the backward pass; candle_nn's fused `rms_norm`,
 //! `softmax_last_dim`, `rope`, `layer_norm` and `sdpa` cut the gradient silently and are not used.
@@ -11,6 +12,7 @@ mod adamw;
 mod allocator;
 mod attention;
 mod buffer;
+mod composed;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -43,6 +45,7 @@ mod values;
 pub use adamw::AdamWStep;
 pub use allocator::{Allocator, exit_when_out_of_memory, in_large_pages, keep_freed_memory};
 pub use attention::{Attention, Heads, attention, attention_cached};
+pub use composed::{are_fused, converted};
 pub use cross_entropy::{Head, IGNORED, cross_entropy, token_log_probs};
 #[cfg(feature = "cuda")]
 pub use cuda::{
@@ -61,7 +64,7 @@ pub use fused::{
 pub use gated::{Gate, gated};
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::layer_norm;
-pub use level::Level;
+pub use level::{COMPOSED, Level};
 pub use offload::{Offload, Offloaded};
 pub use pages::Pages;
 pub use pair_attention::{PairAttention, Sight};

@@ -5,7 +5,11 @@ use candle_core::{
     CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, backend::BackendStorage, bail,
 };
 
-use crate::slices::{floats, for_each_row, store, tensor_like, with_floats};
+use crate::{
+    Scoring,
+    composed::{self, Scores, Seen},
+    slices::{floats, for_each_row, store, tensor_like, with_floats},
+};
 
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +98,11 @@ impl PairAttention {
         let (t, width) = q.dims2()?;
         let dtype = q.dtype();
         let wide = |x: &Tensor| if x.dtype() == DType::F32 { Ok(x.clone()) } else { x.to_dtype(DType::F32) };
+        if composed::wanted(q, false) {
+            let scores = scores(self.scale, self.sight, bias)?;
+            let out = composed::attend(&self.split(&wide(q)?)?, &wide(k)?, &wide(v)?, scores)?;
+            return out.transpose(0, 1)?.contiguous()?.reshape((t, width))?.to_dtype(dtype);
+        }
         let scores = self.split(&wide(q)?)?.matmul(&wide(k)?.t()?)?;
         let p = biased_softmax(&scores, self.scale, self.sight, bias)?;
         let out = p.matmul(&wide(v)?.contiguous()?)?.transpose(0, 1)?.contiguous()?.reshape((t, width))?;
@@ -101,29 +110,42 @@ impl PairAttention {
     }
 }
 
+/// What becomes of products where they are composed.
+fn scores(scale: f32, sight: Sight, bias: Option<&Tensor>) -> Result<Scores> {
+    let seen = match sight {
+        Sight::All => Seen::All,
+        Sight::Past { offset } => Seen::Past { offset, window: None },
+    };
+    let bias = bias.map(|bias| bias.detach().to_dtype(DType::F32)).transpose()?;
+    Ok(Scores { scoring: Scoring::scaled(scale), bias, seen })
+}
+
 /// `softmax(scale · scores + bias)` over the keys that are seen: `[heads, t, n]` → the same, 0 where nothing is seen.
 ///
 /// With `p` the result, the gradient of the scores is `scale · p · (g − Σ g·p)`; the bias gets none.
 pub(crate) fn biased_softmax(
-    scores: &Tensor,
+    products: &Tensor,
     scale: f32,
     sight: Sight,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (_, queries, keys) = scores.dims3()?;
+    if composed::wanted(products, false) {
+        return composed::softmax(products, scores(scale, sight, bias)?);
+    }
+    let (_, queries, keys) = products.dims3()?;
     if let Sight::Past { offset } = sight
         && offset + queries > keys
     {
         bail!("{queries} queries from position {offset} do not fit {keys} keys");
     }
     let bias = match bias {
-        Some(bias) if bias.dims() != scores.dims() => {
-            bail!("a bias of shape {:?} does not fit scores {:?}", bias.dims(), scores.dims())
+        Some(bias) if bias.dims() != products.dims() => {
+            bail!("a bias of shape {:?} does not fit scores {:?}", bias.dims(), products.dims())
         }
         Some(bias) => Some(with_floats(bias, <[f32]>::to_vec)?),
         None => None,
     };
-    scores.contiguous()?.apply_op1(BiasedSoftmax { scale, sight, bias })
+    products.contiguous()?.apply_op1(BiasedSoftmax { scale, sight, bias })
 }
 
 struct BiasedSoftmax {

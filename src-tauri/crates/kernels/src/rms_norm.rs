@@ -1,8 +1,13 @@
 //! Root mean square layer normalisation (Zhang & Sennrich 2019, arXiv:1910.07467) with a frozen weight.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, backend::BackendStorage, bail,
+};
 
-use crate::slices::{floats, for_each_row, store, tensor_like, with_floats};
+use crate::{
+    composed,
+    slices::{floats, for_each_row, store, tensor_like, with_floats},
+};
 
 /// `w · x / sqrt(mean(x²) + eps)` over the last dimension: `[…, hidden]` → `[…, hidden]`, weight `[hidden]`.
 ///
@@ -10,6 +15,9 @@ use crate::slices::{floats, for_each_row, store, tensor_like, with_floats};
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     if x.dims().last() != Some(&weight.dims1()?) {
         bail!("a norm of width {:?} was given activations of shape {:?}", weight.dims(), x.dims());
+    }
+    if composed::wanted(x, x.dtype() == DType::F32) {
+        return composed::rms_norm(x, weight, eps);
     }
     x.contiguous()?.apply_op1(RmsNorm { weight: weight.detach(), eps })
 }

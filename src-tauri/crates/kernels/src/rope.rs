@@ -1,10 +1,15 @@
 //! Rotary position embedding (Su et al. 2021, arXiv:2104.09864).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, backend::BackendStorage, bail,
+};
 
-use crate::slices::{floats, for_each_row, store, tensor_like, with_floats};
+use crate::{
+    composed,
+    slices::{floats, for_each_row, store, tensor_like, with_floats},
+};
 
 /// What of a head is rotated, and how.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,9 +30,8 @@ pub struct RopeTable {
     form: RopeForm,
     cos: Vec<f32>,
     sin: Vec<f32>,
-    /// Cosines, then sines, on the card that it was asked for on first.
-    #[cfg(feature = "cuda")]
-    on_card: std::sync::OnceLock<Tensor>,
+    /// Cosines, then sines, on the device that it was asked for on first.
+    on_device: OnceLock<Tensor>,
 }
 
 impl RopeTable {
@@ -46,8 +50,7 @@ impl RopeTable {
             form,
             cos: Vec::new(),
             sin: Vec::new(),
-            #[cfg(feature = "cuda")]
-            on_card: Default::default(),
+            on_device: OnceLock::new(),
         }
     }
 
@@ -59,16 +62,32 @@ impl RopeTable {
         self.sin.extend(angles().map(|angle| angle.sin() * factor));
     }
 
-    /// All cosines, then all sines, on a card: f32 `[2, positions, half]`.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn on_card(&self, card: &candle_core::CudaDevice) -> Result<Tensor> {
-        let device = candle_core::Device::Cuda(card.clone());
-        if let Some(made) = self.on_card.get().filter(|made| made.device().same_device(&device)) {
+    /// All cosines, then all sines, on a device: f32 `[2, positions, half]`.
+    pub(crate) fn on(&self, device: &Device) -> Result<Tensor> {
+        if let Some(made) = self.on_device.get().filter(|made| made.device().same_device(device)) {
             return Ok(made.clone());
         }
         let both = [self.cos.as_slice(), self.sin.as_slice()].concat();
-        let made = Tensor::from_vec(both, (2, self.positions(), self.half), &device)?;
-        Ok(self.on_card.get_or_init(|| made).clone())
+        let made = Tensor::from_vec(both, (2, self.positions(), self.half), device)?;
+        // Where there is a copy on another device, that one stays.
+        let _ = self.on_device.set(made.clone());
+        Ok(made)
+    }
+
+    /// The same on a card.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_card(&self, card: &candle_core::CudaDevice) -> Result<Tensor> {
+        self.on(&Device::Cuda(card.clone()))
+    }
+
+    /// Half of the width that is rotated.
+    pub(crate) fn half(&self) -> usize {
+        self.half
+    }
+
+    /// What of a head is rotated, and how.
+    pub(crate) fn form(&self) -> RopeForm {
+        self.form
     }
 
     /// Cosines and sines of a position, which it must cover.
@@ -113,6 +132,9 @@ impl RopeTable {
 pub fn rope(x: &Tensor, table: &Arc<RopeTable>, positions: &Arc<Vec<u32>>) -> Result<Tensor> {
     let (tokens, width) = x.dims2()?;
     table.fits(width, tokens, positions)?;
+    if composed::wanted(x, false) {
+        return composed::rope(x, table, positions);
+    }
     x.contiguous()?.apply_op1(Rope { table: table.clone(), positions: positions.clone() })
 }
 

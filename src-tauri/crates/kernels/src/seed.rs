@@ -1,6 +1,8 @@
 //! The start of a backward pass from a gradient that is already known.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+
+use crate::composed;
 
 /// A scalar whose backward pass gives `y` the gradient `gradient`: `seed(&y, &g)?.backward()` is the product of `g`
 /// with the Jacobian of everything `y` was computed from. The scalar's value is 0 and means nothing.
@@ -9,6 +11,11 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 pub fn seed(y: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     if y.shape() != gradient.shape() || y.dtype() != gradient.dtype() {
         bail!("a gradient {:?} cannot seed a tensor {:?}", gradient.shape(), y.shape());
+    }
+    if composed::wanted(y, true) {
+        let gradient = gradient.detach();
+        let nothing = Tensor::zeros((), DType::F32, y.device())?;
+        return composed::given("seed", &[y], nothing, move |_, _, _| Ok(vec![Some(gradient.clone())]));
     }
     y.apply_op1(Seed { gradient: gradient.detach() })
 }

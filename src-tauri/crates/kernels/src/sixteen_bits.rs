@@ -1,6 +1,6 @@
 //! Which numbers a model is kept and multiplied in.
 
-use candle_core::{DType, Device, Result};
+use candle_core::{DType, Device, Result, Tensor};
 
 /// The numbers that a model is kept and multiplied in on a device: f32 unless it is asked for `bf16` or `fp16`. A card before compute
 /// capability 8.0 has no bf16 and takes f16 for it; a processor has no f16 and takes bf16 for that.
@@ -11,7 +11,19 @@ pub fn computed_in(device: &Device, bf16: bool, fp16: bool) -> Result<DType> {
     if !bf16 && !fp16 {
         return Ok(DType::F32);
     }
+    if device.is_metal() && !multiplies_bf16(device) {
+        return Ok(DType::F32);
+    }
     Ok(sixteen_bits(fp16, capability(device)?))
+}
+
+/// Whether a Mac's GPU does: older systems have no such numbers there.
+fn multiplies_bf16(device: &Device) -> bool {
+    let multiply = || -> Result<f32> {
+        let one = Tensor::ones((1, 1), DType::BF16, device)?;
+        one.matmul(&one)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()
+    };
+    multiply().is_ok_and(|one| one == 1.0)
 }
 
 /// Of a card of this compute capability, such as 75; of a processor where there is none.

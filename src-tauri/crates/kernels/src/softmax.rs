@@ -2,7 +2,10 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
 
-use crate::slices::{floats, for_each_row, store, tensor_like, with_floats};
+use crate::{
+    composed::{self, Scores, Seen},
+    slices::{floats, for_each_row, store, tensor_like, with_floats},
+};
 
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,10 @@ pub fn masked_softmax(scores: &Tensor, scoring: &Scoring, mask: Mask) -> Result<
     let (heads, queries, keys) = scores.dims3()?;
     if mask.offset + queries > keys || mask.window == Some(0) {
         bail!("{queries} queries from position {} do not fit {keys} keys", mask.offset);
+    }
+    if composed::wanted(scores, false) {
+        let seen = Seen::Past { offset: mask.offset, window: mask.window };
+        return composed::softmax(scores, Scores { scoring: scoring.clone(), bias: None, seen });
     }
     let sinks = match &scoring.sinks {
         None => None,

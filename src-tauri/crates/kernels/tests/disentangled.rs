@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{D, Result, Tensor};
 use kernels::{Disentangled, Distances};
-use support::{CPU, check};
+use support::{check, place::device};
 
 fn softmax(scores: &Tensor) -> Result<Tensor> {
     let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
@@ -42,7 +42,12 @@ fn rows(t: usize, buckets: Option<usize>, longest: usize) -> Tensor {
         (distance + span).clamp(0.0, 2.0 * span - 1.0) as u32
     };
     let all: Vec<u32> = (0..t * t).map(|at| row(at / t, at % t)).collect();
-    Tensor::from_vec(all, (1, t, t), &CPU).unwrap()
+    Tensor::from_vec(all, (1, t, t), &device()).unwrap()
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    support::place::everywhere();
 }
 
 #[test]

@@ -52,6 +52,11 @@ fn plain(
 }
 
 #[test]
+fn the_same_wherever_it_is_computed() {
+    support::place::everywhere();
+}
+
+#[test]
 fn attention_over_other_sequences_is_the_composition_of_its_parts() {
     for (sight, scale, biased, lengths, others) in [
         (Sight::All, 0.5, false, vec![3, 1, 4], vec![5, 2, 1]),

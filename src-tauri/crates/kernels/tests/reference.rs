@@ -11,7 +11,7 @@ use kernels::{
     Attention, Codes, FrozenWeight, Gate, Gelu, Head, Heads, IGNORED, Mask, Quantised, RopeForm, RopeTable,
     Scoring,
 };
-use support::{CPU, check, values};
+use support::{check, place::device, values};
 
 /// Numbers between −1 and 1.
 fn numbers(shape: &[usize], salt: u64) -> Tensor {
@@ -25,6 +25,11 @@ fn distance(got: &Tensor, want: &Tensor) -> f32 {
 /// What bf16 makes of a frozen weight, for the reference.
 fn rounded(weight: &Tensor, dtype: DType) -> Tensor {
     weight.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap()
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    support::place::everywhere();
 }
 
 #[test]
@@ -48,7 +53,7 @@ fn a_quantised_linear_layer_is_a_product_with_the_values_it_stands_for() {
         for codes in [Codes::Nf4, Codes::Fp4, Codes::Int8] {
             let plain = values(&numbers(&[out, inputs], 1));
             let weight = Arc::new(Quantised::new(codes, true, (out, inputs), &plain).unwrap());
-            let wide = Tensor::from_vec(weight.to_vec(), (out, inputs), &CPU).unwrap();
+            let wide = Tensor::from_vec(weight.to_vec(), (out, inputs), &device()).unwrap();
             let frozen = FrozenWeight::Quantised { weight, dtype: DType::F32 };
             check("quantised", &[&[tokens, inputs]], &|x| kernels::frozen_linear(&x[0], &frozen), &|x| {
                 x[0].matmul(&wide.t()?)
@@ -68,7 +73,7 @@ fn a_frozen_weight_gets_no_gradient() {
 
 #[test]
 fn rms_norm_divides_by_the_root_mean_square() {
-    for shape in [[1, 1], [1, 5], [7, 33], [130, 301]] {
+    for shape in [[1, 2], [1, 5], [7, 33], [130, 301]] {
         let weight = numbers(&shape[1..], 3);
         check("rms_norm", &[&shape], &|x| kernels::rms_norm(&x[0], &weight, 1e-5), &|x| {
             let scale = (x[0].sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
@@ -119,7 +124,7 @@ fn rope_turns_a_part_of_a_head_neighbour_by_neighbour_and_stretched() {
         table.extend(&frequencies, 0..50);
         let table = Arc::new(table);
         let angles = positions.iter().flat_map(|&p| frequencies.map(|f| p as f32 * f)).collect::<Vec<_>>();
-        let angle = Tensor::from_vec(angles, (tokens, 1, half), &CPU).unwrap();
+        let angle = Tensor::from_vec(angles, (tokens, 1, half), &device()).unwrap();
         check("rope", &[&[tokens, heads * head]], &|x| kernels::rope(&x[0], &table, &positions), &|x| {
             let x = x[0].reshape((tokens, heads, head))?;
             // The matrix of the frequency `i` mixes these two dimensions.
@@ -159,7 +164,7 @@ fn rope_rotates_each_pair_by_its_angle() {
                 .flat_map(|&p| frequencies.iter().map(move |f| p as f32 * f))
                 .collect::<Vec<f32>>(),
             (tokens, 1, dim / 2),
-            &CPU,
+            &device(),
         )
         .unwrap();
         check("rope", &[&[tokens, heads * dim]], &|x| kernels::rope(&x[0], &table, &positions), &|x| {
@@ -183,7 +188,7 @@ fn bias(queries: usize, keys: usize, mask: Mask) -> Tensor {
         j <= position && mask.window.is_none_or(|w| position - j < w)
     };
     let bias = (0..queries).flat_map(|i| (0..keys).map(move |j| if seen(i, j) { 0.0 } else { -1e30 }));
-    Tensor::from_vec(bias.collect::<Vec<f32>>(), (queries, keys), &CPU).unwrap()
+    Tensor::from_vec(bias.collect::<Vec<f32>>(), (queries, keys), &device()).unwrap()
 }
 
 fn softmax(scores: &Tensor) -> Result<Tensor> {
@@ -307,8 +312,10 @@ fn cross_entropy_sums_over_the_rows_that_count() {
         let rows: Vec<u32> = (0..tokens as u32).filter(|&i| targets[i as usize] != IGNORED).collect();
         let kept: Vec<u32> = rows.iter().map(|&i| targets[i as usize]).collect();
         let reference = |x: &[Tensor]| {
-            let logits = x[0].index_select(&Tensor::new(rows.as_slice(), &CPU)?, 0)?.matmul(&head.t()?)?;
-            let chosen = logits.gather(&Tensor::new(kept.as_slice(), &CPU)?.unsqueeze(1)?, 1)?.squeeze(1)?;
+            let logits =
+                x[0].index_select(&Tensor::new(rows.as_slice(), &device())?, 0)?.matmul(&head.t()?)?;
+            let chosen =
+                logits.gather(&Tensor::new(kept.as_slice(), &device())?.unsqueeze(1)?, 1)?.squeeze(1)?;
             let max = logits.max_keepdim(1)?.detach();
             let sums = logits.broadcast_sub(&max)?.exp()?.sum(1)?.log()?;
             ((sums + max.squeeze(1)?)? - chosen)?.sum_all()
@@ -334,8 +341,9 @@ fn log_probs_of_tokens_have_gradients_of_their_own() {
         let reference = |x: &Tensor| {
             let y = x.matmul(&head.weight.t()?)?.broadcast_add(head.bias.as_ref().unwrap())?;
             let y = ((y / 1.5)?.tanh()? * 1.5)?;
-            let chosen = y.gather(&Tensor::new(targets.as_slice(), &CPU)?.unsqueeze(1)?, 1)?.squeeze(1)?;
-            (chosen - y.exp()?.sum(1)?.log()?)? * Tensor::new(counted.as_slice(), &CPU)?
+            let chosen =
+                y.gather(&Tensor::new(targets.as_slice(), &device())?.unsqueeze(1)?, 1)?.squeeze(1)?;
+            (chosen - y.exp()?.sum(1)?.log()?)? * Tensor::new(counted.as_slice(), &device())?
         };
         // The gradient of each value depends on the value.
         let used = |log_probs: Tensor| log_probs.sqr()?.sum_all();
@@ -366,7 +374,7 @@ fn a_biased_and_capped_head_makes_logits_and_their_loss() {
         &|x| kernels::cross_entropy(&x[0], head.clone(), &targets),
         &|x| {
             let logits = logits(&x[0])?;
-            let chosen = logits.gather(&Tensor::new(targets.as_slice(), &CPU)?.unsqueeze(1)?, 1)?;
+            let chosen = logits.gather(&Tensor::new(targets.as_slice(), &device())?.unsqueeze(1)?, 1)?;
             (logits.exp()?.sum_keepdim(1)?.log()? - chosen)?.sum_all()
         },
     );
@@ -383,13 +391,13 @@ fn a_loss_over_nothing_is_zero_and_bad_ids_are_errors() {
     assert_eq!(values(gradients.get(&x).unwrap()), [0.0; 6], "no row counts, so the gradient is zero");
     let error = kernels::cross_entropy(&x, &head, &[1, 5]).unwrap_err();
     assert!(error.to_string().contains("target 5"), "a target out of the vocabulary must be named: {error}");
-    let error = kernels::embedding(&Tensor::new(&[1u32, 5], &CPU).unwrap(), &head).unwrap_err();
+    let error = kernels::embedding(&Tensor::new(&[1u32, 5], &device()).unwrap(), &head).unwrap_err();
     assert!(error.to_string().contains("id 5"), "an id out of the vocabulary must be named: {error}");
 }
 
 #[test]
 fn dropout_keeps_the_mean_and_depends_on_the_seed_alone() {
-    let ones = Tensor::ones((300, 333), DType::F32, &CPU).unwrap();
+    let ones = Tensor::ones((300, 333), DType::F32, &device()).unwrap();
     let dropped = |p: f32, seed: u64| values(&kernels::dropout(&ones, p, seed).unwrap());
     let first = dropped(0.25, 1);
     assert_eq!(first, dropped(0.25, 1), "the same seed must give the same mask");

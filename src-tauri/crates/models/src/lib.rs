@@ -20,8 +20,7 @@ use candle_core::Device;
 use types::Provider;
 
 pub use arch::{
-    ARCHITECTURES, Architecture, Sizes, computed_on_cards, load, load_as, load_quantised, load_split,
-    read_info, sizes,
+    ARCHITECTURES, Architecture, Sizes, load, load_as, load_quantised, load_split, read_info, sizes,
 };
 pub use causal::{AT_ONCE, CausalLm, LayerCache, Pass, Sequences, forward};
 pub use error::ModelError;
@@ -38,7 +37,7 @@ pub use weights::Quantise;
 pub struct LoadOptions {
     /// Keep weights and activations in bf16 instead of f32; in f16 on a card that has no bf16.
     pub bf16: bool,
-    /// Which implementation computes; a family without fused kernels takes the reference.
+    /// Which implementation computes; a family, or a device, without fused kernels takes the reference.
     pub provider: Provider,
     /// Where it computes.
     pub device: Device,

@@ -166,7 +166,7 @@ impl LoraLinear {
     pub fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
         let y = kernels::frozen_linear(x, &self.weight)?;
         let y = match &self.bias {
-            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
+            Some(bias) => y.broadcast_add(&kernels::converted(bias, y.dtype())?)?,
             None => y,
         };
         let Some(adapter) = pass.of(&self.adapter, &self.second) else { return Ok(y) };

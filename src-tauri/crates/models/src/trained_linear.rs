@@ -23,8 +23,8 @@ impl TrainedLinear {
     /// # Errors
     /// They cannot be widened.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
-        let bias = bias.map(|bias| bias.to_dtype(DType::F32)).transpose()?;
-        Ok(Self { weight: weight.to_dtype(DType::F32)?, bias, trained: None, second: None })
+        let bias = bias.map(|bias| kernels::converted(bias, DType::F32)).transpose()?;
+        Ok(Self { weight: kernels::converted(weight, DType::F32)?, bias, trained: None, second: None })
     }
 
     /// Begins to train it, from the base's values.

@@ -7,6 +7,8 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 #[path = "support/reference.rs"]
 mod reference;
 
@@ -33,13 +35,13 @@ struct Case {
 
 impl Case {
     fn new(name: &str, bf16: bool) -> Self {
-        let options = LoadOptions { bf16, provider: Provider::Huggingface, device: Device::Cpu };
+        let options = LoadOptions { bf16, provider: Provider::Huggingface, device: place::device() };
         let mut model = models::load(&path(name), &options).unwrap().seq2seq().unwrap();
         model.load_adapter(&path(name).join("adapter")).unwrap();
         let golden = golden::pairs(name);
         let packed = |parts: Vec<&[u32]>| {
             let lengths = parts.iter().map(|part| part.len()).collect();
-            (Tensor::new(parts.concat(), &Device::Cpu).unwrap(), Sequences::new(lengths))
+            (Tensor::new(parts.concat(), &place::device()).unwrap(), Sequences::new(lengths))
         };
         Case {
             source: packed(golden.pairs.iter().map(|pair| pair.source.as_slice()).collect()),
@@ -84,6 +86,11 @@ fn check_forward(bf16: bool, near: Nearness) {
 }
 
 #[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
+}
+
+#[test]
 fn memory_logits_and_losses_are_those_of_transformers_and_peft() {
     check_forward(false, Nearness { tolerance: TOLERANCE, distance: largest_difference });
 }
@@ -111,7 +118,7 @@ fn greedy(
     copies: usize,
 ) -> Vec<u32> {
     let source = Sequences::new(vec![written.source.len()]);
-    let ids = Tensor::new(written.source.as_slice(), &Device::Cpu).unwrap();
+    let ids = Tensor::new(written.source.as_slice(), &place::device()).unwrap();
     let memory = encode(model, &ids, &source, pass).unwrap();
     let memory = Memory { hidden: &memory, source: &source };
     let mut caches = vec![DecoderCache::new(copies); model.info().layers];
@@ -119,7 +126,7 @@ fn greedy(
     while new.len() < written.new.len() {
         let target = Sequences { offset: new.len(), ..Sequences::new(vec![1; copies]) };
         let mut hidden =
-            model.embed_target(&Tensor::new(vec![last; copies], &Device::Cpu).unwrap(), &target).unwrap();
+            model.embed_target(&Tensor::new(vec![last; copies], &place::device()).unwrap(), &target).unwrap();
         for (index, cache) in caches.iter_mut().enumerate() {
             hidden = model.decoder_layer(index, &hidden, &memory, &target, pass, Some(cache)).unwrap();
         }
@@ -161,9 +168,10 @@ fn the_cache_refuses_what_it_is_not_for() {
     let Case { model, .. } = Case::new(PAIRS[0], false);
     let source = Sequences::new(vec![2]);
     let memory =
-        encode(model.as_ref(), &Tensor::new(&[5u32, 6], &Device::Cpu).unwrap(), &source, Pass::BASE).unwrap();
+        encode(model.as_ref(), &Tensor::new(&[5u32, 6], &place::device()).unwrap(), &source, Pass::BASE)
+            .unwrap();
     let step = |target: Sequences, cache: &mut DecoderCache, source: &Sequences| {
-        let ids = Tensor::new(vec![3u32; target.tokens()], &Device::Cpu).unwrap();
+        let ids = Tensor::new(vec![3u32; target.tokens()], &place::device()).unwrap();
         let hidden = model.embed_target(&ids, &target).unwrap();
         let memory = Memory { hidden: &memory, source };
         model.decoder_layer(0, &hidden, &memory, &target, Pass::BASE, Some(cache)).is_ok()

@@ -8,6 +8,8 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 #[path = "support/reference.rs"]
 mod reference;
 
@@ -37,7 +39,7 @@ struct Case {
 
 impl Case {
     fn new(shape: &str, bf16: bool, provider: Provider) -> Self {
-        let device = Device::Cpu;
+        let device = place::device();
         let mut model = models::load(&path(shape), &LoadOptions { bf16, provider, device: device.clone() })
             .unwrap()
             .causal()
@@ -53,7 +55,8 @@ impl Case {
             targets: targets.collect(),
             sequences: Sequences::new(golden.sequences.iter().map(|s| s.ids.len()).collect()),
             ids: Tensor::new(ids, &device).unwrap(),
-            tensors: candle_core::safetensors::load(path(shape).join("golden.safetensors"), &device).unwrap(),
+            tensors: candle_core::safetensors::load(path(shape).join("golden.safetensors"), &Device::Cpu)
+                .unwrap(),
             model,
             golden,
         }
@@ -89,6 +92,11 @@ fn check_forward(bf16: bool, near: Nearness) {
             near.check_loss(&format!("{what}: {logits}"), got, (&case.tensors[logits], loss));
         }
     }
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
 }
 
 #[test]

@@ -8,6 +8,8 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 mod support;
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -34,7 +36,7 @@ fn stored(way: &str) -> std::path::PathBuf {
 }
 
 fn load(folder: &Path, provider: Provider, how: Option<Quantise>) -> Result<AnyModel, ModelError> {
-    models::load_quantised(folder, &LoadOptions { bf16: false, provider, device: Device::Cpu }, how)
+    models::load_quantised(folder, &LoadOptions { bf16: false, provider, device: place::device() }, how)
 }
 
 /// Logits of the last eight of `ids`.
@@ -51,6 +53,11 @@ fn apart(got: &[f32], want: &[f32]) -> f32 {
     assert_eq!(got.len(), want.len());
     let largest = want.iter().fold(0f32, |most, v| most.max(v.abs()));
     got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
 }
 
 #[test]

@@ -8,6 +8,8 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 #[path = "support/reference.rs"]
 mod reference;
 
@@ -28,7 +30,7 @@ const TOLERANCE_BF16: f64 = 4e-2;
 const NOISE: &str = "base_model.model.qa_outputs.bias";
 
 fn load(folder: &Path, bf16: bool) -> Result<Box<dyn SpanModel>, ModelError> {
-    models::load(folder, &LoadOptions { bf16, provider: Provider::Unsloth, device: Device::Cpu })?.span()
+    models::load(folder, &LoadOptions { bf16, provider: Provider::Unsloth, device: place::device() })?.span()
 }
 
 struct Case {
@@ -47,7 +49,7 @@ impl Case {
         let golden = span_golden(shape);
         let all = |of: fn(&golden::SpanWindow) -> &Vec<u32>| {
             let values: Vec<u32> = golden.windows.iter().flat_map(|window| of(window).clone()).collect();
-            Tensor::new(values, &Device::Cpu).unwrap()
+            Tensor::new(values, &place::device()).unwrap()
         };
         let (ids, types) = (all(|window| &window.ids), all(|window| &window.token_types));
         let tensors =
@@ -84,6 +86,11 @@ fn check_forward(bf16: bool, near: Nearness) {
             near.check_loss(&format!("{shape}: {logits}"), (&got, &case.loss(&got)), wanted);
         }
     }
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
 }
 
 #[test]
@@ -161,7 +168,7 @@ fn the_oldest_checkpoints_load_and_get_a_fresh_head() {
     let list = |name: &str| -> Vec<u32> { serde_json::from_value(golden[name].clone()).unwrap() };
     let mut model = load(&folder, false).unwrap();
     let (ids, sequences) = (list("ids"), Sequences::new(vec![list("ids").len()]));
-    let row = |values: Vec<u32>| Tensor::new(values, &Device::Cpu).unwrap();
+    let row = |values: Vec<u32>| Tensor::new(values, &place::device()).unwrap();
     let mut hidden = model.embed(&row(ids), &row(list("token_types")), &sequences).unwrap();
     hidden = model.layer(0, &hidden, &sequences, Pass::BASE).unwrap();
     let want: Vec<f32> = serde_json::from_value(golden["hidden"].clone()).unwrap();
@@ -232,7 +239,7 @@ fn a_text_longer_than_the_places_is_refused() {
         let model = load(&path(shape), false).unwrap();
         let length = model.info().context_length + 1;
         assert_eq!(length, 65, "{shape}: places after that of the padding token");
-        let zeros = Tensor::zeros(length, candle_core::DType::U32, &Device::Cpu).unwrap();
+        let zeros = Tensor::zeros(length, candle_core::DType::U32, &place::device()).unwrap();
         let error = model.embed(&zeros, &zeros, &Sequences::new(vec![length])).unwrap_err().to_string();
         assert!(error.contains("65 tokens do not fit the 64 places"), "{shape}: {error}");
     }

@@ -293,7 +293,8 @@ impl<'a> EpochBatches<'a> {
         let read = chosen.clone().map(|row| rows.read(row));
         let mut batch =
             self.strategy.collate(&read.collect::<Result<Vec<Encoded>, _>>().map_err(TrainError::Rows)?);
-        let of_row = |row| reference.and_then(|all| all.get(row)).into_iter().flatten();
+        let of_row =
+            |row: usize| reference.and_then(|all| all.get(row)).map_or([].as_slice(), |both| both.as_slice());
         batch.reference = chosen.flat_map(of_row).copied().collect();
         Ok(batch)
     }

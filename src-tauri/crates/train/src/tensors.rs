@@ -1,4 +1,4 @@
-//! The values of f32 tensors where they are, on the CPU, without a copy; those of tensors on a card come from a copy.
+//! The values of f32 tensors where they are, on the CPU, without a copy; those of tensors elsewhere by way of one.
 
 use std::cell::Cell;
 
@@ -16,6 +16,12 @@ pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R>
 /// Runs `f` on the values of a variable, row-major, which it may change. Everything that shares them sees the change: no
 /// tape that a gradient is still to be taken of may be alive.
 pub(crate) fn change<R>(var: &Var, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    if !var.device().is_cpu() {
+        let mut values = var.flatten_all()?.to_vec1::<f32>()?;
+        let result = f(&mut values);
+        var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
+        return Ok(result);
+    }
     let change = Change { f: Cell::new(Some(f)), result: Cell::new(None) };
     var.inplace_op1(&change)?;
     match change.result.into_inner() {

@@ -8,6 +8,8 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 
 use candle_core::Device;
 use data::Batch;
@@ -22,7 +24,7 @@ use types::{JobFolder, Provider, TrainEvent, TrainingConfig};
 const TOLERANCE: f64 = 1e-4;
 
 fn load(name: &str) -> AnyModel {
-    let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: Device::Cpu };
+    let options = LoadOptions { bf16: false, provider: Provider::Huggingface, device: place::device() };
     let mut model = models::load(&path(name), &options).unwrap();
     model.load_adapter(&path(name).join("adapter")).unwrap();
     model
@@ -50,6 +52,11 @@ fn config(golden: &Pairs, checkpointing: bool) -> TrainingConfig {
         "group_by_length": false, "save_steps": 1000, "eval_steps": 1000,
     });
     TrainingConfig::from_json(settings.as_object().unwrap()).unwrap()
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
 }
 
 #[test]

@@ -7,6 +7,8 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 
 use std::collections::HashMap;
 
@@ -25,8 +27,8 @@ use types::{JobFolder, Provider, StepStats, Strategy, Task, TrainEvent, Training
 const TOLERANCE: f64 = 1e-4;
 const RATE_TOLERANCE: f64 = 1e-9;
 
-fn load(shape: &str, provider: Provider, device: Device) -> Box<dyn CausalLm> {
-    let options = LoadOptions { bf16: false, provider, device };
+fn load(shape: &str, provider: Provider) -> Box<dyn CausalLm> {
+    let options = LoadOptions { bf16: false, provider, device: place::device() };
     let mut model = models::load(&golden::path(shape), &options).unwrap().causal().unwrap();
     model.load_adapter(&golden::path(shape).join("adapter")).unwrap();
     model
@@ -113,47 +115,29 @@ fn check_adapter(label: &str, model: &dyn Model, tensors: &HashMap<String, Tenso
     println!("{label}: the trained adapter differs by {worst:.1e} of its norm");
 }
 
-/// Every shape with every provider, and on the card what is computed there.
-fn cases() -> impl Iterator<Item = (&'static str, Provider, Device)> {
-    let card = card();
-    golden::SHAPES.into_iter().flat_map(move |shape| {
-        let card = card.clone();
-        Provider::ALL.iter().flat_map(move |&provider| {
-            let fits = models::computed_on_cards(&golden::path(shape), provider).unwrap();
-            let card = card.clone().filter(|_| fits);
-            std::iter::once(Device::Cpu).chain(card).map(move |device| (shape, provider, device))
-        })
-    })
+/// Every shape with every provider.
+fn cases() -> impl Iterator<Item = (&'static str, Provider)> {
+    golden::SHAPES.into_iter().flat_map(|shape| Provider::ALL.iter().map(move |&provider| (shape, provider)))
 }
 
-#[cfg(feature = "cuda")]
-fn card() -> Option<Device> {
-    kernels::card(0).map_err(|error| println!("SKIPPED on the card: {error}")).ok()
-}
-
-#[cfg(not(feature = "cuda"))]
-fn card() -> Option<Device> {
-    None
-}
-
-fn place(device: &Device) -> &'static str {
-    if device.is_cuda() { "card" } else { "processor" }
+#[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
 }
 
 #[test]
 fn every_curve_equals_peft() {
-    for (shape, provider, device) in cases() {
+    for (shape, provider) in cases() {
         let golden = golden::golden(shape);
         let path = golden::path(shape).join("golden.safetensors");
         let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
         for (number, (name, curve)) in golden.curves.iter().enumerate() {
-            let model = load(shape, provider, device.clone());
+            let model = load(shape, provider);
             let micro_batches =
                 |plan: &Vec<Vec<usize>>| plan.iter().map(|chosen| batch(&golden.rows, chosen)).collect();
             let mut batches =
                 GivenBatches { steps: curve.plan.iter().map(micro_batches).collect(), eval: Vec::new() };
-            let (config, label) =
-                (config(curve, number % 2 == 0), format!("{shape}, {provider}, {}, {name}", place(&device)));
+            let (config, label) = (config(curve, number % 2 == 0), format!("{shape}, {provider}, {name}"));
             let steps = steps(|job, sink| {
                 let run = BatchRun {
                     model: model.as_ref(),
@@ -192,7 +176,7 @@ fn the_curves_of_models_that_point_at_answers_equal_peft() {
             batch
         };
         for checkpointing in [false, true] {
-            let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: Device::Cpu };
+            let options = LoadOptions { bf16: false, provider: Provider::Unsloth, device: place::device() };
             let mut model = models::load(&golden::path(shape), &options).unwrap();
             model.load_adapter(&golden::path(shape).join("adapter")).unwrap();
             let plan = golden.curve.plan.iter().map(|step| step.iter().map(micro_batch).collect());
@@ -219,10 +203,10 @@ fn the_curves_of_models_that_point_at_answers_equal_peft() {
 /// From the dataset file to the last step: a step sees all rows, so their order changes nothing.
 #[test]
 fn a_run_on_a_dataset_file_equals_peft() {
-    for (shape, provider, device) in cases() {
+    for (shape, provider) in cases() {
         let golden = golden::golden(shape);
         let Some(curve) = golden.curves.get("whole") else { continue };
-        let (model, config) = (load(shape, provider, device.clone()), config(curve, true));
+        let (model, config) = (load(shape, provider), config(curve, true));
         let steps = steps(|job, sink| {
             let data = prepared(shape, job, model.info().context_length);
             let run_spec = TrainRun {
@@ -235,7 +219,7 @@ fn a_run_on_a_dataset_file_equals_peft() {
             };
             run(run_spec, sink, &|| None).unwrap()
         });
-        check_curve(&format!("{shape}, {provider}, {}, dataset file", place(&device)), curve, &steps);
+        check_curve(&format!("{shape}, {provider}, dataset file"), curve, &steps);
     }
 }
 

@@ -8,6 +8,8 @@
 
 #[path = "../../../../tests/golden/golden.rs"]
 mod golden;
+#[path = "../../../../tests/golden/place.rs"]
+mod place;
 mod support;
 
 use std::{collections::BTreeMap, path::Path};
@@ -75,7 +77,7 @@ impl Preferences {
     }
 
     fn load(&self, provider: Provider) -> Box<dyn CausalLm> {
-        let options = LoadOptions { bf16: false, provider, device: Device::Cpu };
+        let options = LoadOptions { bf16: false, provider, device: place::device() };
         let mut model = models::load(&golden::path(&self.shape), &options).unwrap().causal().unwrap();
         model.load_adapter(&golden::path(&self.shape).join("adapter")).unwrap();
         model
@@ -88,6 +90,11 @@ fn tensors() -> std::collections::HashMap<String, candle_core::Tensor> {
 
 fn numbers(tensor: &candle_core::Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn the_same_wherever_it_is_computed() {
+    place::everywhere();
 }
 
 #[test]

@@ -19,7 +19,23 @@ use crate::{
 /// The package that the engine is built from.
 const PACKAGE: [&str; 2] = ["--package", "engine-cuda"];
 /// Those with tests that compare a card with the processor.
-const TESTED: [&str; 6] = ["--package", "kernels", "--package", "train", "--package", "infer"];
+const TESTED: [&str; 8] =
+    ["--package", "kernels", "--package", "models", "--package", "train", "--package", "infer"];
+/// The tests that compute on a card too.
+const ON_CARDS: [&str; 12] = [
+    "card*",
+    "reference",
+    "disentangled",
+    "pair_attention",
+    "parity",
+    "pairs",
+    "spans",
+    "quantised",
+    "preferences",
+    "extract",
+    "session",
+    "batch",
+];
 /// The library with the engine in it, and the program that loads it.
 const BUILT: [&str; 2] = if cfg!(windows) {
     ["engine_cuda.dll", "modelforge-engine-cuda.exe"]
@@ -85,15 +101,16 @@ impl Cuda {
     pub fn clippy(&self) -> Result<()> {
         let mut command = self.cargo()?;
         command.args(["clippy", "--locked", "--lib", "--bins", "--tests"]).args(PACKAGE).args(TESTED);
-        command.args(["--features", "engine-cuda/cuda,kernels/cuda,train/cuda,infer/cuda"]);
+        command.args(["--features", "engine-cuda/cuda,kernels/cuda,models/cuda,train/cuda,infer/cuda"]);
         execute(command.args(["--", "--deny", "warnings"]))
     }
 
     /// The tests that compare a card with the processor.
     pub fn test(&self) -> Result<()> {
         let mut command = self.cargo()?;
-        command.args(["test", "--locked"]).args(TESTED).args(["--test", "card*", "--test", "parity"]);
-        command.args(["--features", "kernels/cuda,train/cuda,infer/cuda"]);
+        command.args(["test", "--locked"]).args(TESTED);
+        command.args(ON_CARDS.iter().flat_map(|test| ["--test", test]));
+        command.args(["--features", "kernels/cuda,models/cuda,train/cuda,infer/cuda"]);
         execute(command.args(["--", "--nocapture"]))
     }
 

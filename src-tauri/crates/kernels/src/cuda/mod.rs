@@ -14,6 +14,7 @@ mod faults;
 mod group;
 mod head;
 mod layer;
+mod linear;
 mod moments;
 mod offload;
 mod optimizer;
@@ -30,8 +31,9 @@ pub(crate) use self::{
     card::{capability, numbers, numbers_of},
     head::HeadOnCard,
     layer::{SavedOnCard, backward, forward},
+    linear::{frozen_linear, frozen_linear_backward, widened},
     offload::{Away, Leaving},
-    rows::{embedding, rms_norm, rms_norm_backward, seed},
+    rows::{dropout, embedding, rms_norm, rms_norm_backward, seed},
     weight::OnCard,
 };
 pub use self::{

@@ -203,6 +203,16 @@ pub(crate) fn embedding(ids: &[u32], table: &Tensor) -> Result<Tensor> {
     Ok(card.tensor(y, (ids.len(), width)))
 }
 
+/// f32 values dropped and the others scaled.
+pub(crate) fn dropout(x: &CudaStorage, layout: &Layout, mask: Mask) -> Result<(CudaStorage, Shape)> {
+    let card = Card(x.device());
+    let count = layout.shape().elem_count();
+    let width = layout.dims().last().copied().unwrap_or(1).max(1);
+    let y = card.floats(count)?;
+    card.drop(numbers_of(x, layout)?, count / width, width, mask, card.f32(&y))?;
+    Ok((card.storage(y), layout.shape().clone()))
+}
+
 /// The norm of f32 rows with a frozen weight.
 pub(crate) fn rms_norm(
     x: &CudaStorage,

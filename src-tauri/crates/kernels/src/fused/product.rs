@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 
 use super::vector::times_vector;
 use crate::{
+    composed,
     matmul::{Kind, Matrix, Output, Packed, Product, multiply},
     values::{Values, hold},
 };
@@ -15,6 +16,9 @@ pub fn fused_product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (out, inputs) = weight.dims2()?;
     if width != inputs || x.dtype() != DType::F32 {
         bail!("a linear layer [{out}, {inputs}] was given {:?} of {:?}", x.shape(), x.dtype());
+    }
+    if composed::wanted(x, true) {
+        return composed::product(x, weight);
     }
     x.contiguous()?.apply_op1(FusedProduct(weight.detach()))
 }

@@ -16,6 +16,8 @@ mod read;
 
 use candle_core::{Result, bail};
 
+use crate::composed::OnDevice;
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::read::Wide;
 pub use self::{dynamic_map::DynamicMap, quantiser::Quantiser};
@@ -23,7 +25,7 @@ pub use self::{dynamic_map::DynamicMap, quantiser::Quantiser};
 /// Values of a block of four-bit codes.
 pub(crate) const BLOCK: usize = 64;
 /// The largest integer of int8.
-const LARGEST: f32 = 127.0;
+pub(crate) const LARGEST: f32 = 127.0;
 
 /// What values are kept as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +148,7 @@ pub struct Quantised {
     shape: (usize, usize),
     /// Values that share a scale: a power of two, or a row.
     block: usize,
+    on_device: OnDevice,
     #[cfg(feature = "cuda")]
     on_card: crate::cuda::OnCard,
 }
@@ -189,6 +192,7 @@ impl Quantised {
             scales,
             shape,
             block,
+            on_device: OnDevice::default(),
             #[cfg(feature = "cuda")]
             on_card: Default::default(),
         })
@@ -210,7 +214,6 @@ impl Quantised {
     }
 
     /// Values that share a scale.
-    #[cfg(feature = "cuda")]
     pub(crate) fn block(&self) -> usize {
         self.block
     }
@@ -219,6 +222,11 @@ impl Quantised {
     #[cfg(feature = "cuda")]
     pub(crate) fn on_card(&self) -> &crate::cuda::OnCard {
         &self.on_card
+    }
+
+    /// Its copy as tensors, where there is one.
+    pub(crate) fn on_device(&self) -> &OnDevice {
+        &self.on_device
     }
 
     /// Its codes as they are kept.

@@ -6,6 +6,9 @@
     reason = "each test and benchmark uses a part; a failure here is one there"
 )]
 
+#[path = "../../../../../tests/golden/place.rs"]
+pub mod place;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use kernels::{Level, seed};
 
@@ -21,7 +24,7 @@ pub fn numbers(shape: &[usize], salt: u64, spread: f32) -> Tensor {
         let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         ((mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * spread
     };
-    Tensor::from_vec((0..count).map(value).collect::<Vec<f32>>(), shape, &CPU).unwrap()
+    Tensor::from_vec((0..count).map(value).collect::<Vec<f32>>(), shape, &place::device()).unwrap()
 }
 
 pub fn values(tensor: &Tensor) -> Vec<f32> {

@@ -183,8 +183,10 @@ pub fn load_split(
     if let Some(how) = quantise {
         weights.quantise(how);
     }
-    let left = layers_left;
-    let (name, provider) = (architecture.name, options.provider);
+    // Where there are no fused kernels, both providers are the reference.
+    let fused = kernels::are_fused(&options.device);
+    let provider = if fused { options.provider } else { Provider::Huggingface };
+    let (name, left) = (architecture.name, layers_left);
     Ok(match architecture.family {
         Family::Decoder(describe) => {
             AnyModel::Causal(decoder::build(name, &describe(&json)?, weights, provider, left)?)
@@ -192,20 +194,6 @@ pub fn load_split(
         Family::Seq2Seq { build, .. } => AnyModel::Seq2Seq(build(name, &json, weights, provider)?),
         Family::Span { build, .. } => AnyModel::Span(build(name, &json, weights, provider)?),
     })
-}
-
-/// Whether the model in `folder` is computed on cards: where its decoder's layers are all on the fused kernels.
-///
-/// # Errors
-/// Its `config.json` cannot be used.
-pub fn computed_on_cards(folder: &Path, provider: Provider) -> Result<bool, ModelError> {
-    let (architecture, json) = find(folder)?;
-    match architecture.family {
-        Family::Decoder(describe) => {
-            Ok(provider == Provider::Unsloth && decoder::is_fused(&describe(&json)?))
-        }
-        Family::Seq2Seq { .. } | Family::Span { .. } => Ok(false),
-    }
 }
 
 /// What a decoder takes where it is loaded like that, from the headers of its files; none of another kind of model.

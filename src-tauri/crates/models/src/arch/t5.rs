@@ -146,7 +146,7 @@ fn stack(config: &Config, weights: &mut Weights, side: &str) -> Result<Stack, Mo
         &[config.buckets, config.heads],
     )?;
     let positions = Positions::Relative(Buckets {
-        biases: table.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?,
+        biases: kernels::converted(&table, candle_core::DType::F32)?.flatten_all()?.to_vec1()?,
         heads: config.heads,
         max_distance: config.max_distance,
         both_ways: !decodes,

@@ -1,6 +1,6 @@
 //! A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538) as gpt-oss has it: frozen, without adapters.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::{Experts, model::Source};
 use crate::ModelError;
@@ -22,9 +22,15 @@ struct Affine {
 }
 
 impl Affine {
+    /// In memory of its own.
+    fn on(device: &Device, weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        let own = |part: &Tensor| part.force_contiguous()?.to_device(device);
+        Ok(Affine { weight: own(weight)?, bias: own(bias)? })
+    }
+
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = kernels::frozen_linear(x, &self.weight)?;
-        y.broadcast_add(&self.bias.to_dtype(y.dtype())?)
+        y.broadcast_add(&kernels::converted(&self.bias, y.dtype())?)
     }
 }
 
@@ -49,14 +55,20 @@ impl ExpertLayer {
             weight: source.take(&name("router.weight"), &[count, hidden], fields)?,
             bias: source.take(&name("router.bias"), &[count], fields)?,
         };
+        // What is cut into experts is so on the processor: not every device copies parts of whatever dtype.
+        let device = router.weight.device().clone();
         let both_bias = source.take(&name("experts.gate_up_proj_bias"), &[count, 2 * middle], fields)?;
         let down_bias = source.take(&name("experts.down_proj_bias"), &[count, hidden], fields)?;
+        let (both_bias, down_bias) = (both_bias.to_device(&Device::Cpu)?, down_bias.to_device(&Device::Cpu)?);
         // Published as `[experts, in, out]`, in MXFP4 as `[experts, out, in]`.
         let mut weights = |part: &str, out: usize, inputs: usize| {
             if mxfp4 {
-                return source.take_mxfp4(&name(part), &[count, out, inputs], fields);
+                return Ok(source
+                    .take_mxfp4(&name(part), &[count, out, inputs], fields)?
+                    .to_device(&Device::Cpu)?);
             }
-            Ok(source.take(&name(part), &[count, inputs, out], fields)?.transpose(1, 2)?)
+            let stored = source.take(&name(part), &[count, inputs, out], fields)?;
+            Ok::<_, ModelError>(stored.to_device(&Device::Cpu)?.transpose(1, 2)?)
         };
         let both = weights("experts.gate_up_proj", 2 * middle, hidden)?;
         let down = weights("experts.down_proj", hidden, middle)?;
@@ -66,12 +78,12 @@ impl ExpertLayer {
             let half = |which: usize| -> Result<Affine> {
                 let weight = weight.contiguous()?.reshape((middle, 2, hidden))?.narrow(1, which, 1)?;
                 let bias = bias.reshape((middle, 2))?.narrow(1, which, 1)?;
-                Ok(Affine { weight: weight.squeeze(1)?.contiguous()?, bias: bias.squeeze(1)?.contiguous()? })
+                Affine::on(&device, &weight.squeeze(1)?, &bias.squeeze(1)?)
             };
             Ok(Expert {
                 gate: half(0)?,
                 up: half(1)?,
-                down: Affine { weight: down.get(index)?.contiguous()?.copy()?, bias: down_bias.get(index)? },
+                down: Affine::on(&device, &down.get(index)?, &down_bias.get(index)?)?,
             })
         };
         let experts = (0..count).map(expert).collect::<Result<Vec<_>>>()?;

@@ -27,7 +27,9 @@ impl Norm {
         Ok(match kind {
             NormKind::Rms => Norm::Rms { weight, eps },
             // In f32, since bf16 would lose what is stored beside the one.
-            NormKind::RmsLessOne => Norm::Rms { weight: (weight.to_dtype(DType::F32)? + 1.0)?, eps },
+            NormKind::RmsLessOne => {
+                Norm::Rms { weight: (kernels::converted(&weight, DType::F32)? + 1.0)?, eps }
+            }
             NormKind::Layer => {
                 Norm::Layer { weight, bias: source.take(&format!("{name}.bias"), &[width], field)?, eps }
             }

@@ -14,6 +14,7 @@ mod sizes;
 
 use kernels::{Gate, Gelu, Heads};
 
+#[cfg(test)]
 pub(super) use self::fused::fits as is_fused;
 pub(super) use self::model::{build, info};
 use self::rope::Rope;

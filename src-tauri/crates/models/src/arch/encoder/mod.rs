@@ -136,6 +136,11 @@ impl Model for Encoder {
         ModelView::Span(self)
     }
 
+    fn multiplies_f16(&self) -> bool {
+        let linears = self.layers.iter().flat_map(|layer| &layer.linears);
+        linears.map(|linear| linear.weight().dtype()).any(|dtype| dtype == DType::F16)
+    }
+
     fn trainable(&self) -> Vec<(String, Var)> {
         let mut named = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
@@ -179,7 +184,9 @@ impl SpanModel for Encoder {
         let mut hidden = kernels::embedding(ids, &self.words)?;
         match &self.segments {
             // Where there is one kind only, tokenizers may still tell two apart.
-            Some(one) if one.dim(0)? == 1 => hidden = hidden.broadcast_add(one)?,
+            Some(one) if one.dim(0)? == 1 => {
+                hidden = hidden.broadcast_add(&kernels::converted(one, hidden.dtype())?)?;
+            }
             Some(kinds) => hidden = (hidden + kernels::embedding(token_types, kinds)?)?,
             None => {}
         }

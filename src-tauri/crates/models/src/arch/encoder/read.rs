@@ -76,6 +76,9 @@ pub(in crate::arch) fn build(
             let name = format!("{encoder}.rel_embeddings.weight");
             let fields = format!("position_buckets, max_relative_positions and {width}");
             let table = reader.take(&name, &[distances.table_rows(), hidden], &fields)?;
+            // As activations are: on an NVIDIA card f32.
+            let dtype = if table.device().is_cuda() { DType::F32 } else { table.dtype() };
+            let table = kernels::converted(&table, dtype)?;
             let table = match relative.normed {
                 true => reader.norm(&format!("{encoder}.LayerNorm"))?.forward(&table)?,
                 false => table,

@@ -95,6 +95,11 @@ impl Model for EncoderDecoder {
         ModelView::Seq2Seq(self)
     }
 
+    fn multiplies_f16(&self) -> bool {
+        let linears = self.linears_in_order().map(|named| named.linear.weight().dtype());
+        linears.chain([self.head.weight.dtype()]).any(|dtype| dtype == DType::F16)
+    }
+
     fn trainable(&self) -> Vec<(String, Var)> {
         let mut named = Vec::new();
         for Linear { path, linear } in self.linears_in_order() {

@@ -39,7 +39,7 @@ impl Positions {
         if let Some(row) = rows.iter().find(|&&row| row as usize >= most) {
             bail!("position {} is beyond the {} that the model has", *row as usize - offset, most - offset);
         }
-        hidden + table.detach().index_select(&Tensor::new(rows, table.device())?, 0)?
+        hidden + kernels::embedding(&Tensor::new(rows, hidden.device())?, table)?
     }
 
     /// The bias `[heads, queries, keys]` of queries that stand at `offset` among the keys, where these are.
