@@ -2,6 +2,7 @@
 //! crates include it by path.
 #![allow(
     dead_code,
+    clippy::unwrap_used,
     clippy::print_stdout,
     reason = "not every program reads all of it; what is skipped is told"
 )]

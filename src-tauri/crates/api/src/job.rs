@@ -13,7 +13,7 @@ use types::{
     dataset::RowForm, files, folder::REWARD_MODEL, id,
 };
 
-use crate::{Api, base::Reached, fitness, run::ActiveRun};
+use crate::{Api, base::Reached, fitness, launcher::ComputesOn, run::ActiveRun};
 
 /// Bad rows that a refusal names at most.
 const NAMED_ROWS: usize = 20;
@@ -106,6 +106,18 @@ impl Api {
         ))
     }
 
+    /// Refuses settings that no engine carries out where runs are computed.
+    pub(crate) async fn refuse_unsupported(&self, config: &TrainingConfig) -> Result<(), ApiError> {
+        if config.unsupported().is_empty() {
+            return Ok(());
+        }
+        let on_card = matches!(self.computes_on().await?, ComputesOn::Card(_));
+        match config.unsupported_on(on_card) {
+            refused if refused.is_empty() => Ok(()),
+            refused => Err(ApiError::invalid(refused)),
+        }
+    }
+
     /// Everything that can be wrong with a request, before anything is made.
     pub(crate) async fn check_run(&self, config: TrainingConfig, base: Reached) -> Result<Checked, ApiError> {
         self.refuse_second_run()?;
@@ -120,10 +132,7 @@ impl Api {
         mut config: TrainingConfig,
         base: Reached,
     ) -> Result<Checked, ApiError> {
-        let refused = config.unsupported();
-        if !refused.is_empty() {
-            return Err(ApiError::invalid(refused));
-        }
+        self.refuse_unsupported(&config).await?;
         fitness::check(&base, config.task, config.strategy)?;
         let dataset_path = self.dataset_path(&config.dataset)?;
         check_dataset(dataset_path.clone(), config.clone()).await?;

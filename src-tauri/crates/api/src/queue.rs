@@ -67,10 +67,7 @@ impl Api {
     /// # Errors
     /// As [`Api::start_in_background`], but for other runs.
     pub async fn queue_training(self: &Arc<Self>, config: TrainingConfig) -> Result<String, ApiError> {
-        let refused = config.unsupported();
-        if !refused.is_empty() {
-            return Err(ApiError::invalid(refused));
-        }
+        self.refuse_unsupported(&config).await?;
         let base = self.reach(&config.model_name).await?;
         let checked = self.check_settings(config, base).await?;
         let (spec, job) = self.reserve(checked)?;

@@ -89,10 +89,7 @@ impl Api {
     /// # Errors
     /// As [`Api::start_training`].
     pub async fn start_in_background(self: &Arc<Self>, config: TrainingConfig) -> Result<String, ApiError> {
-        let refused = config.unsupported();
-        if !refused.is_empty() {
-            return Err(ApiError::invalid(refused));
-        }
+        self.refuse_unsupported(&config).await?;
         self.refuse_second_run()?;
         let base = self.reach(&config.model_name).await?;
         let task = config.task;

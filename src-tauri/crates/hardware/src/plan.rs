@@ -71,7 +71,8 @@ impl MemoryPlan {
         shape: &ModelShape,
         longest_row: Option<u64>,
     ) -> Result<Self, HardwareError> {
-        let unsupported = config.unsupported();
+        // Where it is computed is told later.
+        let unsupported = config.unsupported_on(true);
         if !unsupported.is_empty() {
             return Err(HardwareError::Unsupported(unsupported));
         }
@@ -94,7 +95,7 @@ impl MemoryPlan {
             card: false,
             // Where none is named, the fused kernels are taken as far as they go.
             fused: config.provider != Some(Provider::Huggingface) && !shape.reference_only,
-            bf16: config.bf16,
+            bf16: config.bf16 || config.fp16,
             quantised: config.quantisation(),
             lora_r: config.lora_r.into(),
             target_modules: config.target_modules.clone(),
