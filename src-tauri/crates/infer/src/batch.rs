@@ -53,6 +53,9 @@ pub fn write_batch(
             _ => {}
         }
     }
+    if prompts.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
     let mut growing = Growing::new(model, prompts, params, pass);
     let mut written: Vec<Option<Written>> = vec![None; prompts.len()];
     // First of each of the answers that go on: what follows its prompt.
