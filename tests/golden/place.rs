@@ -2,7 +2,6 @@
 //! crates include it by path.
 #![allow(
     dead_code,
-    clippy::unwrap_used,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "not every program reads all of it, what is skipped is told, and a failure here is a failed test"
