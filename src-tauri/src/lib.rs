@@ -31,5 +31,6 @@ fn open_app(tell: impl Fn(&str)) -> anyhow::Result<Api> {
             tell(&format!("Not all of these could be saved: {}.", store.lost().join(", ")));
         }
     }
-    Ok(Api::new(store, Resources::find()?, Box::new(Local::from_env()?)))
+    let engines = Local::from_env(store.home().path())?;
+    Ok(Api::new(store, Resources::find()?, Box::new(engines)))
 }

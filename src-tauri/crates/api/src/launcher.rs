@@ -6,7 +6,7 @@ use std::{
     env::consts::EXE_SUFFIX,
     ffi::{OsStr, OsString},
     fmt, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -160,20 +160,21 @@ impl Local {
     }
 
     /// The program that [`ENGINE_VARIABLE`] names, or else the command `modelforge` beside this program, which may be
-    /// this program itself, and `cuda/modelforge-engine-cuda` beside it.
-    pub fn from_env() -> Result<Self, ApiError> {
+    /// this program itself, and `cuda/modelforge-engine-cuda` beside it or in the data folder `home`.
+    pub fn from_env(home: &Path) -> Result<Self, ApiError> {
         if let Some(program) = std::env::var_os(ENGINE_VARIABLE).filter(|value| !value.is_empty()) {
             return Ok(Self::new(program));
         }
         let this = std::env::current_exe()
             .map_err(|e| ApiError::internal(format!("this program does not know its own path: {e}")))?;
         let command = this.with_file_name(format!("modelforge{EXE_SUFFIX}"));
-        let card = this.with_file_name(format!("cuda/modelforge-engine-cuda{EXE_SUFFIX}"));
+        let engine = format!("cuda/modelforge-engine-cuda{EXE_SUFFIX}");
+        let mut cards = [this.with_file_name(&engine), home.join(&engine)].into_iter();
         let program = if command.is_file() { command } else { this };
-        if card.is_file() {
-            return Ok(Self::with_card(program, card, hardware::card));
-        }
-        Ok(Self::new(program))
+        Ok(match cards.find(|card| card.is_file()) {
+            Some(card) => Self::with_card(program, card, hardware::card),
+            None => Self::new(program),
+        })
     }
 }
 

@@ -211,11 +211,9 @@ mod tests {
     }
 
     #[test]
-    fn what_no_engine_carries_out_has_no_estimate() {
-        let refused = plan(json!({"fp16": true}), None).unwrap_err();
-        let error = types::ApiError::from(refused.clone());
-        assert_eq!(error.status_code, 400, "the request is at fault");
-        assert!(matches!(refused, HardwareError::Unsupported(fields) if fields[0].field() == "fp16"));
+    fn sixteen_bits_take_the_same_room_either_way() {
+        let of = |settings| plan(settings, None).unwrap();
+        assert_eq!(of(json!({"fp16": true})), of(json!({"bf16": true})), "a GPU computes in fp16 too");
     }
 
     #[test]

@@ -60,6 +60,8 @@ fn greedy_answers_side_by_side_are_those_of_transformers() {
 
 #[test]
 fn a_drawn_answer_does_not_depend_on_its_neighbours() {
+    /// About one in six gets so far, whatever is drawn.
+    const LONGEST: usize = 6;
     for (shape, provider, bf16) in [
         ("llama-tied-gqa", Provider::Unsloth, false),
         ("qwen3-sharded-bf16", Provider::Unsloth, true),
@@ -68,11 +70,11 @@ fn a_drawn_answer_does_not_depend_on_its_neighbours() {
     ] {
         let (model, _) = load(shape, provider, bf16);
         let prompts: Vec<Vec<u32>> =
-            (1..8).map(|n| (0..n * 2 - 1).map(|i| (i * 17 + n) % 250).collect()).collect();
+            (1..16).map(|n| (0..n * 2 - 1).map(|i| (i * 17 + n) % 250).collect()).collect();
         let asked: Vec<(&[u32], u64)> =
             prompts.iter().zip(10..).map(|(ids, seed)| (ids.as_slice(), seed)).collect();
         let params = GenerateParams {
-            max_new_tokens: 20,
+            max_new_tokens: LONGEST,
             temperature: 0.9,
             top_k: 0,
             top_p: 1.0,
@@ -81,7 +83,10 @@ fn a_drawn_answer_does_not_depend_on_its_neighbours() {
         let stop: Vec<u32> = (0..12).collect();
         let together = write(model.as_ref(), &asked, &params, &stop, Pass::EVAL);
         let lengths: Vec<usize> = together.iter().map(|written| written.ids.len()).collect();
-        assert!(lengths.iter().any(|&l| l < 20) && lengths.contains(&20), "some end early: {lengths:?}");
+        assert!(
+            lengths.iter().any(|&l| l < LONGEST) && lengths.contains(&LONGEST),
+            "some end early: {lengths:?}"
+        );
         for (place, alone) in asked.iter().enumerate() {
             assert_eq!(
                 write(model.as_ref(), &[*alone], &params, &stop, Pass::EVAL)[0],
