@@ -9,7 +9,7 @@ use std::{cell::RefCell, sync::Mutex};
 
 use candle_core::{DType, Device, Tensor};
 use kernels::CardFault;
-use models::{CausalLm, LoadOptions, LoraConfig, Model};
+use models::{CausalLm, LoadOptions, LoraConfig};
 use serde_json::json;
 use support::{GROUPED, batch, config, job, write_model};
 use train::{BatchRun, Checkpoint, GivenBatches, TrainError, run_batches};
