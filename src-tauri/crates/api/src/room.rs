@@ -32,7 +32,7 @@ impl Api {
         self.check_disk(&disk_of(checked, &shape, &plan))?;
         let hardware = self.hardware().await?;
         let (places, card) = (hardware.free(), hardware.card);
-        let plan = plan.placed(&shape, places);
+        let plan = plan.placed(places);
         let free = places.of(&plan);
         // Rows are tokenized only where their lengths decide.
         if free == 0 || is_possible(&shape, &plan, free) || !matches!(checked.base, Reached::Here(_)) {
@@ -42,7 +42,7 @@ impl Api {
             let (checked, shape) = (checked.clone(), shape.clone());
             crate::blocking(move || measure_rows(&checked, &shape)).await??
         };
-        let mut plan = MemoryPlan::new(config, &shape, Some(rows.longest))?.placed(&shape, places);
+        let mut plan = MemoryPlan::new(config, &shape, Some(rows.longest))?.placed(places);
         plan.limit_rows(config, rows.count);
         if is_possible(&shape, &plan, free) {
             return Ok(());

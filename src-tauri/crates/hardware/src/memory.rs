@@ -117,10 +117,17 @@ impl MemoryEstimate {
 /// saving       a copy of adapter and optimizer state, from which a checkpoint is written while steps are done
 /// ```
 ///
-/// One layer and its backward pass: see the functions below. On a card: see `card_memory`.
+/// One layer and its backward pass: see the functions below. On a card see `card_memory`; what there are no kernels of ours for is
+/// computed in f32 there, as the reference on the processor computes it.
 pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate {
     if plan.card {
-        return card_memory::estimate(shape, plan);
+        if plan.fused {
+            return card_memory::estimate(shape, plan);
+        }
+        let reference = estimate_memory(shape, &MemoryPlan { card: false, bf16: false, ..plan.clone() });
+        let weights = base_weights(shape, plan.bf16, plan.quantised);
+        let runtime = card_memory::CONTEXT;
+        return MemoryEstimate { weights, saving: 0, runtime, ..reference }.sum();
     }
     let batch = Batch::training(plan);
     let trainable = F32.saturating_mul(plan.adapter_parameters(shape));

@@ -101,7 +101,7 @@ pub fn nearest(
     free: FreeMemory,
 ) -> Option<Nearest> {
     let need = |config: &TrainingConfig| {
-        let plan = MemoryPlan::new(config, shape, longest_row).ok()?.placed(shape, free);
+        let plan = MemoryPlan::new(config, shape, longest_row).ok()?.placed(free);
         Some((estimate_memory(shape, &plan).total, plan.longest_row, free.of(&plan)))
     };
     let (_, longest, free) = need(config)?;
@@ -228,7 +228,7 @@ mod tests {
     fn a_run_on_a_card_is_made_to_fit_there() {
         let config = config(json!({"gradient_checkpointing": false}));
         let large = FreeMemory { machine: 0, card: Some(1 << 34) };
-        let plan = MemoryPlan::new(&config, &shape(), None).unwrap().placed(&shape(), large);
+        let plan = MemoryPlan::new(&config, &shape(), None).unwrap().placed(large);
         let most = estimate_memory(&shape(), &plan).total;
         let less = FreeMemory { machine: u64::MAX, card: Some(most / 2) };
         let found = nearest(&config, &shape(), None, less).unwrap();

@@ -116,11 +116,9 @@ impl MemoryPlan {
         })
     }
 
-    /// The same run, computed on the card where there is one that runs are computed on and it computes such a run: a decoder-only model on the
-    /// fused kernels.
-    pub fn placed(self, shape: &ModelShape, free: FreeMemory) -> Self {
-        let card = free.card.is_some() && self.fused && shape.encoder.is_none() && shape.writes();
-        Self { card, ..self }
+    /// The same run, computed on the card where there is one that runs are computed on.
+    pub fn placed(self, free: FreeMemory) -> Self {
+        Self { card: free.card.is_some(), ..self }
     }
 
     /// A batch has no more rows than the dataset.

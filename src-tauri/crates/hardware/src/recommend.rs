@@ -77,11 +77,12 @@ fn from(catalogue: &Catalogue, task: Task, hardware: &Hardware, situation: Situa
             possible.filter(|p| p.fit != Fit::TooLarge || model.name == STARTER)
         })
         .collect();
-    // Where there is a card, what the processor computes instead is no place to start, but for small models made for one task.
+    // On a card, what there are no kernels of ours for is no place to start, but for small models made for one task.
     let card = situation.free.card.is_some();
     let suits = |p: &PossibleModel| {
         let kind = types::architecture::find(&p.model.architecture).map(|family| family.kind);
-        !card || p.on_card || kind != Some(ModelKind::Causal)
+        let reference = p.model.shape.as_ref().is_some_and(|shape| shape.reference_only);
+        !card || !reference || kind != Some(ModelKind::Causal)
     };
     let recommended = possible.iter().find(|p| p.fit == Fit::Fits && suits(p));
     let recommended = recommended.map_or(STARTER, |p| &p.model.name).to_owned();
@@ -114,7 +115,7 @@ fn needs(task: Task, model: &CatalogueModel, settings: &Settings, free: FreeMemo
                 continue;
             };
             let Ok(plan) = MemoryPlan::new(&config, shape, None) else { continue };
-            let plan = plan.placed(shape, free);
+            let plan = plan.placed(free);
             // The batches of cards are large, and smaller ones cost little time there.
             if batch_size < sizes[0] && !plan.card {
                 continue;

@@ -136,7 +136,7 @@ pub fn estimate_time(
     };
     // On a card the calibrated product is as wide as those of a run, and adapters and attention are multiplied as the base is.
     let efficiency = match () {
-        () if plan.card => 1.0,
+        () if plan.card && plan.fused => 1.0,
         () if plan.fused => FUSED_EFFICIENCY,
         () => EFFICIENCY,
     };
