@@ -68,18 +68,7 @@ impl Card<'_> {
 
     /// Values of rows dropped and the others scaled.
     pub(super) fn drop(&self, x: Numbers, rows: usize, width: usize, mask: Mask, to: Numbers) -> Result<()> {
-        let (threshold, scale, seed) = mask.parts();
-        let count = rows * width;
-        let args = [
-            x.into(),
-            to.into(),
-            Arg::Long(count as i64),
-            width.into(),
-            Arg::Seed(seed),
-            Arg::Bits(threshold),
-            scale.into(),
-        ];
-        self.start(Source::Rows, &format!("drop_{}", to.suffix()), Grid::threads(count), &args)
+        self.masked("drop", x, (rows, width), mask, to)
     }
 
     /// The same of f32 rows, added.
@@ -88,6 +77,17 @@ impl Card<'_> {
         x: Numbers,
         rows: usize,
         width: usize,
+        mask: Mask,
+        to: Numbers,
+    ) -> Result<()> {
+        self.masked("add_dropped", x, (rows, width), mask, to)
+    }
+
+    fn masked(
+        &self,
+        name: &str,
+        x: Numbers,
+        (rows, width): (usize, usize),
         mask: Mask,
         to: Numbers,
     ) -> Result<()> {
@@ -102,7 +102,7 @@ impl Card<'_> {
             Arg::Bits(threshold),
             scale.into(),
         ];
-        self.start(Source::Rows, &format!("add_dropped_{}", to.suffix()), Grid::threads(count), &args)
+        self.start(Source::Rows, &format!("{name}_{}", to.suffix()), Grid::threads(count), &args)
     }
 
     /// f32 numbers in another precision, or a copy.
