@@ -186,7 +186,7 @@ fn measure(home: &Path, setting: &Setting) -> Measured {
     let base_dir = model(home, setting.model);
     let json: Value = serde_json::from_slice(&fs::read(base_dir.join("config.json")).unwrap()).unwrap();
     let shape = ModelShape::from_config(&json).unwrap();
-    let plan = MemoryPlan::new(&config, &shape, Some(row)).unwrap();
+    let plan = MemoryPlan::new(&config, &shape, Some(row));
 
     let job = JobFolder::new(work.path().join("job"));
     fs::create_dir(job.path()).unwrap();

@@ -776,6 +776,14 @@ export interface Inputs {
   reward_model?: FileHash[];
 }
 
+/** The layers of a model that a card has no room for as a whole; the others are computed on the processor. */
+export interface LayerSplit {
+  /** Layers that the card computes. */
+  on_card: number;
+  /** Layers of the model. */
+  total: number;
+}
+
 /** How a family cuts the linear layers of a decoder layer. */
 export type LinearLayers = "separate" | "joined" | "ungated" | "attention_only" | "t5_encoder" | "t5_decoder" | "gated_t5_encoder" | "gated_t5_decoder" | "bart_encoder" | "bart_decoder" | "bert" | "distil_bert" | "deberta";
 
@@ -801,6 +809,8 @@ export interface LoadedModel {
   context_length: number;
   /** Where it computes. */
   device: string;
+  /** Where not all of it is computed there, how much is. */
+  split?: LayerSplit | null;
 }
 
 /** The shape of the learning rate over a run, after the warm-up. */
@@ -1121,8 +1131,6 @@ export interface PossibleModel {
   bf16: boolean;
   /** Rows that are computed at once in the estimate. */
   batch_size: number;
-  /** Whether a card computes it; else the processor does. */
-  on_card: boolean;
   /** Whether that fits. */
   fit: Fit;
   /** What it needs. */

@@ -50,8 +50,9 @@ export function params(n: number): string {
   return count(n)
 }
 
-/** "45 s", "58 min", "1 h 12 min", "2 d 3 h": the two largest units that matter. */
+/** "0.4 s", "45 s", "58 min", "1 h 12 min", "2 d 3 h": the two largest units that matter. */
 export function duration(seconds: number): string {
+  if (seconds > 0 && seconds < 0.95) return unit(seconds < 0.05 ? `< ${decimal(0.1, 1)}` : decimal(seconds, 1), 'second')
   const whole = Math.max(0, Math.round(seconds))
   if (whole < 60) return unit(whole, 'second')
   if (whole < 600) return join(unit(Math.floor(whole / 60), 'minute'), whole % 60 && unit(whole % 60, 'second'))
@@ -62,8 +63,8 @@ export function duration(seconds: number): string {
   return join(unit(Math.floor(hours / 24), 'day'), hours % 24 && unit(hours % 24, 'hour'))
 }
 
-function unit(n: number, name: 'second' | 'minute' | 'hour' | 'day'): string {
-  return t(`common.unit.${name}`, { n: count(n) }).replaceAll(' ', SPACE)
+function unit(n: number | string, name: 'second' | 'minute' | 'hour' | 'day'): string {
+  return t(`common.unit.${name}`, { n: typeof n === 'string' ? n : count(n) }).replaceAll(' ', SPACE)
 }
 
 function join(first: string, second: string | 0): string {

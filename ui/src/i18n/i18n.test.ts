@@ -121,6 +121,7 @@ describe('texts and numbers', () => {
     expect(params(8_030_000_000)).toBe('8B')
     expect(params(1_540_000_000)).toBe('1.5B')
     expect(plain(percent(0.62))).toBe('62 %')
+    expect([0, 0.04, 0.42, 0.97].map((seconds) => plain(duration(seconds)))).toEqual(['0 s', '< 0.1 s', '0.4 s', '1 s'])
     expect(plain(duration(58 * 60))).toBe('58 min')
     expect(plain(duration(72 * 60))).toBe('1 h 12 min')
     expect(plain(duration(99))).toBe('1 min 39 s')

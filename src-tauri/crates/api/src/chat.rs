@@ -17,7 +17,7 @@ use tokio::{
 };
 use types::{
     ApiError, GenerateParams, GenerateStats, Manifest, Task,
-    engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest, PromptInput},
+    engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest, LayerSplit, PromptInput},
 };
 
 use crate::{Api, Launcher, run::describe};
@@ -51,6 +51,9 @@ pub struct LoadedModel {
     pub context_length: usize,
     /// Where it computes.
     pub device: String,
+    /// Where not all of it is computed there, how much is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<LayerSplit>,
 }
 
 /// A process that holds one model and answers. Dropping it ends the process.
@@ -204,8 +207,8 @@ impl ChatEngine {
         let ChatModel { base_dir, adapter_dir, .. } = model.clone();
         let id = self.send(EngineCommand::Load { base_dir, adapter_dir }).await?;
         match self.receive(id).await? {
-            EngineReply::Loaded { architecture, parameters, context_length, device, .. } => {
-                Ok(LoadedModel { architecture, parameters, context_length, device })
+            EngineReply::Loaded { architecture, parameters, context_length, device, split } => {
+                Ok(LoadedModel { architecture, parameters, context_length, device, split })
             }
             EngineReply::Error { message } => Err(ApiError::bad_request(message)),
             other => Err(unexpected(&other)),

@@ -75,7 +75,7 @@ impl Api {
             Reached::OnHub { .. } => None,
         };
         let longest = workload.as_ref().map(|rows| rows.longest);
-        let mut plan = MemoryPlan::new(&config, &shape, longest)?.placed(places);
+        let mut plan = MemoryPlan::new(&config, &shape, longest).placed(places);
         let (card, free) = (hardware.card.filter(|_| plan.card), places.of(&plan));
         if let Some(rows) = &workload {
             plan.limit_rows(&config, rows.count);

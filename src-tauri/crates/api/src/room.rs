@@ -28,7 +28,7 @@ impl Api {
         // The engine tells more of a model that it cannot read.
         let Ok(shape) = shape_of(&checked.base) else { return Ok(()) };
         let config = &checked.config;
-        let Ok(plan) = MemoryPlan::new(config, &shape, None) else { return Ok(()) };
+        let plan = MemoryPlan::new(config, &shape, None);
         self.check_disk(&disk_of(checked, &shape, &plan))?;
         let hardware = self.hardware().await?;
         let (places, card) = (hardware.free(), hardware.card);
@@ -42,7 +42,7 @@ impl Api {
             let (checked, shape) = (checked.clone(), shape.clone());
             crate::blocking(move || measure_rows(&checked, &shape)).await??
         };
-        let mut plan = MemoryPlan::new(config, &shape, Some(rows.longest))?.placed(places);
+        let mut plan = MemoryPlan::new(config, &shape, Some(rows.longest)).placed(places);
         plan.limit_rows(config, rows.count);
         if is_possible(&shape, &plan, free) {
             return Ok(());

@@ -16,7 +16,7 @@ use infer::{ChatSession, Listener};
 use models::{AnyModel, Pass};
 use types::{
     Manifest, ModelFolder, Provider,
-    engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest, exit},
+    engine::{EngineCommand, EngineReply, EngineReplyLine, EngineRequest, LayerSplit, exit},
 };
 
 use crate::{
@@ -189,7 +189,7 @@ impl Loaded {
             parameters: info.parameters + adapter as u64,
             context_length: info.context_length,
             device: device::name(self.model.device()).to_owned(),
-            layers_on_card: self.model.split().map(|(on_card, layers)| [on_card, layers]),
+            split: self.model.split().map(|(on_card, total)| LayerSplit { on_card, total }),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::device;
+use crate::device::{self, Fault};
 
 /// Why a job or a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -120,22 +120,21 @@ impl EngineError {
 
     /// Whether the system, or the card, had no more memory to give.
     pub fn is_out_of_memory(&self) -> bool {
-        self.is_of(|kind| kind == ErrorKind::OutOfMemory)
-            || self.tensor().is_some_and(device::is_out_of_memory)
+        self.is_of(|kind| kind == ErrorKind::OutOfMemory) || self.fault() == Some(Fault::OutOfMemory)
     }
 
     /// Whether the card that computes does not answer any more.
     pub fn is_card_lost(&self) -> bool {
-        self.tensor().is_some_and(device::is_lost)
+        self.fault() == Some(Fault::Lost)
     }
 
-    /// The tensor operation that failed.
-    fn tensor(&self) -> Option<&candle_core::Error> {
+    /// What is wrong with the device that an operation failed on.
+    fn fault(&self) -> Option<Fault> {
         match self {
             Self::Tensor(error)
             | Self::Model(models::ModelError::Compute(error))
             | Self::Train(train::TrainError::Tensor(error))
-            | Self::Infer(infer::InferError::Compute(error)) => Some(error),
+            | Self::Infer(infer::InferError::Compute(error)) => device::fault(error),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! What can go wrong in describing a model or a run.
 
-use types::{ApiError, FieldError};
+use types::ApiError;
 
 /// Why there is no estimate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -13,16 +13,10 @@ pub enum HardwareError {
         /// What is wrong and what would be right.
         problem: String,
     },
-    /// The settings ask for what no engine of this version carries out.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Unsupported(Vec<FieldError>),
 }
 
 impl From<HardwareError> for ApiError {
     fn from(error: HardwareError) -> Self {
-        match error {
-            HardwareError::Unsupported(fields) => ApiError::invalid(fields),
-            HardwareError::Config { .. } => ApiError::bad_request(error.to_string()),
-        }
+        ApiError::bad_request(error.to_string())
     }
 }

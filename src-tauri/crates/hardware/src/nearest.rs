@@ -101,13 +101,11 @@ pub fn nearest(
     free: FreeMemory,
 ) -> Option<Nearest> {
     let need = |config: &TrainingConfig| {
-        let plan = MemoryPlan::new(config, shape, longest_row).ok()?.placed(free);
-        Some((estimate_memory(shape, &plan).total, plan.longest_row, free.of(&plan)))
+        let plan = MemoryPlan::new(config, shape, longest_row).placed(free);
+        (estimate_memory(shape, &plan).total, plan.longest_row, free.of(&plan))
     };
-    let (_, longest, free) = need(config)?;
-    let fits = |config: &TrainingConfig, wanted: &[Fit]| {
-        need(config).is_some_and(|(bytes, ..)| wanted.contains(&Fit::of(bytes, free)))
-    };
+    let (_, longest, free) = need(config);
+    let fits = |config: &TrainingConfig, wanted: &[Fit]| wanted.contains(&Fit::of(need(config).0, free));
     // With room to spare, or else at all.
     [&[Fit::Fits][..], &[Fit::Fits, Fit::Tight]].into_iter().find_map(|wanted| {
         let mut found = config.clone();
@@ -130,7 +128,7 @@ pub fn nearest(
                 found = larger;
             }
         }
-        let (memory_bytes, ..) = need(&found)?;
+        let (memory_bytes, ..) = need(&found);
         Some(Nearest { changes: changes(config, &found)?, memory_bytes, fit: Fit::of(memory_bytes, free) })
     })
 }
@@ -168,7 +166,7 @@ mod tests {
     }
 
     fn need(config: &TrainingConfig) -> u64 {
-        estimate_memory(&shape(), &MemoryPlan::new(config, &shape(), None).unwrap()).total
+        estimate_memory(&shape(), &MemoryPlan::new(config, &shape(), None)).total
     }
 
     fn applied(config: &TrainingConfig, changes: &Map<String, Value>) -> TrainingConfig {
@@ -228,7 +226,7 @@ mod tests {
     fn a_run_on_a_card_is_made_to_fit_there() {
         let config = config(json!({"gradient_checkpointing": false}));
         let large = FreeMemory { machine: 0, card: Some(1 << 34) };
-        let plan = MemoryPlan::new(&config, &shape(), None).unwrap().placed(large);
+        let plan = MemoryPlan::new(&config, &shape(), None).placed(large);
         let most = estimate_memory(&shape(), &plan).total;
         let less = FreeMemory { machine: u64::MAX, card: Some(most / 2) };
         let found = nearest(&config, &shape(), None, less).unwrap();

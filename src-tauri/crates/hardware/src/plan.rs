@@ -2,7 +2,7 @@
 
 use types::{Optim, Profile, Provider, Strategy, TrainingConfig, config::Quantisation};
 
-use crate::{HardwareError, ModelShape, shape::Linear};
+use crate::{ModelShape, shape::Linear};
 
 /// Bytes of an f32.
 pub(crate) const F32: u64 = 4;
@@ -63,19 +63,7 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// The plan of a run. `longest_row` is in tokens, where the dataset has been looked at; without it every row is taken
     /// to be as long as the settings, the profile and the model allow.
-    ///
-    /// # Errors
-    /// [`HardwareError::Unsupported`] for settings that no engine of this version carries out.
-    pub fn new(
-        config: &TrainingConfig,
-        shape: &ModelShape,
-        longest_row: Option<u64>,
-    ) -> Result<Self, HardwareError> {
-        // Where it is computed is told later.
-        let unsupported = config.unsupported_on(true);
-        if !unsupported.is_empty() {
-            return Err(HardwareError::Unsupported(unsupported));
-        }
+    pub fn new(config: &TrainingConfig, shape: &ModelShape, longest_row: Option<u64>) -> Self {
         let cap = config.max_seq_length.or(config.compute_specs.map(length_cap)).map_or(u64::MAX, u64::from);
         let limit = cap.min(shape.context_length);
         let longest_row = longest_row.unwrap_or(limit).clamp(1, limit.max(1));
@@ -91,7 +79,8 @@ impl MemoryPlan {
         let rollout = u64::from(config.rollout_batch_size) * u64::from(config.num_generations);
         // Bins are as long as the setting says; where it is left to be found, that is the longest row.
         let fill = config.packing && config.max_seq_length.is_some();
-        Ok(Self {
+        Self {
+            // Where it is computed is told later.
             card: false,
             // Where none is named, the fused kernels are taken as far as they go.
             fused: config.provider != Some(Provider::Huggingface) && !shape.reference_only,
@@ -113,7 +102,7 @@ impl MemoryPlan {
             packing: config.packing,
             gradient_checkpointing: config.gradient_checkpointing,
             optim: config.optim,
-        })
+        }
     }
 
     /// The same run, computed on the card where there is one that runs are computed on.
@@ -170,7 +159,7 @@ mod tests {
         ModelShape::from_config(&config).unwrap()
     }
 
-    fn plan(changes: Value, longest_row: Option<u64>) -> Result<MemoryPlan, HardwareError> {
+    fn plan(changes: Value, longest_row: Option<u64>) -> MemoryPlan {
         let mut request = json!({"task": "text-generation", "model_name": "m", "dataset": "d"});
         request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let config = TrainingConfig::from_json(request.as_object().unwrap()).unwrap();
@@ -190,7 +179,7 @@ mod tests {
             (json!({"packing": true}), Some(100), (100, 100)),
             (json!({}), Some(0), (1, 1)),
         ] {
-            let plan = plan(changes.clone(), row).unwrap();
+            let plan = plan(changes.clone(), row);
             let got = (plan.max_seq_length, plan.longest_row);
             assert_eq!(got, want, "tokens of a sequence and of a row, {changes}, longest row {row:?}");
         }
@@ -199,7 +188,7 @@ mod tests {
     #[test]
     fn two_answers_are_two_sequences() {
         let sizes = |changes: Value| {
-            let plan = plan(changes, Some(100)).unwrap();
+            let plan = plan(changes, Some(100));
             (plan.batch_size, plan.eval_batch_size, plan.longest_row)
         };
         let batch = json!({"per_device_train_batch_size": 3});
@@ -210,15 +199,15 @@ mod tests {
 
     #[test]
     fn sixteen_bits_take_the_same_room_either_way() {
-        let of = |settings| plan(settings, None).unwrap();
+        let of = |settings| plan(settings, None);
         assert_eq!(of(json!({"fp16": true})), of(json!({"bf16": true})), "a GPU computes in fp16 too");
     }
 
     #[test]
     fn named_modules_alone_are_adapted() {
-        let all = plan(json!({"lora_r": 8}), None).unwrap().adapter_parameters(&shape());
+        let all = plan(json!({"lora_r": 8}), None).adapter_parameters(&shape());
         assert_eq!(all, 2 * 8 * (4 * 128 + 3 * 192), "every linear layer");
-        let some = plan(json!({"lora_r": 8, "target_modules": ["q_proj", "down_proj"]}), None).unwrap();
+        let some = plan(json!({"lora_r": 8, "target_modules": ["q_proj", "down_proj"]}), None);
         assert_eq!(some.adapter_parameters(&shape()), 2 * 8 * (128 + 192));
     }
 }

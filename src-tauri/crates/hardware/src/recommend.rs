@@ -35,8 +35,6 @@ pub struct PossibleModel {
     pub bf16: bool,
     /// Rows that are computed at once in the estimate.
     pub batch_size: u32,
-    /// Whether a card computes it; else the processor does.
-    pub on_card: bool,
     /// Whether that fits.
     pub fit: Fit,
     /// What it needs.
@@ -98,7 +96,6 @@ struct Need {
     strategy: Strategy,
     bf16: bool,
     batch_size: u32,
-    on_card: bool,
     memory: MemoryEstimate,
     fit: Fit,
 }
@@ -114,15 +111,14 @@ fn needs(task: Task, model: &CatalogueModel, settings: &Settings, free: FreeMemo
             let Some(config) = config(task, &model.name, settings, strategy, bf16, batch_size) else {
                 continue;
             };
-            let Ok(plan) = MemoryPlan::new(&config, shape, None) else { continue };
-            let plan = plan.placed(free);
+            let plan = MemoryPlan::new(&config, shape, None).placed(free);
             // The batches of cards are large, and smaller ones cost little time there.
             if batch_size < sizes[0] && !plan.card {
                 continue;
             }
             let memory = estimate_memory(shape, &plan);
             let fit = Fit::of(memory.total, free.of(&plan));
-            found.push(Need { strategy, bf16, batch_size, on_card: plan.card, memory, fit });
+            found.push(Need { strategy, bf16, batch_size, memory, fit });
         }
     }
     Some(found)
@@ -158,8 +154,8 @@ fn best(model: &CatalogueModel, cached: bool, needs: Vec<Need>) -> Option<Possib
         Fit::TooLarge => 2,
     };
     let least = needs.into_iter().min_by_key(|need| worse(need.fit))?;
-    let Need { strategy, bf16, batch_size, on_card, memory, fit } = least;
-    Some(PossibleModel { model: model.clone(), cached, strategy, bf16, batch_size, on_card, fit, memory })
+    let Need { strategy, bf16, batch_size, memory, fit } = least;
+    Some(PossibleModel { model: model.clone(), cached, strategy, bf16, batch_size, fit, memory })
 }
 
 #[cfg(test)]
@@ -231,7 +227,7 @@ mod tests {
                 );
                 for p in &got.possible {
                     assert!(p.model.trainable(), "{what}: {} trains", p.model.name);
-                    let here = free.card.filter(|_| p.on_card).unwrap_or(free.machine);
+                    let here = free.card.unwrap_or(free.machine);
                     assert_eq!(p.fit, Fit::of(p.memory.total, here), "{what}: {}", p.model.name);
                     assert!(p.fit != Fit::TooLarge || p.model.name == STARTER, "{what}: {}", p.model.name);
                     let settings = machine(ram, vram).0.settings();

@@ -206,6 +206,15 @@ pub struct EngineReplyLine {
     pub reply: EngineReply,
 }
 
+/// The layers of a model that a card has no room for as a whole; the others are computed on the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LayerSplit {
+    /// Layers that the card computes.
+    pub on_card: usize,
+    /// Layers of the model.
+    pub total: usize,
+}
+
 /// What a chat engine answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
@@ -220,9 +229,9 @@ pub enum EngineReply {
         context_length: usize,
         /// Where it computes.
         device: String,
-        /// How many of its layers are computed there, and how many there are, where the others are computed on the processor.
+        /// Where not all of it is computed there, how much is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        layers_on_card: Option<[usize; 2]>,
+        split: Option<LayerSplit>,
     },
     /// The next piece of text.
     Token {

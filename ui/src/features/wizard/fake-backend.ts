@@ -28,7 +28,7 @@ export const memory = (total: number) => ({
   weights: total, adapter: 0, gradients: 0, optimizer: 0, activations: 0, logits: 0, kv_cache: 0, saving: 0, runtime: 0, total,
 })
 export const possible = (name: string, total: number, more = {}) => ({
-  name, title: name, cached: true, gated: false, strategy: 'sft', bf16: false, on_card: false, batch_size: 1, fit: 'fits', memory: memory(total),
+  name, title: name, cached: true, gated: false, strategy: 'sft', bf16: false, batch_size: 1, fit: 'fits', memory: memory(total),
   parameters: 1e6, license: 'mit', context_length: 512, ...more,
 })
 export const field = (name: string, msg: string) => new AppError(400, [{ loc: ['body', name], msg, type: 'value_error' }])
