@@ -40,6 +40,7 @@ const CHANGING: &[&str] = &[
     "disk_space_gb",
     "gpus",
     "memory_used_bytes",
+    "started_at",
     "updated_at",
 ];
 

@@ -14,7 +14,7 @@ pub fn beyond() -> Vec<Pair> {
             "dataset": "$rows", "task": "text-generation", "strategy": "sft", "created_at": "<time>",
             "status": "completed", "place": null, "phase": "<string|null>", "download": null, "step": "<integer>", "total_steps": "<integer>",
             "epoch": "<number|null>", "num_train_epochs": 3, "loss": "<number>", "peak_memory_bytes": "<integer|null>",
-            "metrics": "<object>", "updated_at": "<time>",
+            "metrics": "<object>", "started_at": "<time>", "updated_at": "<time>",
         });
         if spec {
             row["spec"] = json!({

@@ -1343,6 +1343,8 @@ export type Run = ({
   peak_memory_bytes: number | null;
   /** The metrics measured last. */
   metrics: Record<string, number>;
+  /** When something was first told of it, RFC 3339 UTC; absent while it waits. */
+  started_at: string | null;
   /** When its engine last told something, RFC 3339 UTC. */
   updated_at: string | null;
 });
@@ -1439,6 +1441,8 @@ export type RunsGetOutput = ({
   peak_memory_bytes: number | null;
   /** The metrics measured last. */
   metrics: Record<string, number>;
+  /** When something was first told of it, RFC 3339 UTC; absent while it waits. */
+  started_at: string | null;
   /** When its engine last told something, RFC 3339 UTC. */
   updated_at: string | null;
   /** What it was asked to do, every default filled in. */

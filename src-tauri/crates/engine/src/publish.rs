@@ -43,7 +43,7 @@ pub fn model(
     }
     let parent = spec.model_dir.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(EngineError::file(parent))?;
-    let temporary = parent.join(format!(".{}.writing", spec.model_id));
+    let temporary = ModelFolder::new(&spec.model_dir).unfinished();
     // What a killed engine left behind under the temporary name.
     if temporary.exists() {
         fs::remove_dir_all(&temporary).map_err(EngineError::file(&temporary))?;

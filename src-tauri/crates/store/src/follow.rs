@@ -99,6 +99,7 @@ impl Following {
             loss: None,
             peak_memory_bytes: None,
             metrics: BTreeMap::new(),
+            started_at: None,
             updated_at: None,
         };
         let (reader, unstarted) = (LogReader::new(job.events(), 0), run.clone());
@@ -131,6 +132,9 @@ impl Following {
 
 /// What a line changes about how a run stands.
 fn note(run: &mut Run, line: &EventLine) {
+    if run.started_at.is_none() {
+        run.started_at = Some(line.time.clone());
+    }
     run.updated_at.get_or_insert_default().clone_from(&line.time);
     match &line.event {
         TrainEvent::Phase { phase } => {

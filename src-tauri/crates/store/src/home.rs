@@ -98,10 +98,17 @@ impl Home {
         Ok(JobFolder::new(self.runs().join(job_id)))
     }
 
+    /// The folder of the model that the run `job_id` makes, whether it is there or not.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn model_of(&self, job_id: &str) -> Result<ModelFolder, StoreError> {
+        self.model(&model_id(job_id)).map_err(|_| StoreError::UnknownRun(job_id.to_owned()))
+    }
+
     /// Reserves a new run by making its folder: its job id and the model id that goes with it.
     pub fn reserve_run(&self) -> Result<(String, String), StoreError> {
         let mut failure = None;
-        let model_id = |job_id: &str| job_id.replacen("train", "model", 1);
         let job_id = id::fresh("train", |job_id| {
             if self.models().join(model_id(job_id)).exists() {
                 return true;
@@ -121,6 +128,11 @@ impl Home {
             None => Ok((job_id.clone(), model_id(&job_id))),
         }
     }
+}
+
+/// The id of the model that a run makes.
+fn model_id(job_id: &str) -> String {
+    job_id.replacen("train", "model", 1)
 }
 
 #[cfg(test)]

@@ -84,6 +84,8 @@ pub struct Run {
     pub peak_memory_bytes: Option<u64>,
     /// The metrics measured last.
     pub metrics: BTreeMap<String, f64>,
+    /// When something was first told of it, RFC 3339 UTC; absent while it waits.
+    pub started_at: Option<String>,
     /// When its engine last told something, RFC 3339 UTC.
     pub updated_at: Option<String>,
 }
@@ -144,7 +146,7 @@ impl Store {
         runs::put(&self.db(), &index_row(spec)).map_err(|e| self.failed(e))
     }
 
-    /// Deletes a run with its log and checkpoints. The model it made stays.
+    /// Deletes a run with its log and checkpoints. The model it made stays; one that it was still writing goes.
     ///
     /// # Errors
     /// [`StoreError::UnknownRun`] when there is none, [`StoreError::RunActive`] while an engine works on it.
@@ -167,6 +169,7 @@ impl Store {
         // Windows renames no folder with an open file in it; without `run.json` no engine can begin any more.
         drop(held);
         self.followed.forget(job_id);
+        discard(&self.home().model_of(job_id)?.unfinished())?;
         discard(job.path())?;
         let db = self.db();
         current_run::remove(&db, job_id).and_then(|()| runs::remove(&db, job_id)).map_err(|e| self.failed(e))

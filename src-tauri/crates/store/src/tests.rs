@@ -238,7 +238,8 @@ fn a_run_tells_what_a_status_line_needs() {
     let store = store(temp.path());
     put_run(&store);
     let run = store.run(JOB).unwrap();
-    assert_eq!((run.phase, run.epoch, run.updated_at), (None, None, None), "nothing has happened yet");
+    let times = (run.started_at, run.updated_at);
+    assert_eq!((run.phase, run.epoch, times), (None, None, (None, None)), "nothing has happened yet");
     let phase = |phase| TrainEvent::Phase { phase };
     let memory = |peak_bytes| TrainEvent::Memory { peak_bytes, current_bytes: 1 };
     append(&store, [started(None), phase(types::Phase::Training), step(4), memory(70), memory(60)]);
@@ -247,7 +248,7 @@ fn a_run_tells_what_a_status_line_needs() {
     assert_eq!((run.step, run.total_steps, run.epoch), (4, Some(9), Some(4.0 / 3.0)));
     assert_eq!(run.num_train_epochs, config().num_train_epochs, "as the run was asked for");
     assert_eq!(run.peak_memory_bytes, Some(70), "the most of all engines that worked on it");
-    assert_eq!(run.updated_at.as_deref(), Some("at 4"));
+    assert_eq!((run.started_at.as_deref(), run.updated_at.as_deref()), (Some("at 0"), Some("at 4")));
     append(&store, [started(Some(3)), phase(types::Phase::LoadingModel)]);
     let run = store.run(JOB).unwrap();
     assert_eq!((run.step, run.epoch), (3, None), "a resumed run goes on from its checkpoint");
@@ -264,6 +265,9 @@ fn a_deleted_run_is_gone_and_its_model_stays() {
     let job = store.home().run(JOB).unwrap();
     fs::create_dir(job.checkpoint(1)).unwrap();
     store.set_current_run(Some(JOB)).unwrap();
+    let unfinished = store.home().model_of(JOB).unwrap().unfinished();
+    fs::create_dir(&unfinished).unwrap();
+    files::write(&unfinished.join("adapter_model.safetensors"), b"half").unwrap();
 
     let lock = fs::File::create(job.lock()).unwrap();
     lock.lock().unwrap();
@@ -278,6 +282,7 @@ fn a_deleted_run_is_gone_and_its_model_stays() {
     assert_eq!(store.current_run().unwrap(), None, "its progress is told no more");
     assert!(store.runs().unwrap().is_empty());
     assert!(store.model(MODEL).is_ok(), "the model is the person's");
+    assert_eq!(fs::read_dir(store.home().models()).unwrap().count(), 1, "what was not finished goes");
     for unknown in [JOB, "../models", "", MODEL, "train_1/.."] {
         for result in [
             store.delete_run(unknown),

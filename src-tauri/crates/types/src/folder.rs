@@ -98,6 +98,12 @@ impl ModelFolder {
         &self.0
     }
 
+    /// The folder beside it that a model is written into before it gets its name. No id begins so: nothing takes it for a model.
+    pub fn unfinished(&self) -> PathBuf {
+        let name = self.0.file_name().unwrap_or_default().to_string_lossy();
+        self.0.with_file_name(format!(".{name}.writing"))
+    }
+
     /// The adapter's weights.
     pub fn adapter_weights(&self) -> PathBuf {
         self.0.join("adapter_model.safetensors")

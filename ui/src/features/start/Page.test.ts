@@ -11,7 +11,7 @@ import Page from './Page.svelte'
 const RUN = {
   job_id: 'train_1', model_id: 'model_1', name: 'Order slips', base_model: 'modelforge/starter', dataset: 'sample:order-slips',
   task: 'text-generation', strategy: 'sft', created_at: '2026-01-01T00:00:00Z', status: 'stopped', phase: null, step: 75,
-  total_steps: 600, epoch: 1, num_train_epochs: 1, loss: 0.5, peak_memory_bytes: null, metrics: {}, updated_at: null,
+  total_steps: 600, epoch: 1, num_train_epochs: 1, loss: 0.5, peak_memory_bytes: null, metrics: {}, started_at: null, updated_at: null,
 } as Run
 const MODEL: ModelRow = {
   model_id: 'model_1', name: 'Order slips', base_model: 'modelforge/starter', task: 'text-generation', strategy: 'sft',

@@ -15,7 +15,7 @@ function run(patch: Partial<Run>): Run {
     job_id: 'train_1', model_id: 'model_1', name: 'One', base_model: 'modelforge/starter', dataset: 'sample:order-slips',
     task: 'text-generation', strategy: 'sft', created_at: '2026-01-01T00:00:00Z', status: 'completed', phase: null,
     step: 100, total_steps: 100, epoch: 1, num_train_epochs: 1, loss: 0.5, peak_memory_bytes: null, metrics: {},
-    updated_at: null, ...patch,
+    started_at: null, updated_at: null, ...patch,
   } as Run
 }
 

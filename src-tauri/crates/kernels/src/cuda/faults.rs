@@ -16,10 +16,10 @@ use candle_core::{
 /// The version of CUDA that kernels and libraries are made for, as drivers count it: 1000 · major + 10 · minor.
 const VERSION: c_int = 13_000;
 
-/// Whether the driver compiles our kernels and runs the libraries that are packed with them.
+/// Whether the driver works, compiles our kernels and runs the libraries that are packed with them.
 ///
 /// # Errors
-/// It is too old; the version that it is for is named.
+/// It is too old; the version that it is for is named. It does not start, or finds no card.
 #[allow(unsafe_code)]
 pub(super) fn check_driver() -> Result<()> {
     let mut found = 0;
@@ -33,7 +33,23 @@ pub(super) fn check_driver() -> Result<()> {
             name(VERSION)
         );
     }
-    Ok(())
+    // SAFETY: it takes no place of ours, and can be called any number of times.
+    unsafe { sys::cuInit(0) }.result().map_err(|DriverError(code)| Error::msg(not_started(code)))
+}
+
+/// Why a driver does not start, and what helps.
+fn not_started(code: sys::cudaError_enum) -> String {
+    match code {
+        sys::cudaError_enum::CUDA_ERROR_NO_DEVICE => {
+            "the NVIDIA driver finds no card that it can compute on".into()
+        }
+        sys::cudaError_enum::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
+            "the parts of the NVIDIA driver are of different versions, as after an update: restart the computer".into()
+        }
+        other => format!(
+            "the NVIDIA driver does not start ({other:?}): restart the computer, or install the driver again"
+        ),
+    }
 }
 
 /// Why a card failed.

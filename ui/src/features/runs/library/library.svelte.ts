@@ -75,9 +75,9 @@ export function testLoss(run: Run): number | null {
   return run.metrics.eval_loss ?? null
 }
 
-/** Seconds from the start to the last word of the engine, pauses included. */
+/** Seconds from the first word about it to the last, pauses included; the time in the queue is not. */
 export function duration(run: Run): number | null {
-  return run.updated_at === null ? null : seconds(run.created_at, run.updated_at)
+  return run.started_at === null || run.updated_at === null ? null : seconds(run.started_at, run.updated_at)
 }
 
 function searched(run: Run): string {

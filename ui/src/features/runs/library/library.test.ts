@@ -12,6 +12,7 @@ function run(n: number, fields: Partial<Run> = {}): Run {
     task: 'text-generation',
     strategy: 'sft',
     created_at: `2026-01-${String(n).padStart(2, '0')}T00:00:00Z`,
+    started_at: `2026-01-${String(n).padStart(2, '0')}T00:00:00Z`,
     updated_at: `2026-01-${String(n).padStart(2, '0')}T00:0${n % 10}:00Z`,
     phase: null,
     step: n * 10,

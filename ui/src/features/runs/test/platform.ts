@@ -106,6 +106,7 @@ export function run(fields: Record<string, unknown> = {}): Run {
     loss: null,
     peak_memory_bytes: null,
     metrics: {},
+    started_at: null,
     updated_at: null,
     ...fields,
   } as unknown as Run
