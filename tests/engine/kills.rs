@@ -13,7 +13,10 @@ use std::{
 use serde_json::{Value, json};
 use types::{JobFolder, Manifest, TrainEvent, files};
 
-use crate::support::{BIN, events, job};
+use crate::{
+    spans::{base, span_job},
+    support::{BIN, edit, events, job},
+};
 
 /// What can be seen in the folders of a run while something is written, with numbers as `N` and random names as `*`.
 const WRITE_POINTS: [&str; 20] = [
@@ -310,6 +313,18 @@ fn every_strategy_goes_on_to_the_bit_after_a_kill() {
     );
     killed_twice(
         |home| job(home, json!({"task": "summarization", "save_steps": 1, "eval_answers": 2})),
+        "job/checkpoint-N",
+    );
+    killed_twice(
+        |home| {
+            let job = job(home, json!({"task": "summarization", "max_steps": 40, "save_steps": 1}));
+            edit(&job, "base_dir", json!(base("flan-t5-gated-bf16")));
+            job
+        },
+        "job/checkpoint-N",
+    );
+    killed_twice(
+        |home| span_job(home, "bert-span", json!({"max_steps": 40, "save_steps": 1, "eval_steps": 20})),
         "job/checkpoint-N",
     );
 }

@@ -19,12 +19,13 @@ const FAMILIES: [&str; 4] = ["bert-span", "roberta-span-sharded-bf16", "distilbe
 const CONTEXT: &str =
     "The keeper of the lighthouse counts the ferries. The book is on the table by the window.";
 
-fn base(family: &str) -> PathBuf {
+/// The folder of a tiny model.
+pub fn base(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family)
 }
 
 /// A run on a tiny encoder and rows about one text, long enough for it to learn them by heart.
-fn span_job(home: &Path, family: &str, changes: Value) -> JobFolder {
+pub fn span_job(home: &Path, family: &str, changes: Value) -> JobFolder {
     let mut settings = json!({
         "task": "extractive-question-answering", "model_name": family, "max_steps": 160, "learning_rate": 0.006,
         "lora_dropout": 0.0, "max_seq_length": 64, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,

@@ -71,6 +71,11 @@ function join(first: string, second: string | 0): string {
   return second === 0 ? first : `${first} ${second}`
 }
 
+/** What computes, as it follows "on": the engine's own name for what is not known here. */
+export function deviceName(name: string): string {
+  return name === 'cpu' || name === 'cuda' || name === 'metal' ? t(`common.device.${name}`) : name
+}
+
 /** "34:59", "1:12:04" */
 export function clock(seconds: number): string {
   const whole = Math.max(0, Math.floor(seconds))

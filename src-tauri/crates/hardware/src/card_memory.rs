@@ -14,6 +14,9 @@ const LOGIT_ROWS: u64 = 64;
 /// Values of the residual stream that exist beside those that are kept: while a layer goes back, and at the loss.
 const STREAMS: u64 = 5;
 const STREAMS_AT_LOSS: u64 = 3;
+/// Inputs of layers that are on the card where the others wait in the machine's memory: of the layer that is computed, and one that comes
+/// or goes meanwhile.
+const INPUTS: u64 = 2;
 
 /// The peak of a training run on a card. With `w` the bytes of a value that is multiplied, and the rest as for
 /// [`estimate_memory`](crate::estimate_memory):
@@ -21,7 +24,8 @@ const STREAMS_AT_LOSS: u64 = 3;
 /// ```text
 /// weights      as on the processor; of a quantised base with an output projection of its own, the embeddings stay in the machine's memory
 /// adapter      4 · P; gradients as much, and those of one layer; the state as on the processor
-/// activations  with checkpointing: L · T H 4 + one layer + its backward pass; without: L · one layer + its backward pass
+/// activations  with checkpointing: L · T H 4 (2 · T H 4 where they are offloaded) + one layer + its backward pass;
+///              without: L · one layer + its backward pass
 /// logits       (4 + d) · V · (rows computed at a time) + 12 · T H
 /// ```
 ///
@@ -38,7 +42,8 @@ pub(crate) fn estimate(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
     let backward = tokens.saturating_mul(backward(shape, plan)).saturating_add(widened);
     let (kept, layer) = match plan.gradient_checkpointing {
         true => (
-            layers.saturating_mul(tokens.saturating_mul(input)),
+            if plan.activation_offloading { layers.min(INPUTS) } else { layers }
+                .saturating_mul(tokens.saturating_mul(input)),
             tokens.saturating_mul(saved).saturating_add(backward),
         ),
         false => (layers.saturating_mul(tokens.saturating_mul(input + saved)), backward),
@@ -164,6 +169,7 @@ mod tests {
             longest_row: 2048,
             packing: true,
             gradient_checkpointing,
+            activation_offloading: false,
             optim: Optim::PagedAdamw32bit,
         }
     }
@@ -194,6 +200,10 @@ mod tests {
         let on_processor = of(&MemoryPlan { card: false, ..plan(true, true) });
         assert_eq!(on_processor.weights - on_card.weights, 2 * 128_256 * 4096, "the embeddings");
         assert_eq!((on_card.saving, on_processor.saving > 0), (0, true), "the copy for a checkpoint");
+        let offloaded = of(&MemoryPlan { activation_offloading: true, ..plan(true, true) });
+        assert_eq!(on_card.activations - offloaded.activations, 30 * 2048 * 4096 * 4, "inputs of layers");
+        let kept = MemoryPlan { activation_offloading: true, ..plan(false, true) };
+        assert_eq!(of(&kept), of(&plan(false, true)), "without checkpointing nothing is sent away");
         let state = |optim| of(&MemoryPlan { optim, ..plan(true, true) }).optimizer;
         assert_eq!(state(Optim::AdamwTorch), 2 * on_card.adapter);
         assert!(3 * state(Optim::Adamw8bit) < state(Optim::AdamwTorch));

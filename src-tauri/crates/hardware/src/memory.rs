@@ -118,7 +118,7 @@ impl MemoryEstimate {
 /// ```
 ///
 /// One layer and its backward pass: see the functions below. On a card see `card_memory`; what there are no kernels of ours for is
-/// computed in f32 there, as the reference on the processor computes it.
+/// computed in f32 there, as the reference on the processor computes it, with all that it keeps on the card: an upper bound.
 pub fn estimate_memory(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate {
     if plan.card {
         if plan.fused {
@@ -203,6 +203,7 @@ pub fn estimate_chat_memory(
         longest_row: tokens,
         packing: false,
         gradient_checkpointing: false,
+        activation_offloading: false,
         optim: Optim::Sgd,
     };
     let batch = Batch { tokens: tokens.min(PROMPT_CHUNK), span: tokens, sequences: 1 };
@@ -434,6 +435,7 @@ mod tests {
             longest_row: 512,
             packing: false,
             gradient_checkpointing: false,
+            activation_offloading: false,
             optim: Optim::PagedAdamw32bit,
         }
     }

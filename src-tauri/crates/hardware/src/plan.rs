@@ -56,6 +56,8 @@ pub struct MemoryPlan {
     pub packing: bool,
     /// Keeps the input of each layer only, and computes the layer once more in the backward pass.
     pub gradient_checkpointing: bool,
+    /// Keeps these inputs in the machine's memory, where a card computes.
+    pub activation_offloading: bool,
     /// The optimizer.
     pub optim: Optim,
 }
@@ -101,6 +103,7 @@ impl MemoryPlan {
             longest_row,
             packing: config.packing,
             gradient_checkpointing: config.gradient_checkpointing,
+            activation_offloading: config.activation_offloading,
             optim: config.optim,
         }
     }

@@ -210,6 +210,7 @@ mod tests {
             longest_row: 256,
             packing: false,
             gradient_checkpointing: checkpointing,
+            activation_offloading: false,
             optim: Optim::AdamwTorch,
         }
     }

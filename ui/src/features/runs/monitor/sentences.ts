@@ -1,6 +1,6 @@
 // The event log of a run as sentences. Steps are not among them: the charts show those.
 import type { EventLine } from '../../../api/generated'
-import { bytes, count, params, t, type Key } from '../../../i18n'
+import { bytes, count, deviceName, params, t, type Key } from '../../../i18n'
 import { metricName, metricValue, scores } from '../../../state/metrics'
 import { loss } from '../numbers'
 
@@ -54,7 +54,7 @@ export function sentences(lines: readonly EventLine[]): Entry[] {
           parameters: params(line.parameters),
           trained: params(line.trainable_parameters),
           dtype: line.dtype,
-          device: line.device,
+          device: deviceName(line.device),
         }))
         break
       case 'memory':
