@@ -103,7 +103,7 @@ pub fn beyond() -> Vec<Pair> {
             200,
             json!({
                 "memory": memory, "free_memory_bytes": "<integer>", "card": "<string|null>", "fit": "<string>",
-                "nearest": null,
+                "nearest": null, "on_processor": null,
                 "disk": {
                     "checkpoints": "<integer>", "working": "<integer>", "model": "<integer>", "total": "<integer>",
                 },

@@ -303,6 +303,8 @@ export interface Estimate {
   fit: Fit;
   /** The settings nearest to these that fit; null where these fit, and where none do. */
   nearest: Nearest | null;
+  /** What it needs on the processor; null where it would be computed there anyhow, fits on the card, or does not fit there either. */
+  on_processor: OnProcessor | null;
   /** Room on the disk at its most. */
   disk: DiskEstimate;
   /** Room in bytes that is free where runs are kept; null where the system does not tell. */
@@ -1018,6 +1020,14 @@ export interface Nearest {
   /** What the run then needs, in bytes. */
   memory_bytes: number;
   /** Whether that fits with room to spare. */
+  fit: Fit;
+}
+
+/** What a run that is too large for the card needs where the processor computes it. */
+export interface OnProcessor {
+  /** Memory in bytes at its peak. */
+  memory_bytes: number;
+  /** Whether it fits well. */
   fit: Fit;
 }
 

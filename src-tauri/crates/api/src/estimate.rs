@@ -20,7 +20,7 @@ use crate::{
     Api,
     base::Reached,
     job::Checked,
-    room::{disk_of, free_disk, nearest_of},
+    room::{disk_of, free_disk, nearest_of, on_processor},
 };
 
 /// The largest `config.json` that is read.
@@ -41,6 +41,8 @@ pub struct Estimate {
     pub fit: Fit,
     /// The settings nearest to these that fit; null where these fit, and where none do.
     pub nearest: Option<Nearest>,
+    /// What it needs on the processor; null where it would be computed there anyhow, fits on the card, or does not fit there either.
+    pub on_processor: Option<OnProcessor>,
     /// Room on the disk at its most.
     pub disk: DiskEstimate,
     /// Room in bytes that is free where runs are kept; null where the system does not tell.
@@ -52,6 +54,15 @@ pub struct Estimate {
     pub time: Option<TimeEstimate>,
     /// Tokens of the longest row; without the model, the longest that the settings allow.
     pub longest_row: u64,
+}
+
+/// What a run that is too large for the card needs where the processor computes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct OnProcessor {
+    /// Memory in bytes at its peak.
+    pub memory_bytes: u64,
+    /// Whether it fits well.
+    pub fit: Fit,
 }
 
 impl Api {
@@ -91,6 +102,11 @@ impl Api {
         Ok(Estimate {
             fit,
             nearest: nearest_of(&config, &shape, longest, fit, places),
+            on_processor: if fit == Fit::TooLarge {
+                on_processor(&config, &shape, &plan, places)
+            } else {
+                None
+            },
             disk: disk_of(&asked, &shape, &plan),
             free_disk_bytes: free_disk(self.store.home()),
             memory,

@@ -34,7 +34,7 @@ mod upload;
 pub use changes::{Change, Topic};
 pub use chat::{ChatEngine, ChatModel, Generation, LoadedModel, Piece, ask};
 pub use detect::Detected;
-pub use estimate::Estimate;
+pub use estimate::{Estimate, OnProcessor};
 pub use export::Export;
 pub use launcher::{ComputesOn, ENGINE_VARIABLE, Launcher, Local};
 pub use models::ModelDetails;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use hardware::{
-    Card, DiskEstimate, FreeMemory, MARGIN_PERCENT, MemoryPlan, ModelShape, Nearest, estimate_disk,
+    Card, DiskEstimate, Fit, FreeMemory, MARGIN_PERCENT, MemoryPlan, ModelShape, Nearest, estimate_disk,
     estimate_memory, nearest,
 };
 use serde_json::Value;
@@ -13,7 +13,7 @@ use types::{ApiError, TrainingConfig};
 use crate::{
     Api,
     base::Reached,
-    estimate::{measure_rows, shape_of},
+    estimate::{OnProcessor, measure_rows, shape_of},
     job::Checked,
 };
 
@@ -49,8 +49,9 @@ impl Api {
         }
         let need = estimate_memory(&shape, &plan).total;
         let found = nearest(config, &shape, Some(rows.longest), places);
+        let elsewhere = on_processor(config, &shape, &plan, places);
         let card = card.filter(|_| plan.card);
-        Err(ApiError::bad_request(refusal(need, free, card.as_ref(), found.as_ref())))
+        Err(ApiError::bad_request(refusal((need, free), card.as_ref(), found.as_ref(), elsewhere)))
     }
 
     /// A download goes into the cache, which can be on another disk than the runs.
@@ -101,27 +102,28 @@ fn is_possible(shape: &ModelShape, plan: &MemoryPlan, free: u64) -> bool {
     estimate_memory(shape, plan).total / (100 + MARGIN_PERCENT) * 100 <= free
 }
 
-fn refusal(need: u64, free: u64, card: Option<&Card>, found: Option<&Nearest>) -> String {
+fn refusal(
+    (need, free): (u64, u64),
+    card: Option<&Card>,
+    found: Option<&Nearest>,
+    elsewhere: Option<OnProcessor>,
+) -> String {
     let (need, free) = (size(need), size(free));
-    let what = match card {
-        None => format!("This run needs about {need} of memory, and {free} are free."),
-        Some(card) => {
-            format!("This run needs about {need} of the memory of the {}, and {free} are free.", card.name)
-        }
-    };
+    let memory = card.map_or_else(|| "memory".to_owned(), |card| format!("the memory of the {}", card.name));
+    let what = format!("This run needs about {need} of {memory}, and {free} are free.");
+    let elsewhere = elsewhere.map_or_else(String::new, |there| {
+        let need = size(there.memory_bytes);
+        format!(" As it is, it fits on the processor (Settings, Hardware), with about {need}, and takes longer there.")
+    });
     let Some(found) = found else {
-        let choices = match card {
-            None => "choose a smaller model or close other programs",
-            Some(_) => {
-                "choose a smaller model, close other programs, or have it computed on the processor (Settings)"
-            }
-        };
-        return format!("{what} No settings make it fit: {choices}.");
+        return format!(
+            "{what} No settings make it fit: choose a smaller model or close other programs.{elsewhere}"
+        );
     };
     let changes: Vec<String> =
         found.changes.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
     format!(
-        "{what} It fits with {}, which needs about {}. Closing other programs helps too.",
+        "{what} It fits with {}, which needs about {}. Closing other programs helps too.{elsewhere}",
         changes.join(", "),
         size(found.memory_bytes)
     )
@@ -145,15 +147,30 @@ pub(crate) fn nearest_of(
     config: &TrainingConfig,
     shape: &ModelShape,
     longest_row: Option<u64>,
-    fit: hardware::Fit,
+    fit: Fit,
     free: FreeMemory,
 ) -> Option<Nearest> {
-    if fit == hardware::Fit::TooLarge { nearest(config, shape, longest_row, free) } else { None }
+    if fit == Fit::TooLarge { nearest(config, shape, longest_row, free) } else { None }
+}
+
+/// What a run that does not fit on its card needs on the processor, where it can be computed and fits.
+pub(crate) fn on_processor(
+    config: &TrainingConfig,
+    shape: &ModelShape,
+    plan: &MemoryPlan,
+    free: FreeMemory,
+) -> Option<OnProcessor> {
+    if !plan.card || !config.unsupported().is_empty() {
+        return None;
+    }
+    let there = FreeMemory { card: None, ..free };
+    let memory_bytes = estimate_memory(shape, &plan.clone().placed(there)).total;
+    let fit = Fit::of(memory_bytes, there.machine);
+    (fit != Fit::TooLarge).then_some(OnProcessor { memory_bytes, fit })
 }
 
 #[cfg(test)]
 mod tests {
-    use hardware::Fit;
     use serde_json::json;
 
     use super::*;
@@ -167,18 +184,43 @@ mod tests {
             fit: Fit::Fits,
         };
         assert_eq!(
-            refusal(12_340_000_000, 7_900_000_000, None, Some(&found)),
+            refusal((12_340_000_000, 7_900_000_000), None, Some(&found), None),
             "This run needs about 12.3 GB of memory, and 7.9 GB are free. It fits with per_device_train_batch_size 1, \
              gradient_accumulation_steps 8, which needs about 3.1 GB. Closing other programs helps too."
         );
-        let none = refusal(5_000_000_000, 1_000_000, None, None);
+        let none = refusal((5_000_000_000, 1_000_000), None, None, None);
         assert!(
             none.contains("1 MB are free. No settings make it fit: choose a smaller model or close"),
             "{none}"
         );
         let card = Card { name: "NVIDIA X".into(), ..Card::default() };
-        let on_card = refusal(5_000_000_000, 1_000_000, Some(&card), None);
+        let there = OnProcessor { memory_bytes: 6_000_000_000, fit: Fit::Fits };
+        let on_card = refusal((5_000_000_000, 1_000_000), Some(&card), None, Some(there));
         assert!(on_card.starts_with("This run needs about 5.0 GB of the memory of the NVIDIA X, and 1 MB"));
-        assert!(on_card.ends_with("or have it computed on the processor (Settings)."), "{on_card}");
+        let end = "As it is, it fits on the processor (Settings, Hardware), with about 6.0 GB, and takes longer there.";
+        assert!(on_card.ends_with(end), "{on_card}");
+    }
+
+    #[test]
+    fn the_processor_is_named_where_the_card_is_too_small_and_it_is_not() {
+        let config = |changes: Value| {
+            let mut request = json!({"task": "text-generation", "model_name": "m", "dataset": "d"});
+            request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            TrainingConfig::from_json(request.as_object().unwrap()).unwrap()
+        };
+        let shape = json!({
+            "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
+            "vocab_size": 1000, "max_position_embeddings": 4096,
+        });
+        let shape = ModelShape::from_config(&shape).unwrap();
+        let ask = |changes: Value, machine, card| {
+            let (config, free) = (config(changes), FreeMemory { machine, card });
+            on_processor(&config, &shape, &MemoryPlan::new(&config, &shape, Some(100)).placed(free), free)
+        };
+        let there = ask(json!({}), 1 << 34, Some(1)).unwrap();
+        assert_eq!(there.fit, Fit::Fits);
+        assert_eq!(ask(json!({}), there.memory_bytes / 2, Some(1)), None, "it does not fit there either");
+        assert_eq!(ask(json!({"fp16": true}), 1 << 34, Some(1)), None, "only a card computes in fp16");
+        assert_eq!(ask(json!({}), 1 << 34, None), None, "it is computed there anyhow");
     }
 }

@@ -40,10 +40,10 @@ pub(crate) fn estimate(shape: &ModelShape, plan: &MemoryPlan) -> MemoryEstimate 
     let saved = saved(shape, plan);
     let widened = widened(shape, plan);
     let backward = tokens.saturating_mul(backward(shape, plan)).saturating_add(widened);
+    let inputs = if plan.activation_offloading { layers.min(INPUTS) } else { layers };
     let (kept, layer) = match plan.gradient_checkpointing {
         true => (
-            if plan.activation_offloading { layers.min(INPUTS) } else { layers }
-                .saturating_mul(tokens.saturating_mul(input)),
+            inputs.saturating_mul(tokens.saturating_mul(input)),
             tokens.saturating_mul(saved).saturating_add(backward),
         ),
         false => (layers.saturating_mul(tokens.saturating_mul(input + saved)), backward),

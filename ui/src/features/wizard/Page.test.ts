@@ -2,8 +2,11 @@ import { render, screen, waitFor } from '@testing-library/svelte'
 import userEvent from '@testing-library/user-event'
 import axe from 'axe-core'
 import { beforeEach, expect, it, vi } from 'vitest'
+import type { Estimate } from '../../api/generated'
 import { backend, normal, reset } from './fake-backend'
+import Fixes from './Fixes.svelte'
 import Page from './Page.svelte'
+import type { WizardController } from './wizard.svelte'
 
 vi.mock('../../platform', () => import('./fake-backend'))
 
@@ -76,3 +79,12 @@ it('leads from the task to the start, every step reachable and labelled', async 
   await user.click(start)
   await waitFor(() => expect(location.hash).toBe('#/runs/train_1'))
 }, 60_000)
+
+it('names the processor where a run is too large for the card and fits there', async () => {
+  const estimate = normal.finetune_estimate?.({ max_seq_length: 256 } as never) as Estimate
+  const plan = { estimate: { ...estimate, fit: 'too_large', on_processor: { memory_bytes: 700, fit: 'tight' } }, fixes: [], busy: false }
+  render(Fixes, { wizard: { plan } as unknown as WizardController })
+  expect(screen.getByRole('link', { name: 'Compute it on the processor' })).toHaveAttribute('href', '#/settings/compute')
+  expect(screen.getByText('then needs 700 B')).toBeVisible()
+  expect(screen.queryByText(/Nothing in the settings makes it fit/)).toBeNull()
+})

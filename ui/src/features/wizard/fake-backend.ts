@@ -59,7 +59,7 @@ export const normal: Record<string, Answer> = {
   finetune_estimate: (input) => {
     if (input.use_4bit || input.strategy === 'qlora') throw field(input.strategy ? 'strategy' : 'use_4bit', 'not yet')
     return {
-      memory: memory(500), free_memory_bytes: 1000, card: null, fit: 'fits', nearest: null, disk: { checkpoints: 1, working: 1, model: 1, total: 3 },
+      memory: memory(500), free_memory_bytes: 1000, card: null, fit: 'fits', nearest: null, on_processor: null, disk: { checkpoints: 1, working: 1, model: 1, total: 3 },
       free_disk_bytes: 1000, longest_row: 60, time: null,
       workload: { tokens: 100, trained_tokens: 50, eval_tokens: 0, eval_trained_tokens: 0, steps: 10 },
     }

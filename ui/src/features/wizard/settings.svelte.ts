@@ -50,6 +50,11 @@ export class SettingsForm {
     return this.schema.length > 0 && !this.loading
   }
 
+  /** Has the next `load` ask again. */
+  forget(): void {
+    this.schema = []
+  }
+
   async load(): Promise<void> {
     if (this.loading || this.schema.length > 0) return
     this.loading = true

@@ -44,6 +44,12 @@ export class TestRun {
     this.#asked.abort()
     this.running = false
   }
+
+  forget(): void {
+    this.cancel()
+    this.#report = null
+    this.#key = null
+  }
 }
 
 /** Tokens computed in a second of the measured steps. */

@@ -4,6 +4,7 @@ import { AppError, call } from '../../api/client'
 import type { Strategy, Task } from '../../api/generated'
 import type { FieldValue } from '../../components/schema'
 import { t } from '../../i18n'
+import { settings as app } from '../../state'
 import { DataChoice } from './data.svelte'
 import { STEPS, defaultName, emptyDraft, readDraft, takeHandedOver, writeDraft, type ChosenModel, type Draft, type Request, type Step, type Values } from './draft'
 import { ModelChoice } from './model.svelte'
@@ -42,6 +43,8 @@ export class WizardController {
   readonly test = new TestRun()
   starting = $state(false)
   startError = $state.raw<AppError | null>(null)
+  /** Where runs were computed when it was asked last what they take: this card, that one, the processor. */
+  #place: string | undefined
   readonly #storage: Storage
   readonly #handed: Storage
 
@@ -68,6 +71,7 @@ export class WizardController {
       this.data.clear()
       this.#change({ dataset: handed.dataset, step: 'data' })
     }
+    this.#lookWhere()
     const { task, dataset } = this.draft
     const settings = this.settings.load()
     void this.data.load()
@@ -78,6 +82,14 @@ export class WizardController {
     this.#fitStrategy()
     this.#rowsChanged()
     this.#planChanged()
+  }
+
+  /** Another place has other memory and carries out other settings: what was asked before is asked again. */
+  #lookWhere(): void {
+    const place = app.value?.compute_on
+    if (place === this.#place) return
+    if (this.#place !== undefined) for (const part of [this.settings, this.plan, this.test]) part.forget()
+    this.#place = place
   }
 
   get request(): Request | null {

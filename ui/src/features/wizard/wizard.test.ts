@@ -2,11 +2,15 @@ import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { AppError } from '../../api/client'
 import { STEPS, readDraft } from './draft'
 import { backend, field, inputs, memory, normal, possible, reset, type Answer } from './fake-backend'
+import { settings } from '../../state'
 import { WizardController } from './wizard.svelte'
 
 vi.mock('../../platform', () => import('./fake-backend'))
 
 const settle = () => vi.advanceTimersByTimeAsync(1000)
+
+/** What a test run of two steps measured. */
+const measured = () => ({ steps: [], peak_memory_bytes: 900, load_ms: 1, prepare_ms: 1, total_steps: 1, device: 'cpu', estimated_total_seconds: 5 })
 
 async function complete(storage = localStorage): Promise<WizardController> {
   const wizard = new WizardController(storage)
@@ -19,6 +23,7 @@ async function complete(storage = localStorage): Promise<WizardController> {
 }
 
 beforeEach(() => {
+  settings.value = null
   vi.useFakeTimers()
   localStorage.clear()
   reset()
@@ -245,12 +250,37 @@ describe('a run that is too large', () => {
     wizard.set('num_train_epochs', 4)
     await settle()
     expect(wizard.lack('review')?.reason).toBe('planTooLarge')
-    backend.answers.finetune_dry_run = () => ({ steps: [], peak_memory_bytes: 900, load_ms: 1, prepare_ms: 1, total_steps: 1, device: 'cpu', estimated_total_seconds: 5 })
+    backend.answers.finetune_dry_run = measured
     await wizard.test.start(wizard.request!)
     expect(wizard.lack('review')).toBeNull()
     wizard.set('num_train_epochs', 5)
     await settle()
     expect(wizard.lack('review')?.reason, 'a measurement holds for the run that was measured').toBe('planTooLarge')
+  })
+})
+
+describe('where runs are computed', () => {
+  it('is looked at on coming back: what was asked for another place is asked again', async () => {
+    const app = { theme: 'system', language: null, offline: false, hub_endpoint: null, unload_after_minutes: 15 } as const
+    settings.value = { ...app, compute_on: 'auto' }
+    const wizard = await complete()
+    backend.answers.finetune_dry_run = measured
+    await wizard.test.start(wizard.request!)
+    expect(wizard.test.report(wizard.request)).not.toBeNull()
+    const asked = () => inputs('finetune_estimate').length
+    const before = asked()
+    await wizard.open()
+    await settle()
+    expect(asked(), 'nothing has changed').toBe(before)
+
+    settings.value = { ...app, compute_on: 'cpu' }
+    backend.answers.finetune_estimate = (input) => ({ ...(normal.finetune_estimate?.(input) as object), free_memory_bytes: 9000 })
+    await wizard.open()
+    await settle()
+    expect(wizard.plan.estimate?.free_memory_bytes).toBe(9000)
+    expect(wizard.settings.freeMemory, 'the scale of all models').toBe(9000)
+    expect(wizard.test.report(wizard.request), 'measured on the card').toBeNull()
+    expect(wizard.lack('review')).toBeNull()
   })
 })
 
