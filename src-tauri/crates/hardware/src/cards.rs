@@ -9,6 +9,10 @@ use crate::gpu;
 const OLDEST_DRIVER: u32 = 580;
 /// The lowest compute capability that it is built for.
 const LOWEST_CAPABILITY: (u32, u32) = (7, 5);
+/// With less memory free than this, nothing worth computing fits: CUDA and the kernels take half of it.
+const LEAST_FREE: u64 = 1_000_000_000;
+/// What the names of our own programs begin with.
+const OURS: &str = "modelforge";
 /// From this compute capability on, cards multiply bf16.
 const BF16_CAPABILITY: (u32, u32) = (8, 0);
 /// What CUDA programs are told of the cards they may use by.
@@ -105,6 +109,14 @@ pub enum NoCard {
     /// Each card that there is to choose from is too old.
     #[error("{0}")]
     OldCard(String),
+    /// Other programs have left no memory of any card that could be taken.
+    #[error("the {name} has {:.1} GB of memory free, too little to compute with", *.free as f64 / 1e9)]
+    Full {
+        /// The card with the most.
+        name: String,
+        /// Bytes.
+        free: u64,
+    },
 }
 
 /// The cards of this machine.
@@ -180,7 +192,10 @@ impl Cards {
                 // Of several with as much the first.
                 let freest =
                     usable.reduce(|a, b| if b.memory_free_bytes > a.memory_free_bytes { b } else { a });
-                return freest.cloned().map_or(Err(NoCard::None), |card| Ok(Some(card)));
+                return match freest {
+                    None => Err(NoCard::None),
+                    Some(card) => card.left().map_or_else(|| Ok(Some(card.clone())), Err),
+                };
             }
             Choice::Card(uuid) => uuid,
         };
@@ -194,6 +209,14 @@ impl Cards {
 }
 
 impl Card {
+    /// Why it is left alone where nobody chose it. What our own programs use is free again when they are done.
+    fn left(&self) -> Option<NoCard> {
+        let free = self.memory_free_bytes.filter(|free| *free < LEAST_FREE)?;
+        let mut names = self.processes.iter().flatten().filter_map(|process| process.name.as_ref());
+        let ours = names.any(|name| name.starts_with(OURS));
+        (!ours).then(|| NoCard::Full { name: self.name.clone(), free })
+    }
+
     /// Whether it multiplies bf16.
     pub fn multiplies_bf16(&self) -> bool {
         self.capability.is_some_and(|own| own >= BF16_CAPABILITY)
@@ -342,6 +365,27 @@ mod tests {
         untold.cards.iter_mut().for_each(|card| card.memory_free_bytes = None);
         let card = seen(Ok(untold), None).choose(&Choice::Automatic).unwrap().unwrap();
         assert_eq!(card.index, Some(0), "where the driver does not tell, the first");
+    }
+
+    #[test]
+    fn a_full_card_is_left_alone_unless_it_is_chosen_or_full_of_our_own() {
+        let chosen = |setting: &str, program: &str| {
+            let mut listing = listing();
+            listing.cards.truncate(2);
+            for card in &mut listing.cards {
+                card.memory_free_bytes = Some(400_000_000);
+                let memory_bytes = Some(20 * GB);
+                card.processes = Some(vec![CardProcess { pid: 1, name: Some(program.into()), memory_bytes }]);
+            }
+            seen(Ok(listing), None).choose(&Choice::of(setting))
+        };
+        let why = chosen("auto", "a game").unwrap_err().to_string();
+        assert_eq!(why, "the NVIDIA 0 has 0.4 GB of memory free, too little to compute with");
+        assert!(chosen("GPU-aa11", "a game").unwrap().is_some());
+        assert!(
+            chosen("auto", "modelforge-engine-cuda").unwrap().is_some(),
+            "it is free when the run is done"
+        );
     }
 
     #[test]
