@@ -36,13 +36,19 @@ async fn run(server: &Server, job: &str) -> Value {
 }
 
 async fn until(server: &Server, job: &str, done: impl Fn(&Value) -> bool) -> Value {
+    poll(server, &format!("/api/runs/{job}"), done).await
+}
+
+/// Asks again and again until the answer is as it is to be.
+async fn poll(server: &Server, path: &str, done: impl Fn(&Value) -> bool) -> Value {
     let start = Instant::now();
     loop {
-        let run = run(server, job).await;
-        if done(&run) {
-            return run;
+        let (code, told) = server.get(path).await;
+        assert_eq!(code, 200, "{told}");
+        if done(&told) {
+            return told;
         }
-        assert!(start.elapsed() < PATIENCE, "waited too long: {run}");
+        assert!(start.elapsed() < PATIENCE, "waited too long: {told}");
         tokio::time::sleep(std::time::Duration::from_millis(30)).await;
     }
 }
@@ -132,17 +138,12 @@ async fn a_run_that_fails_holds_up_no_other_and_a_pause_holds_all() {
     assert_eq!(failed["error"], "Dataset validation failed: File not found");
     assert_eq!(ended(&server, &last).await["status"], "completed", "the next ones begin all the same");
     until(&server, &first, |run| run["status"] == "running").await;
-    // It is running from the moment its engine is started; the engine says later where it went on.
-    let start = Instant::now();
-    loop {
-        let (_, curve) = server.get(&format!("/api/runs/{first}/curve")).await;
+    // It is running from the moment its engine is started; the engine says later that it goes on at a checkpoint.
+    poll(&server, &format!("/api/runs/{first}/curve"), |curve| {
         let told = curve["events"].as_array().unwrap();
-        if told.iter().any(|line| line["resumed_from"].as_u64().is_some_and(|step| step > 0)) {
-            break;
-        }
-        assert!(start.elapsed() < PATIENCE, "a run that was paused goes on at its checkpoint: {curve}");
-        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
-    }
+        told.iter().any(|line| line["resumed_from"].as_u64().is_some_and(|step| step > 0))
+    })
+    .await;
     order(&server, &format!("/api/runs/{first}/stop"), json!({"keep": false})).await;
     assert!(waiting(&server).await.is_empty());
 }

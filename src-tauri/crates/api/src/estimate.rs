@@ -5,7 +5,7 @@ use std::{fs, io::Read, path::Path, process::Stdio};
 use data::{PlanOptions, PrepareOptions, Prepared, Tokenizer, plan_epoch};
 use hardware::{
     DiskEstimate, Fit, MemoryEstimate, MemoryPlan, ModelShape, Nearest, TimeEstimate, Workload, catalogue,
-    estimate_memory, estimate_time,
+    estimate_memory, estimate_time, nearest,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::{
     Api,
     base::Reached,
     job::Checked,
-    room::{disk_of, free_disk, nearest_of, on_processor},
+    room::{disk_of, free_disk, on_processor},
 };
 
 /// The largest `config.json` that is read.
@@ -99,14 +99,16 @@ impl Api {
             _ => None,
         };
         let fit = Fit::of(memory.total, free);
+        let (nearest, on_processor) = match fit {
+            Fit::TooLarge => {
+                (nearest(&config, &shape, longest, places), on_processor(&config, &shape, &plan, places))
+            }
+            Fit::Fits | Fit::Tight => (None, None),
+        };
         Ok(Estimate {
             fit,
-            nearest: nearest_of(&config, &shape, longest, fit, places),
-            on_processor: if fit == Fit::TooLarge {
-                on_processor(&config, &shape, &plan, places)
-            } else {
-                None
-            },
+            nearest,
+            on_processor,
             disk: disk_of(&asked, &shape, &plan),
             free_disk_bytes: free_disk(self.store.home()),
             memory,

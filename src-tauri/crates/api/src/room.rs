@@ -51,7 +51,7 @@ impl Api {
         let found = nearest(config, &shape, Some(rows.longest), places);
         let elsewhere = on_processor(config, &shape, &plan, places);
         let card = card.filter(|_| plan.card);
-        Err(ApiError::bad_request(refusal((need, free), card.as_ref(), found.as_ref(), elsewhere)))
+        Err(ApiError::bad_request(refusal(need, free, card.as_ref(), found.as_ref(), elsewhere)))
     }
 
     /// A download goes into the cache, which can be on another disk than the runs.
@@ -103,7 +103,8 @@ fn is_possible(shape: &ModelShape, plan: &MemoryPlan, free: u64) -> bool {
 }
 
 fn refusal(
-    (need, free): (u64, u64),
+    need: u64,
+    free: u64,
     card: Option<&Card>,
     found: Option<&Nearest>,
     elsewhere: Option<OnProcessor>,
@@ -142,17 +143,6 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// The settings nearest to a run's that fit, where it does not fit well itself.
-pub(crate) fn nearest_of(
-    config: &TrainingConfig,
-    shape: &ModelShape,
-    longest_row: Option<u64>,
-    fit: Fit,
-    free: FreeMemory,
-) -> Option<Nearest> {
-    if fit == Fit::TooLarge { nearest(config, shape, longest_row, free) } else { None }
-}
-
 /// What a run that does not fit on its card needs on the processor, where it can be computed and fits.
 pub(crate) fn on_processor(
     config: &TrainingConfig,
@@ -184,18 +174,18 @@ mod tests {
             fit: Fit::Fits,
         };
         assert_eq!(
-            refusal((12_340_000_000, 7_900_000_000), None, Some(&found), None),
+            refusal(12_340_000_000, 7_900_000_000, None, Some(&found), None),
             "This run needs about 12.3 GB of memory, and 7.9 GB are free. It fits with per_device_train_batch_size 1, \
              gradient_accumulation_steps 8, which needs about 3.1 GB. Closing other programs helps too."
         );
-        let none = refusal((5_000_000_000, 1_000_000), None, None, None);
+        let none = refusal(5_000_000_000, 1_000_000, None, None, None);
         assert!(
             none.contains("1 MB are free. No settings make it fit: choose a smaller model or close"),
             "{none}"
         );
         let card = Card { name: "NVIDIA X".into(), ..Card::default() };
         let there = OnProcessor { memory_bytes: 6_000_000_000, fit: Fit::Fits };
-        let on_card = refusal((5_000_000_000, 1_000_000), Some(&card), None, Some(there));
+        let on_card = refusal(5_000_000_000, 1_000_000, Some(&card), None, Some(there));
         assert!(on_card.starts_with("This run needs about 5.0 GB of the memory of the NVIDIA X, and 1 MB"));
         let end = "As it is, it fits on the processor (Settings, Hardware), with about 6.0 GB, and takes longer there.";
         assert!(on_card.ends_with(end), "{on_card}");

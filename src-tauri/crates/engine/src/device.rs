@@ -91,30 +91,6 @@ pub fn check() -> candle_core::Result<()> {
     }
 }
 
-/// What is wrong with a device, where an operation failed because of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// It had no more memory to give.
-    OutOfMemory,
-    /// It does not answer any more.
-    Lost,
-}
-
-/// What the failure of an operation says of its device.
-#[cfg(feature = "cuda")]
-pub fn fault(error: &candle_core::Error) -> Option<Fault> {
-    kernels::card_fault(error).map(|fault| match fault {
-        kernels::CardFault::OutOfMemory => Fault::OutOfMemory,
-        kernels::CardFault::Lost => Fault::Lost,
-    })
-}
-
-/// The processor has no faults of its own, and a Mac's GPU does not tell of its.
-#[cfg(not(feature = "cuda"))]
-pub fn fault(_: &candle_core::Error) -> Option<Fault> {
-    None
-}
-
 /// What a model is loaded for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {

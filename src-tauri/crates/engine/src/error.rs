@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::device::{self, Fault};
+use kernels::{CardFault, card_fault};
 
 /// Why a job or a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -120,21 +120,21 @@ impl EngineError {
 
     /// Whether the system, or the card, had no more memory to give.
     pub fn is_out_of_memory(&self) -> bool {
-        self.is_of(|kind| kind == ErrorKind::OutOfMemory) || self.fault() == Some(Fault::OutOfMemory)
+        self.is_of(|kind| kind == ErrorKind::OutOfMemory) || self.fault() == Some(CardFault::OutOfMemory)
     }
 
     /// Whether the card that computes does not answer any more.
     pub fn is_card_lost(&self) -> bool {
-        self.fault() == Some(Fault::Lost)
+        self.fault() == Some(CardFault::Lost)
     }
 
-    /// What is wrong with the device that an operation failed on.
-    fn fault(&self) -> Option<Fault> {
+    /// What is wrong with the card that an operation failed on.
+    fn fault(&self) -> Option<CardFault> {
         match self {
             Self::Tensor(error)
             | Self::Model(models::ModelError::Compute(error))
             | Self::Train(train::TrainError::Tensor(error))
-            | Self::Infer(infer::InferError::Compute(error)) => device::fault(error),
+            | Self::Infer(infer::InferError::Compute(error)) => card_fault(error),
             _ => None,
         }
     }

@@ -19,6 +19,7 @@ mod cuda;
 mod disentangled;
 mod dropout;
 mod embedding;
+mod fault;
 mod frozen_linear;
 mod frozen_weight;
 mod fused;
@@ -49,12 +50,15 @@ pub use composed::{are_fused, converted};
 pub use cross_entropy::{Head, IGNORED, cross_entropy, token_log_probs};
 #[cfg(feature = "cuda")]
 pub use cuda::{
-    AdapterGradient, Beside, CardFault, CardGradients, Choosing, Chosen, CodedMoments, Memory, Moments,
+    AdapterGradient, Beside, CardGradients, Choosing, Chosen, CodedMoments, Memory, Moments,
     adamw_8bit_on_card, adamw_on_card, card, card_fault, choose_on_card, memory, sgd_on_card,
 };
 pub use disentangled::{Disentangled, Distances};
 pub use dropout::dropout;
 pub use embedding::embedding;
+pub use fault::CardFault;
+#[cfg(not(feature = "cuda"))]
+pub use fault::card_fault;
 pub use frozen_linear::frozen_linear;
 pub use frozen_weight::FrozenWeight;
 pub use fused::{

@@ -132,9 +132,7 @@ impl Following {
 
 /// What a line changes about how a run stands.
 fn note(run: &mut Run, line: &EventLine) {
-    if run.started_at.is_none() {
-        run.started_at = Some(line.time.clone());
-    }
+    run.started_at.get_or_insert_with(|| line.time.clone());
     run.updated_at.get_or_insert_default().clone_from(&line.time);
     match &line.event {
         TrainEvent::Phase { phase } => {

@@ -13,6 +13,8 @@ use candle_core::{
     },
 };
 
+use crate::CardFault;
+
 /// The version of CUDA that kernels and libraries are made for, as drivers count it: 1000 · major + 10 · minor.
 const VERSION: c_int = 13_000;
 
@@ -50,15 +52,6 @@ fn not_started(code: sys::cudaError_enum) -> String {
             "the NVIDIA driver does not start ({other:?}): restart the computer, or install the driver again"
         ),
     }
-}
-
-/// Why a card failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CardFault {
-    /// It had no more memory to give.
-    OutOfMemory,
-    /// It does not answer any more, or what it was at is damaged: no call of this process succeeds from now on.
-    Lost,
 }
 
 /// What an error says of the card; `None` where it is of another kind.

@@ -39,7 +39,7 @@ pub(crate) use self::{
 pub use self::{
     beside::{AdapterGradient, Beside},
     card::{Memory, card, memory},
-    faults::{CardFault, card_fault},
+    faults::card_fault,
     moments::{CodedMoments, Moments},
     optimizer::CardGradients,
     sample::{Choosing, Chosen, choose_on_card},
